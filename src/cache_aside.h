@@ -1,0 +1,160 @@
+/*
+ * cache_aside.h: the map. Vocabulary, shared types, and the functions of each file in flow order.
+ *
+ *	capture -> key -> pending -> message -> (commit) -> WAL -> tap -> delivery -> redis
+ *
+ * key       text of one cache entry's name in Redis, UTF-8, no NUL, at most CA_MAX_KEY bytes
+ * template  "user:{id}"; rules carry it in their triggers' arguments, nowhere else
+ * pattern   Redis glob (SCAN MATCH) that covers every key a rule can produce
+ * pending   the keys the open transaction will invalidate
+ * message   the WAL record that carries pending keys to the worker
+ * position  (system identifier, timeline, confirmed LSN, restart LSN), kept in Redis
+ *
+ * Dependencies run one way. capture.c, key.c, pending.c and message.c know nothing of Redis or of
+ * workers; redis.c is the only file that includes hiredis and knows nothing of WAL; only the worker
+ * (worker.h and the files it lists) knows both.
+ */
+#ifndef CACHE_ASIDE_H
+#define CACHE_ASIDE_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
+#include "storage/latch.h"
+
+#include "compat.h"
+
+#define CA_MAX_KEY 8192					 /* bytes; a longer key fails the write */
+#define CA_MESSAGE_PREFIX "cache_aside"	 /* prefix of our logical messages */
+#define CA_MESSAGE_CHUNK (64 * 1024)	 /* most payload bytes in one message */
+
+/* ---- cache_aside.c: load, settings ---- */
+extern bool guc_enabled;		   /* capture writes keys (superuser may switch it off) */
+extern char *guc_key_prefix;	   /* prefix of every key, or several separated by commas */
+extern char *guc_redis_url;
+extern char *guc_redis_password_file;
+extern int guc_connect_timeout;	   /* ms */
+extern int guc_command_timeout;	   /* ms */
+extern bool ca_preloaded(void);	   /* did shared_preload_libraries load us? */
+extern void ca_require_preload(void); /* ERROR with HINT otherwise */
+
+/* ---- capture.c: trigger functions; rows to keys ---- */
+/* ---- rules.c: attach, detach and the checks a rule must pass ---- */
+/* ---- ddl.c: utility hook; DROP, DETACH and rewrites that fire no trigger ---- */
+extern void ca_ddl_init(void);
+
+/* ---- key.c: templates to text ---- */
+
+/* ---- pending.c: the open transaction's set ---- */
+extern void ca_pending_init(void);	/* registers the transaction callbacks, once per backend */
+/*
+ * Adds one entry (kinds below) to the open transaction's set. Errors: 25006 in a read-only
+ * transaction or in recovery; out of memory or temp_file_limit. Copies `data`.
+ */
+extern void ca_pending_add(char kind, const char *data, Size len);
+
+/* ---- message.c: bytes of the WAL message ---- */
+#define CA_ENTRY_KEY 'k'	 /* data: the key */
+#define CA_ENTRY_PATTERN 'p' /* data: the glob pattern */
+#define CA_ENTRY_STICK 's'	 /* data: uint32 ttl in ms, then the name */
+
+typedef struct CaEntry
+{
+	char kind;
+	const char *data; /* points into the message; not NUL-terminated */
+	Size len;
+} CaEntry;
+
+typedef struct CaMessage
+{
+	bool async_commit; /* the writer ran with synchronous_commit = off */
+	Oid dbid;
+	const char *next; /* iteration state */
+	const char *end;
+} CaMessage;
+
+/* Appends one entry to a buffer of entries; ca_message_log writes such a buffer as one message. */
+extern void ca_message_append(StringInfo entries, char kind, const char *data, Size len);
+extern XLogRecPtr ca_message_log(const char *entries, Size len);
+/* Logs an empty, non-transactional message: a record with a definite end to wait for. */
+extern XLogRecPtr ca_message_log_barrier(void);
+/* Reading. Both return false on bytes we did not write (or of a newer format), never raise. */
+extern bool ca_message_open(CaMessage *message, Oid dbid, const char *payload, Size len);
+extern bool ca_message_next(CaMessage *message, CaEntry *entry);
+
+/* ---- redis.c: one connection; the only file with hiredis ---- */
+typedef struct CaRedis CaRedis;
+
+typedef enum CaReplyType
+{
+	CA_REPLY_NIL,
+	CA_REPLY_STATUS,
+	CA_REPLY_STRING,
+	CA_REPLY_INTEGER,
+	CA_REPLY_ARRAY,
+	CA_REPLY_ERROR
+} CaReplyType;
+
+typedef struct CaReply CaReply;
+
+typedef enum CaRedisState
+{
+	CA_REDIS_CONNECTING, /* resolving, connecting, TLS, AUTH, SELECT */
+	CA_REDIS_READY,		 /* commands flow */
+	CA_REDIS_FAILED		 /* dead until ca_redis_close; ca_redis_error tells why */
+} CaRedisState;
+
+/*
+ * Called once per command, in order. `reply` is valid during the call only and is NULL when the
+ * connection failed before the answer arrived. Must not raise and must not call ca_redis_close.
+ */
+typedef void (*CaReplyHandler)(void *arg, const CaReply *reply);
+
+extern CaReplyType ca_reply_type(const CaReply *reply);
+extern const char *ca_reply_text(const CaReply *reply, Size *len); /* STATUS, STRING, ERROR */
+extern int64 ca_reply_integer(const CaReply *reply);
+extern Size ca_reply_count(const CaReply *reply); /* ARRAY */
+extern const CaReply *ca_reply_element(const CaReply *reply, Size i);
+
+/*
+ * Begins a connection to guc_redis_url; never blocks, never raises for what Redis or the network
+ * do (state FAILED instead). Lives in `cxt`. `client_name` is shown by CLIENT LIST.
+ */
+extern CaRedis *ca_redis_open(MemoryContext cxt, const char *client_name);
+extern void ca_redis_close(CaRedis *redis); /* NULL is fine; pending handlers get NULL */
+extern CaRedisState ca_redis_state(const CaRedis *redis);
+extern const char *ca_redis_error(const CaRedis *redis);
+/* Queues a command (binary-safe); it is sent by the next ca_redis_advance. Only when READY. */
+extern void ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
+						  CaReplyHandler handler, void *arg);
+extern int ca_redis_in_flight(const CaRedis *redis);		/* commands without an answer */
+extern Size ca_redis_unsent_bytes(const CaRedis *redis);
+/*
+ * What to wait for: socket (PGINVALID_SOCKET while there is none), WL_SOCKET_* events, and the
+ * milliseconds after which ca_redis_advance must run even if nothing happened (-1: none).
+ */
+extern pgsocket ca_redis_socket(const CaRedis *redis);
+extern uint32 ca_redis_events(const CaRedis *redis);
+extern long ca_redis_timeout(const CaRedis *redis);
+/* Does what can be done without blocking: connect, write, read, call handlers, time out. */
+extern CaRedisState ca_redis_advance(CaRedis *redis);
+/* "host:port/db" or "path?db=N" of guc_redis_url, never with a secret; palloc'd */
+extern char *ca_redis_endpoint(void);
+/* GUC check hook for cache_aside.redis_url */
+extern bool ca_redis_check_url(char **newval, void **extra, int source);
+
+/* ---- status.c: what the worker tells the world; all of it in shared memory ---- */
+extern Size ca_status_shmem_size(void);
+extern void ca_status_shmem_init(void);
+/*
+ * Sets the worker's latch if there is a worker. Safe anywhere, after commit included: takes no
+ * lock, never raises.
+ */
+extern void ca_status_wake_worker(void);
+
+/* ---- worker.c ---- */
+extern void ca_worker_register(void);
+
+#endif

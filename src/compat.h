@@ -1,0 +1,22 @@
+/*
+ * compat.h: the only place that knows PostgreSQL versions (15 to 19).
+ *
+ * Everything else is written against the newest spelling that all of them can be given.
+ */
+#ifndef CA_COMPAT_H
+#define CA_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "cache_aside needs PostgreSQL 15 or newer"
+#endif
+
+/* 17 added the flush argument; delivery never needs the message flushed before its commit. */
+#if PG_VERSION_NUM >= 170000
+#define ca_log_message(prefix, data, len, transactional)                                           \
+	LogLogicalMessage(prefix, data, len, transactional, false)
+#else
+#define ca_log_message(prefix, data, len, transactional)                                           \
+	LogLogicalMessage(prefix, data, len, transactional)
+#endif
+
+#endif
