@@ -1,0 +1,126 @@
+/*
+ * cache_aside.c: load the library, declare settings, let each file set itself up.
+ *
+ * Two ways in. Through shared_preload_libraries: everything, the worker included. Loaded later by a
+ * session (no preload): the trigger functions still work, so that a server whose administrator took
+ * the library out of shared_preload_libraries refuses no write, but CREATE EXTENSION says what to do.
+ *
+ * Settings that reach outside the server (endpoint, secrets) are SIGHUP and visible to superusers
+ * only: a role that could set them per session could aim the server at any host.
+ */
+#include "cache_aside.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+bool guc_enabled = true;
+char *guc_key_prefix;
+char *guc_redis_url;
+char *guc_redis_password_file;
+int guc_connect_timeout;
+int guc_command_timeout;
+
+static bool preloaded = false;
+static shmem_request_hook_type previous_shmem_request;
+static shmem_startup_hook_type previous_shmem_startup;
+
+void _PG_init(void);
+
+bool
+ca_preloaded(void)
+{
+	return preloaded;
+}
+
+void
+ca_require_preload(void)
+{
+	if (preloaded)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cache_aside is not loaded by shared_preload_libraries"),
+			 errdetail("Without it no worker delivers invalidations to Redis."),
+			 errhint("Add cache_aside to shared_preload_libraries and restart the server.")));
+}
+
+static void
+request_shmem(void)
+{
+	if (previous_shmem_request)
+		previous_shmem_request();
+	RequestAddinShmemSpace(ca_status_shmem_size());
+}
+
+static void
+startup_shmem(void)
+{
+	if (previous_shmem_startup)
+		previous_shmem_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	ca_status_shmem_init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static void
+define_redis_settings(void)
+{
+	DefineCustomStringVariable("cache_aside.redis_url", "Redis server that holds the cache.",
+							   "redis://[user[:password]@]host[:port][/db] or "
+							   "unix:///path/redis.sock?db=N",
+							   &guc_redis_url, "redis://127.0.0.1:6379/0", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY, ca_redis_check_url, NULL, NULL);
+	DefineCustomStringVariable("cache_aside.redis_password_file",
+							   "File whose first line is the password for Redis.",
+							   "Read again at each connection, so that a rotated password needs no "
+							   "restart; overrides the password in redis_url.",
+							   &guc_redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL,
+							   NULL, NULL);
+	DefineCustomIntVariable("cache_aside.connect_timeout",
+							"Longest time to establish a connection to Redis.", NULL,
+							&guc_connect_timeout, 1000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL,
+							NULL, NULL);
+	DefineCustomIntVariable("cache_aside.command_timeout",
+							"Longest time to wait for an answer from Redis.", NULL,
+							&guc_command_timeout, 2000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL,
+							NULL, NULL);
+}
+
+static void
+define_capture_settings(void)
+{
+	DefineCustomBoolVariable("cache_aside.enabled", "Capture the keys that writes invalidate.",
+							 "Off loses invalidations; for bulk loads into a cache that is flushed "
+							 "afterwards.",
+							 &guc_enabled, true, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("cache_aside.key_prefix",
+							   "Prefix of every key that is invalidated; several are separated by "
+							   "commas.",
+							   "Applied when the key is logged, so that a change leaves what is "
+							   "already in the log as it was. List both during a deploy that changes "
+							   "it.",
+							   &guc_key_prefix, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
+void
+_PG_init(void)
+{
+	preloaded = process_shared_preload_libraries_in_progress;
+	define_redis_settings();
+	define_capture_settings();
+	MarkGUCPrefixReserved("cache_aside");
+	ca_pending_init();
+	ca_ddl_init();
+	if (!preloaded)
+		return;
+	previous_shmem_request = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	previous_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+	ca_worker_register();
+}
