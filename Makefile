@@ -1,17 +1,65 @@
-# cache_aside. `make demo` and `make test` need nothing prepared; `make && make install` is plain
-# PGXS (PG_CONFIG=, DESTDIR=). See README.md.
-srcdir ?= .
+# cache_aside. `make demo` and `make test` need nothing prepared. `make && make install` is plain
+# PGXS: PG_CONFIG=, DESTDIR=, and a build outside the tree with `make -f path/to/Makefile`.
 EXTENSION = cache_aside
-EXTVERSION = 1.0
 MODULE_big = cache_aside
-OBJS = $(patsubst $(srcdir)/%.c,%.o,$(sort $(wildcard $(srcdir)/src/*.c)))
-DATA = $(wildcard $(srcdir)/sql/cache_aside--*.sql)
 
-HIREDIS_CFLAGS := $(shell pkg-config --cflags hiredis 2>/dev/null)
-HIREDIS_LIBS := $(shell pkg-config --libs hiredis 2>/dev/null || echo -lhiredis)
-PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(HIREDIS_CFLAGS))
-SHLIB_LINK = $(HIREDIS_LIBS)
+here := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
+in_tree = $(patsubst $(here)/%,%,$(sort $(wildcard $(addprefix $(here)/,$(1)))))
+names_of = $(basename $(notdir $(call in_tree,$(1))))
+
+OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c))
+DATA = $(call in_tree,sql/cache_aside--*.sql)
+
+PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags hiredis 2>/dev/null))
+SHLIB_LINK = $(shell pkg-config --libs hiredis 2>/dev/null || echo -lhiredis)
+
+# Tests are found, not listed: test/sql, test/specs, test/t. `make installcheck` starts its own
+# PostgreSQL and its own Redis; REGRESS=, ISOLATION= and PROVE_TESTS= select.
+REGRESS = $(call names_of,test/sql/*.sql)
+REGRESS_OPTS = --temp-instance=./tmp_check --inputdir=$(here)/test --load-extension=cache_aside
+ISOLATION = $(call names_of,test/specs/*.spec)
+ISOLATION_OPTS = --temp-instance=./tmp_check_iso --inputdir=$(here)/test --outputdir=. \
+	--load-extension=cache_aside
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+people = help test demo bench lint format format-check
+ifneq ($(PGXS),)
 include $(PGXS)
+PROVE_FLAGS += -I $(srcdir)/test/perl
+with_redis = $(srcdir)/scripts/with-redis.pl
+pg_regress_installcheck = $(with_redis) $(top_builddir)/src/test/regress/pg_regress \
+	--bindir='$(bindir)' $(EXTRA_REGRESS_OPTS)
+pg_isolation_regress_installcheck = $(with_redis) \
+	$(top_builddir)/src/test/isolation/pg_isolation_regress --bindir='$(bindir)' $(EXTRA_REGRESS_OPTS)
+$(OBJS): $(wildcard $(here)/src/*.h) | src
+src:
+	mkdir -p $@
+else ifneq ($(filter-out $(people),$(or $(MAKECMDGOALS),all)),)
+$(error no PostgreSQL development files: $(PG_CONFIG) --pgxs shows none. Install \
+	postgresql-server-dev-NN, or name another with PG_CONFIG=/path/to/pg_config)
+endif
+
+# Everything below builds in a private copy, as an unprivileged user, and leaves nothing behind.
+.PHONY: $(people)
+help:
+	@sed -n 's/^## //p' $(here)/Makefile
+## make test      every test; T=name runs those whose name contains it, JOBS=n at a time
+test:
+	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/run-tests.sh
+## make demo      the main job on a real workload, in about a minute
+demo:
+	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/demo.sh
+## make bench     the measurements of the README; B=name runs those whose name contains it
+bench:
+	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh bench/run.sh
+## make lint      strict warnings with gcc and clang
+lint:
+	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/lint.sh gcc clang
+## make format    format the C files; make format-check only tells
+format:
+	@$(here)/scripts/format.sh -i
+format-check:
+	@$(here)/scripts/format.sh

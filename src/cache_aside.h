@@ -23,6 +23,7 @@
 #include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 #include "storage/latch.h"
+#include "utils/guc.h"
 
 #include "compat.h"
 
@@ -143,7 +144,7 @@ extern CaRedisState ca_redis_advance(CaRedis *redis);
 /* "host:port/db" or "path?db=N" of guc_redis_url, never with a secret; palloc'd */
 extern char *ca_redis_endpoint(void);
 /* GUC check hook for cache_aside.redis_url */
-extern bool ca_redis_check_url(char **newval, void **extra, int source);
+extern bool ca_redis_check_url(char **newval, void **extra, GucSource source);
 
 /* ---- status.c: what the worker tells the world; all of it in shared memory ---- */
 extern Size ca_status_shmem_size(void);

@@ -1,0 +1,21 @@
+#!/bin/bash
+# lint.sh compiler ...: builds with strict warnings in a throw-away copy; any warning fails.
+set -euo pipefail
+
+strict='-Wextra -Wshadow -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
+# PostgreSQL's own flags were chosen for the compiler that built it; the other may not know them.
+foreign='-Wno-unknown-warning-option -Wno-unused-command-line-argument'
+foreign="$foreign -Wno-ignored-optimization-argument"
+copy=$(mktemp -d "${TMPDIR:-/tmp}/ca-lint.XXXXXX")
+trap 'rm -rf "$copy"' EXIT
+trap 'exit 1' INT TERM
+
+for compiler in "$@"; do
+	flags="$strict -Werror"
+	case $compiler in *clang*) flags="$flags $foreign" ;; esac
+	mkdir "$copy/$compiler"
+	cp -R Makefile cache_aside.control sql src scripts test "$copy/$compiler/"
+	echo "strict warnings with $compiler"
+	find "$copy/$compiler/src" \( -name '*.o' -o -name '*.bc' \) -delete
+	make -s -C "$copy/$compiler" all "CC=$compiler" "PG_CFLAGS=$flags" with_llvm=no
+done

@@ -1,0 +1,181 @@
+#!/bin/bash
+# run-tests.sh: every test of the copy we stand in; see private.sh. One line per test, logs of what
+# failed, and at the end "N passed, N failed". A regress script, an isolation spec, a TAP file, the
+# format check and each strict build count as one test.
+#
+# T=word runs those whose name contains the word; REGRESS=, ISOLATION= and TAP= (names, without
+# suffix) select exactly. JOBS=n TAP files at a time. VERBOSE=1 prints all output.
+set -uo pipefail
+
+logs=$CA_WORK/logs
+rm -rf "$logs"
+mkdir -p "$logs"
+passed=0
+failed=0
+skipped=0
+jobs=${JOBS:-$(n=$(nproc); echo $((n > 4 ? 4 : n)))}
+pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+chosen=${REGRESS+x}${ISOLATION+x}${TAP+x} # not empty: exactly these
+
+report() # verdict, name, seconds or reason
+{
+	case $1 in
+		ok) passed=$((passed + 1)) ;;
+		skipped) skipped=$((skipped + 1)) ;;
+		*) failed=$((failed + 1)) ;;
+	esac
+	printf '%-8s %-52s %s\n' "$1" "$2" "$3"
+}
+
+show() # title, file, lines
+{
+	[ -s "$2" ] || return 0
+	echo "    ---- $1"
+	tail -n "${3:-60}" "$2" | sed 's/^/    /'
+}
+
+# Names to run of one kind: selected exactly, by T, or all that were found.
+names() # selection, folder, suffix
+{
+	local name
+	if [ -n "$chosen" ]; then
+		printf '%s\n' $1
+		return
+	fi
+	for name in "$2"/*"$3"; do
+		[ -e "$name" ] || continue
+		name=$(basename "$name" "$3")
+		case $name in *"${T:-}"*) echo "$name" ;; esac
+	done
+}
+
+wanted_extra() # name of a test that is not a file
+{
+	[ -z "$chosen" ] && case $1 in *"${T:-}"*) true ;; *) false ;; esac
+}
+
+# pg_regress writes "test x ... ok 12 ms" up to 15 and "ok 1 - x 12 ms" since.
+run_regress() # kind, make variable, names
+{
+	local kind=$1 variable=$2 names=$3 log=$logs/$1.log name line verdict
+	[ -n "$names" ] || return 0
+	make -s installcheck "PG_CONFIG=$PG_CONFIG" REGRESS= ISOLATION= TAP_TESTS= \
+		"$variable=$(echo $names)" >"$log" 2>&1
+	for name in $names; do
+		line=$(grep -E "^(test $name +\.\.\.|(not )?ok [0-9]+ +- $name )" "$log" | tail -n 1)
+		case $line in
+			"test $name "*" ok "* | ok\ *) verdict=ok ;;
+			*) verdict=FAILED ;;
+		esac
+		report $verdict "$kind/$name" "$(grep -oE '[0-9.]+ ms' <<<"$line")"
+	done
+	if grep -qE '^test .*FAILED|^not ok' "$log"; then
+		[ ! -f regression.diffs ] || show "differences" regression.diffs 400
+	elif ! grep -qE '^test .* ok |^ok ' "$log"; then
+		show "output" "$log"
+		show "initdb" log/initdb.log 5
+		show "server log" log/postmaster.log 20
+	fi
+	if grep -qE 'TRAP:|PANIC|terminated by signal' log/postmaster.log 2>/dev/null; then
+		show "server log" log/postmaster.log 200
+	fi
+	[ -z "${VERBOSE:-}" ] || cat "$log"
+	rm -rf tmp_check tmp_check_iso regression.diffs
+	[ ! -d log ] || mv log "$logs/$kind"
+}
+
+# One TAP file, its servers and logs in a directory of its own. The verdict goes to a file.
+run_tap()
+{
+	local name=$1 dir=$logs/$1 started=$SECONDS
+	mkdir -p "$dir"
+	TESTDIR=$dir PGPORT=65432 PG_REGRESS=$pgxs/src/test/regress/pg_regress top_builddir=. \
+		TESTDATADIR=$dir/tmp_check TESTLOGDIR=$dir/tmp_check/log \
+		prove -v -I "$pgxs/src/test/perl" -I test/perl "test/t/$name.pl" >"$dir/output" 2>&1 </dev/null
+	echo "$? $((SECONDS - started))" >"$dir/verdict"
+}
+
+report_tap()
+{
+	local name=$1 dir=$logs/$1 status seconds file
+	read -r status seconds <"$dir/verdict"
+	if [ "$status" != 0 ]; then
+		report FAILED "t/$name" "$seconds s"
+		grep -vE '^ok ' "$dir/output" | tail -n 100 | sed 's/^/    /'
+		for file in "$dir"/tmp_check/log/*.log; do
+			show "$(basename "$file")" "$file" 25
+		done
+	elif grep -qE "^skipped: |\.\. skipped" "$dir/output"; then
+		report skipped "t/$name" "$(grep -oE 'skipped: .*|SKIP .*' "$dir/output" | head -n 1)"
+	else
+		report ok "t/$name" "$seconds s"
+	fi
+	[ -z "${VERBOSE:-}" ] || cat "$dir/output"
+	[ "$status" != 0 ] || rm -rf "$dir/tmp_check"
+}
+
+run_taps()
+{
+	local name running=()
+	for name in "$@"; do
+		run_tap "$name" &
+		running+=("$name")
+		[ ${#running[@]} -lt "$jobs" ] || reap
+	done
+	while [ ${#running[@]} -gt 0 ]; do reap; done
+}
+
+reap() # waits for one of run_taps' running files to end
+{
+	local name left=()
+	wait -n
+	for name in "${running[@]}"; do
+		if [ -e "$logs/$name/verdict" ]; then report_tap "$name"; else left+=("$name"); fi
+	done
+	running=(${left[@]+"${left[@]}"})
+}
+
+# Checks that are no server tests: done when the tool is there.
+run_check() # name, tool, command ...
+{
+	local name=$1 tool=$2 started=$SECONDS
+	shift 2
+	wanted_extra "$name" || return 0
+	if ! command -v "$tool" >/dev/null; then
+		report skipped "$name" "$tool is not installed"
+	elif "$@" >"$logs/$name.log" 2>&1; then
+		report ok "$name" "$((SECONDS - started)) s"
+	else
+		report FAILED "$name" ''
+		show "output" "$logs/$name.log" 60
+	fi
+}
+
+children_end()
+{
+	trap - INT TERM
+	kill $(jobs -p) 2>/dev/null
+	wait
+	exit 130
+}
+trap children_end INT TERM
+
+# Versions of clang-format do not agree with each other; one is the measure.
+case $(clang-format --version 2>/dev/null) in
+	*' version 14.'*) run_check format clang-format bash scripts/format.sh ;;
+	*) ! wanted_extra format || report skipped format 'needs clang-format 14' ;;
+esac
+run_check strict-gcc gcc bash scripts/lint.sh gcc
+run_check strict-clang clang bash scripts/lint.sh clang
+run_regress regress REGRESS "$(names "${REGRESS:-}" test/sql .sql)"
+run_regress isolation ISOLATION "$(names "${ISOLATION:-}" test/specs .spec)"
+run_taps $(names "${TAP:-}" test/t .pl)
+
+if [ $((passed + failed + skipped)) = 0 ]; then
+	echo "No test has that name."
+	exit 1
+fi
+summary="$passed passed, $failed failed"
+[ $skipped = 0 ] || summary="$summary, $skipped skipped"
+echo "$summary"
+[ $failed = 0 ]

@@ -1,0 +1,185 @@
+
+=pod
+
+=head1 NAME
+
+RedisClient - one connection to Redis: RESP over a socket, binary-safe
+
+=head1 SYNOPSIS
+
+  my $c = RedisClient->new(socket => '/tmp/x/redis.sock');    # or host/port, tls
+  $c->command('SET', 'user:1', $bytes);      # the reply; dies with the text of an error reply
+  my ($ok, $reply) = $c->try('GET', 'x');    # never dies for an error reply
+  my @replies = $c->pipeline([ 'GET', 'a' ], [ 'GET', 'b' ]);
+
+Replies: nil is undef, integers and strings are scalars, arrays are array references; an error
+inside a pipeline or an array is a RedisClient::Error, which stringifies to its text. A broken
+connection or no answer in `timeout` seconds dies; the object is useless afterwards.
+
+=cut
+
+package RedisClient;
+
+use strict;
+use warnings;
+
+use IO::Select;
+use IO::Socket::INET;
+use IO::Socket::UNIX;
+use Socket;
+use Time::HiRes ();
+
+our $default_timeout = 30;
+
+sub new
+{
+	my ($class, %args) = @_;
+	my $self = bless {
+		buffer => '',
+		timeout => $args{timeout} // $default_timeout,
+		pid => $$
+	}, $class;
+	$self->{fh} = $class->_connect(%args)
+	  or die "cannot connect to Redis at " . ($args{socket} // "$args{host}:$args{port}") . ": $!\n";
+	$self->command('AUTH', @{ $args{auth} }) if $args{auth};
+	$self->command('SELECT', $args{db}) if $args{db};
+	return $self;
+}
+
+sub _connect
+{
+	my ($class, %args) = @_;
+	return IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $args{socket}) if $args{socket};
+	my @tcp = (
+		PeerHost => $args{host} // '127.0.0.1',
+		PeerPort => $args{port},
+		Timeout => 10);
+	return IO::Socket::INET->new(@tcp) unless $args{tls};
+	require IO::Socket::SSL;
+	return IO::Socket::SSL->new(@tcp, %{ $args{tls} });
+}
+
+sub close
+{
+	my ($self) = @_;
+	close(delete $self->{fh}) if $self->{fh};
+	return;
+}
+
+# Sends without waiting for the answer; `receive` takes the answers in order.
+sub send
+{
+	my ($self, @command) = @_;
+	$self->_write(_encode(@command));
+	return;
+}
+
+sub receive
+{
+	my ($self) = @_;
+	return $self->_reply(Time::HiRes::time() + $self->{timeout});
+}
+
+sub command
+{
+	my ($self, @command) = @_;
+	my $reply = $self->pipeline(\@command);
+	die "Redis: $reply ($command[0])\n" if ref $reply eq 'RedisClient::Error';
+	return $reply;
+}
+
+sub try
+{
+	my ($self, @command) = @_;
+	my $reply = $self->pipeline(\@command);
+	return ref $reply eq 'RedisClient::Error' ? (0, "$reply") : (1, $reply);
+}
+
+# In pieces, so that neither side's buffers fill up while both wait for the other.
+sub pipeline
+{
+	my ($self, @commands) = @_;
+	my @replies;
+	while (my @piece = splice(@commands, 0, 1000))
+	{
+		$self->_write(join('', map { _encode(@$_) } @piece));
+		push @replies, $self->receive foreach @piece;
+	}
+	return wantarray ? @replies : $replies[-1];
+}
+
+sub _encode
+{
+	my (@words) = @_;
+	my $out = '*' . @words . "\r\n";
+	foreach my $word (@words)
+	{
+		my $bytes = "$word";
+		utf8::encode($bytes) if utf8::is_utf8($bytes);
+		$out .= '$' . length($bytes) . "\r\n$bytes\r\n";
+	}
+	return $out;
+}
+
+sub _write
+{
+	my ($self, $bytes) = @_;
+	local $SIG{PIPE} = 'IGNORE';
+	my $sent = 0;
+	while ($sent < length $bytes)
+	{
+		die "Redis: not writable for $self->{timeout} s\n"
+		  unless IO::Select->new($self->{fh})->can_write($self->{timeout});
+		my $n = syswrite($self->{fh}, $bytes, length($bytes) - $sent, $sent);
+		die "Redis: connection lost while writing: $!\n" unless defined $n;
+		$sent += $n;
+	}
+	return;
+}
+
+sub _fill
+{
+	my ($self, $deadline) = @_;
+	my $left = $deadline - Time::HiRes::time();
+	my $pending = $self->{fh}->can('pending') ? $self->{fh}->pending : 0;
+	die "Redis: no answer in $self->{timeout} s\n"
+	  unless $pending || ($left > 0 && IO::Select->new($self->{fh})->can_read($left));
+	my $n = sysread($self->{fh}, $self->{buffer}, 65536, length $self->{buffer});
+	die "Redis: connection lost while reading" . (defined $n ? "\n" : ": $!\n") unless $n;
+	return;
+}
+
+sub _line
+{
+	my ($self, $deadline) = @_;
+	my $end;
+	$self->_fill($deadline) while ($end = index($self->{buffer}, "\r\n")) < 0;
+	my $line = substr($self->{buffer}, 0, $end, '');
+	substr($self->{buffer}, 0, 2, '');
+	return $line;
+}
+
+sub _reply
+{
+	my ($self, $deadline) = @_;
+	my $line = $self->_line($deadline);
+	my $kind = substr($line, 0, 1, '');
+	return $line if $kind eq '+' || $kind eq ':';
+	return bless \$line, 'RedisClient::Error' if $kind eq '-';
+	return undef if $line < 0;
+	if ($kind eq '$')
+	{
+		$self->_fill($deadline) while length $self->{buffer} < $line + 2;
+		my $value = substr($self->{buffer}, 0, $line, '');
+		substr($self->{buffer}, 0, 2, '');
+		return $value;
+	}
+	die "Redis: not RESP2: $kind$line\n" unless $kind eq '*';
+	return [ map { $self->_reply($deadline) } 1 .. $line ];
+}
+
+package RedisClient::Error;
+
+use overload '""' => sub { ${ $_[0] } }, fallback => 1;
+
+1;
