@@ -76,20 +76,17 @@ define_redis_settings(void)
 							   "unix:///path/redis.sock?db=N",
 							   &guc_redis_url, "redis://127.0.0.1:6379/0", PGC_SIGHUP,
 							   GUC_SUPERUSER_ONLY, ca_redis_check_url, NULL, NULL);
-	DefineCustomStringVariable("cache_aside.redis_password_file",
-							   "File whose first line is the password for Redis.",
-							   "Read again at each connection, so that a rotated password needs no "
-							   "restart; overrides the password in redis_url.",
-							   &guc_redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL,
-							   NULL, NULL);
-	DefineCustomIntVariable("cache_aside.connect_timeout",
-							"Longest time to establish a connection to Redis.", NULL,
-							&guc_connect_timeout, 1000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL,
-							NULL, NULL);
-	DefineCustomIntVariable("cache_aside.command_timeout",
-							"Longest time to wait for an answer from Redis.", NULL,
-							&guc_command_timeout, 2000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL,
-							NULL, NULL);
+	DefineCustomStringVariable(
+		"cache_aside.redis_password_file", "File whose first line is the password for Redis.",
+		"Read again at each connection, so that a rotated password needs no "
+		"restart; overrides the password in redis_url.",
+		&guc_redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"cache_aside.connect_timeout", "Longest time to establish a connection to Redis.", NULL,
+		&guc_connect_timeout, 1000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"cache_aside.command_timeout", "Longest time to wait for an answer from Redis.", NULL,
+		&guc_command_timeout, 2000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 static void
@@ -99,13 +96,14 @@ define_capture_settings(void)
 							 "Off loses invalidations; for bulk loads into a cache that is flushed "
 							 "afterwards.",
 							 &guc_enabled, true, PGC_SUSET, 0, NULL, NULL, NULL);
-	DefineCustomStringVariable("cache_aside.key_prefix",
-							   "Prefix of every key that is invalidated; several are separated by "
-							   "commas.",
-							   "Applied when the key is logged, so that a change leaves what is "
-							   "already in the log as it was. List both during a deploy that changes "
-							   "it.",
-							   &guc_key_prefix, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"cache_aside.key_prefix",
+		"Prefix of every key that is invalidated; several are separated by "
+		"commas.",
+		"Applied when the key is logged, so that a change leaves what is "
+		"already in the log as it was. List both during a deploy that changes "
+		"it.",
+		&guc_key_prefix, "", PGC_SIGHUP, 0, NULL, ca_prefix_assign, NULL);
 }
 
 void

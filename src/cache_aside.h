@@ -22,23 +22,24 @@
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
+#include "nodes/bitmapset.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
 
 #include "compat.h"
 
-#define CA_MAX_KEY 8192					 /* bytes; a longer key fails the write */
-#define CA_MESSAGE_PREFIX "cache_aside"	 /* prefix of our logical messages */
-#define CA_MESSAGE_CHUNK (64 * 1024)	 /* most payload bytes in one message */
+#define CA_MAX_KEY 8192                 /* bytes; a longer key fails the write */
+#define CA_MESSAGE_PREFIX "cache_aside" /* prefix of our logical messages */
+#define CA_MESSAGE_CHUNK (64 * 1024)    /* most payload bytes in one message */
 
 /* ---- cache_aside.c: load, settings ---- */
-extern bool guc_enabled;		   /* capture writes keys (superuser may switch it off) */
-extern char *guc_key_prefix;	   /* prefix of every key, or several separated by commas */
+extern bool guc_enabled;     /* capture writes keys (superuser may switch it off) */
+extern char *guc_key_prefix; /* prefix of every key, or several separated by commas */
 extern char *guc_redis_url;
 extern char *guc_redis_password_file;
-extern int guc_connect_timeout;	   /* ms */
-extern int guc_command_timeout;	   /* ms */
-extern bool ca_preloaded(void);	   /* did shared_preload_libraries load us? */
+extern int guc_connect_timeout;       /* ms */
+extern int guc_command_timeout;       /* ms */
+extern bool ca_preloaded(void);       /* did shared_preload_libraries load us? */
 extern void ca_require_preload(void); /* ERROR with HINT otherwise */
 
 /* ---- capture.c: trigger functions; rows to keys ---- */
@@ -47,19 +48,52 @@ extern void ca_require_preload(void); /* ERROR with HINT otherwise */
 extern void ca_ddl_init(void);
 
 /* ---- key.c: templates to text ---- */
+typedef struct CaTemplate CaTemplate;
+struct TupleTableSlot;
+struct TupleDescData;
+typedef void (*CaKeyHandler)(void *arg, const char *key, Size len);
+
+/*
+ * Parses `text` against the columns of a relation; the result lives in the current memory context.
+ * A malformed template raises 22023. A column that is not there raises 42703, or, with `missing`,
+ * is reported there (its name) and the template can only give its pattern.
+ */
+extern CaTemplate *ca_key_parse(const char *text, struct TupleDescData *columns,
+								const char *relname, const char **missing);
+extern Bitmapset *ca_key_columns(const CaTemplate *template);  /* attribute numbers */
+extern const char *ca_key_pattern(const CaTemplate *template); /* without prefix */
+/* Calls `handler` for each key of a row (none when a column is NULL), without prefix. */
+extern void ca_key_build(CaTemplate *template, struct TupleTableSlot *row, CaKeyHandler handler,
+						 void *arg);
+/* True when old and new row have bytewise equal values in the template's columns. */
+extern bool ca_key_same(CaTemplate *template, struct TupleTableSlot *old_row,
+						struct TupleTableSlot *new_row);
+
+/* ---- prefix.c: key_prefix, encoding, glob text; to the pending set ---- */
+extern void ca_prefix_assign(const char *newval, void *extra); /* GUC assign hook */
+/* Add to the pending set, once per prefix. `what` begins the DETAIL of an error: 'Rule "x"'. */
+extern void ca_prefix_add_key(const char *key, Size len, const char *what);
+extern void ca_prefix_add_pattern(const char *pattern, Size len, const char *what);
+extern char *ca_prefix_utf8(const char *text, Size len, Size *result_len);
+extern void ca_prefix_escape(StringInfo target, const char *text, Size len); /* glob characters */
 
 /* ---- pending.c: the open transaction's set ---- */
-extern void ca_pending_init(void);	/* registers the transaction callbacks, once per backend */
+extern void ca_pending_init(void); /* registers the transaction callbacks, once per backend */
 /*
  * Adds one entry (kinds below) to the open transaction's set. Errors: 25006 in a read-only
  * transaction or in recovery; out of memory or temp_file_limit. Copies `data`.
  */
 extern void ca_pending_add(char kind, const char *data, Size len);
 
+/* ---- commit.c: right after a commit; nothing here raises ---- */
+extern void ca_commit_note_prepared(void); /* this statement is a COMMIT PREPARED */
+extern void ca_commit_done(bool logged);   /* XACT_EVENT_COMMIT; did it log messages? */
+extern void ca_commit_aborted(void);
+
 /* ---- message.c: bytes of the WAL message ---- */
-#define CA_ENTRY_KEY 'k'	 /* data: the key */
+#define CA_ENTRY_KEY 'k'     /* data: the key */
 #define CA_ENTRY_PATTERN 'p' /* data: the glob pattern */
-#define CA_ENTRY_STICK 's'	 /* data: uint32 ttl in ms, then the name */
+#define CA_ENTRY_STICK 's'   /* data: uint32 ttl in ms, then the name */
 
 typedef struct CaEntry
 {
@@ -103,8 +137,8 @@ typedef struct CaReply CaReply;
 typedef enum CaRedisState
 {
 	CA_REDIS_CONNECTING, /* resolving, connecting, TLS, AUTH, SELECT */
-	CA_REDIS_READY,		 /* commands flow */
-	CA_REDIS_FAILED		 /* dead until ca_redis_close; ca_redis_error tells why */
+	CA_REDIS_READY,      /* commands flow */
+	CA_REDIS_FAILED      /* dead until ca_redis_close; ca_redis_error tells why */
 } CaRedisState;
 
 /*
@@ -130,7 +164,7 @@ extern const char *ca_redis_error(const CaRedis *redis);
 /* Queues a command (binary-safe); it is sent by the next ca_redis_advance. Only when READY. */
 extern void ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
 						  CaReplyHandler handler, void *arg);
-extern int ca_redis_in_flight(const CaRedis *redis);		/* commands without an answer */
+extern int ca_redis_in_flight(const CaRedis *redis); /* commands without an answer */
 extern Size ca_redis_unsent_bytes(const CaRedis *redis);
 /*
  * What to wait for: socket (PGINVALID_SOCKET while there is none), WL_SOCKET_* events, and the

@@ -1,0 +1,182 @@
+/*
+ * capture.c: trigger functions and SQL functions that put keys into the pending set.
+ *
+ *	invalidate_row        AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW
+ *	invalidate_statement  AFTER one event FOR EACH STATEMENT, with transition tables
+ *	invalidate_table      AFTER TRUNCATE FOR EACH STATEMENT
+ *
+ * Input: the rows of a write and the rule in the trigger's arguments. Output: entries in the pending
+ * set; an UPDATE gives the old and the new key, a TRUNCATE the rule's pattern.
+ *
+ * A rule that lost a column gives its pattern instead of failing the write. Errors that remain: a
+ * key longer than CA_MAX_KEY, a trigger written by hand in a way that cannot work, a query rule
+ * whose query fails. Runs in the per-tuple context of the trigger machinery, which frees what output
+ * functions return.
+ */
+#include "cache_aside.h"
+
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "rule.h"
+
+PG_FUNCTION_INFO_V1(cache_aside_invalidate_row);
+PG_FUNCTION_INFO_V1(cache_aside_invalidate_table);
+PG_FUNCTION_INFO_V1(cache_aside_invalidate);
+PG_FUNCTION_INFO_V1(cache_aside_invalidate_pattern);
+
+/* ---- prechecks ---- */
+
+static void
+refuse_call(const char *function, const char *detail, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					errmsg("cache_aside.%s() cannot run this way", function),
+					errdetail("%s", detail), errhint("%s", hint)));
+}
+
+/* What every trigger function of ours demands; `max_args` tells templates from query rules. */
+static TriggerData *
+check_call(FunctionCallInfo fcinfo, const char *function, bool for_row, int max_args)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		refuse_call(function, "It was not called as a trigger.",
+					"Use cache_aside.attach(), or CREATE TRIGGER.");
+	if (!TRIGGER_FIRED_AFTER(data->tg_event))
+		refuse_call(function, "The trigger fires before the write.", "Create it with AFTER.");
+	if (for_row && !TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		refuse_call(function, "The trigger fires once per statement.",
+					"Create it with FOR EACH ROW.");
+	if (!for_row && !TRIGGER_FIRED_FOR_STATEMENT(data->tg_event))
+		refuse_call(function, "The trigger fires once per row.",
+					"Create it with FOR EACH STATEMENT.");
+	if (data->tg_trigger->tgnargs < 1 || data->tg_trigger->tgnargs > max_args)
+		refuse_call(function, psprintf("The trigger has %d arguments.", data->tg_trigger->tgnargs),
+					"Give the key template as its argument.");
+	return data;
+}
+
+/* ---- row level ---- */
+
+static void
+add_key(void *arg, const char *key, Size len)
+{
+	ca_prefix_add_key(key, len, ((CaRule *) arg)->what);
+}
+
+static void
+add_pattern(CaRule *rule)
+{
+	ca_prefix_add_pattern(rule->pattern, strlen(rule->pattern), rule->what);
+}
+
+static void
+add_row(CaRule *rule, TupleTableSlot *row)
+{
+	ca_key_build(rule->template, row, add_key, rule);
+}
+
+Datum
+cache_aside_invalidate_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = check_call(fcinfo, "invalidate_row", true, 1);
+	CaRule *rule;
+
+	if (!guc_enabled)
+		return PointerGetDatum(NULL);
+	rule = ca_rule_get(data);
+	if (rule->missing != NULL)
+		add_pattern(rule);
+	else
+	{
+		add_row(rule, data->tg_trigslot);
+		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
+			!ca_key_same(rule->template, data->tg_trigslot, data->tg_newslot))
+			add_row(rule, data->tg_newslot);
+	}
+	return PointerGetDatum(NULL);
+}
+
+/* ---- TRUNCATE ---- */
+
+Datum
+cache_aside_invalidate_table(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = check_call(fcinfo, "invalidate_table", false, 3);
+
+	if (guc_enabled)
+		add_pattern(ca_rule_get(data));
+	return PointerGetDatum(NULL);
+}
+
+/* ---- by hand ---- */
+
+/* Keys and patterns given by the caller: UTF-8, not empty, not NULL. */
+static char *
+check_argument(text *argument, const char *function, Size *len)
+{
+	char *given = text_to_cstring(argument);
+	char *utf8 = ca_prefix_utf8(given, strlen(given), len);
+
+	if (*len == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("cache_aside.%s() was given an empty text", function),
+						errdetail("No cache entry has an empty name."),
+						errhint("Name the keys to delete.")));
+	return utf8;
+}
+
+static void
+refuse_null(const char *function)
+{
+	ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("cache_aside.%s() was given a NULL", function),
+					errdetail("A NULL names no cache entry."),
+					errhint("Leave NULLs out, for instance with array_remove(keys, NULL).")));
+}
+
+Datum
+cache_aside_invalidate(PG_FUNCTION_ARGS)
+{
+	Datum *elements;
+	bool *nulls;
+	int count;
+
+	if (PG_ARGISNULL(0))
+		refuse_null("invalidate");
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls,
+					  &count);
+	for (int i = 0; i < count; i++)
+	{
+		Size len;
+		char *key;
+
+		if (nulls[i])
+			refuse_null("invalidate");
+		key = check_argument(DatumGetTextPP(elements[i]), "invalidate", &len);
+		if (guc_enabled)
+			ca_prefix_add_key(key, len, "The argument of cache_aside.invalidate()");
+	}
+	PG_RETURN_VOID();
+}
+
+Datum
+cache_aside_invalidate_pattern(PG_FUNCTION_ARGS)
+{
+	Size len;
+	char *pattern;
+
+	if (PG_ARGISNULL(0))
+		refuse_null("invalidate_pattern");
+	pattern = check_argument(PG_GETARG_TEXT_PP(0), "invalidate_pattern", &len);
+	if (guc_enabled)
+		ca_prefix_add_pattern(pattern, len, "The argument of cache_aside.invalidate_pattern()");
+	PG_RETURN_VOID();
+}

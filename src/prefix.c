@@ -1,0 +1,141 @@
+/*
+ * prefix.c: cache_aside.key_prefix, encodings and glob text; the last step before the pending set.
+ *
+ * Input: a key or pattern without prefix, UTF-8. Output: one pending entry per prefix. The setting
+ * is a list, separated by commas, so that a deploy that changes the prefix invalidates under both;
+ * an empty element stands for no prefix. It is applied when the key is captured: what is in the log
+ * keeps the prefix it was written with.
+ *
+ * Error: 54000 when key and prefix together are longer than CA_MAX_KEY. The parsed list lives in
+ * TopMemoryContext and is made anew after the setting changed.
+ */
+#include "cache_aside.h"
+
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+static MemoryContext prefix_context;
+static int prefix_count;
+static char **prefixes;
+static bool prefixes_stale = true;
+static StringInfoData entry; /* prefix and key */
+
+/* GUC assign hook: must not fail, hence the list is made on next use. */
+void
+ca_prefix_assign(const char *newval, void *extra)
+{
+	prefixes_stale = true;
+}
+
+static void
+parse_prefixes(void)
+{
+	MemoryContext previous;
+	const char *at = guc_key_prefix ? guc_key_prefix : "";
+	int room = 1;
+
+	if (prefix_context == NULL)
+		prefix_context =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside prefixes", ALLOCSET_SMALL_SIZES);
+	prefix_count = 0;
+	MemoryContextReset(prefix_context);
+	previous = MemoryContextSwitchTo(prefix_context);
+	initStringInfo(&entry);
+	for (const char *comma = at; *comma != '\0'; comma++)
+		room += *comma == ',';
+	prefixes = palloc(room * sizeof(char *));
+	for (;;)
+	{
+		Size len;
+
+		at += strspn(at, " \t");
+		len = strcspn(at, ",");
+		prefixes[prefix_count] = pnstrdup(at, len);
+		at += len;
+		while (len > 0 && strchr(" \t", prefixes[prefix_count][len - 1]) != NULL)
+			prefixes[prefix_count][--len] = '\0';
+		prefix_count++;
+		if (*at++ == '\0')
+			break;
+	}
+	MemoryContextSwitchTo(previous);
+	prefixes_stale = false;
+}
+
+static void
+refuse_long_entry(Size len, const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("cache key is too long"),
+					errdetail("%s gives %zu bytes with its prefix; %d are allowed.", what, len,
+							  CA_MAX_KEY),
+					errhint("Shorten the key or cache_aside.key_prefix.")));
+}
+
+void
+ca_prefix_escape(StringInfo target, const char *str, Size len)
+{
+	for (Size i = 0; i < len; i++)
+	{
+		if (strchr("*?[]\\", str[i]) != NULL && str[i] != '\0')
+			appendStringInfoChar(target, '\\');
+		appendStringInfoChar(target, str[i]);
+	}
+}
+
+/*
+ * Server encoding to UTF-8; returns `text` itself when nothing is to be done. SQL_ASCII means that
+ * nobody knows: the bytes stay as they are, for verifying them would refuse the user's write.
+ */
+char *
+ca_prefix_utf8(const char *str, Size len, Size *result_len)
+{
+	int encoding = GetDatabaseEncoding();
+	char *utf8;
+
+	*result_len = len;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || len == 0)
+		return unconstify(char *, str);
+	utf8 = pg_server_to_any(str, (int) len, PG_UTF8);
+	if (utf8 != str)
+		*result_len = strlen(utf8);
+	return utf8;
+}
+
+static void
+add_with_prefixes(char kind, const char *str, Size len, const char *what)
+{
+	if (prefixes_stale)
+		parse_prefixes();
+	for (int i = 0; i < prefix_count; i++)
+	{
+		Size prefix_len = strlen(prefixes[i]);
+
+		if (prefix_len + len > CA_MAX_KEY)
+			refuse_long_entry(prefix_len + len, what);
+		if (prefix_len == 0)
+		{
+			ca_pending_add(kind, str, len);
+			continue;
+		}
+		resetStringInfo(&entry);
+		if (kind == CA_ENTRY_PATTERN)
+			ca_prefix_escape(&entry, prefixes[i], prefix_len);
+		else
+			appendBinaryStringInfo(&entry, prefixes[i], (int) prefix_len);
+		appendBinaryStringInfo(&entry, str, (int) len);
+		ca_pending_add(kind, entry.data, entry.len);
+	}
+}
+
+void
+ca_prefix_add_key(const char *key, Size len, const char *what)
+{
+	add_with_prefixes(CA_ENTRY_KEY, key, len, what);
+}
+
+void
+ca_prefix_add_pattern(const char *pattern, Size len, const char *what)
+{
+	add_with_prefixes(CA_ENTRY_PATTERN, pattern, len, what);
+}
