@@ -34,8 +34,8 @@ pg_regress_installcheck = $(with_redis) $(top_builddir)/src/test/regress/pg_regr
 	--bindir='$(bindir)' $(EXTRA_REGRESS_OPTS)
 pg_isolation_regress_installcheck = $(with_redis) \
 	$(top_builddir)/src/test/isolation/pg_isolation_regress --bindir='$(bindir)' $(EXTRA_REGRESS_OPTS)
-$(OBJS): $(wildcard $(here)/src/*.h) | src
-src:
+$(OBJS): $(wildcard $(here)/src/*.h) | $(CURDIR)/src
+$(CURDIR)/src:
 	mkdir -p $@
 else ifneq ($(filter-out $(people),$(or $(MAKECMDGOALS),all)),)
 $(error no PostgreSQL development files: $(PG_CONFIG) --pgxs shows none. Install \

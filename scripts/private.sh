@@ -39,13 +39,16 @@ else
 	trap 'exit 1' INT TERM
 fi
 work=$(cd "$work" && pwd)
-mkdir -p "$work/src"
+rm -rf "$work/tmp"
+mkdir -p "$work/src" "$work/tmp"
 find "$work/src" -type f ! -name '*.o' ! -name '*.bc' ! -name '*.so' -delete
 tar -C "$checkout" -cf - --exclude=./.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' \
 	--exclude=./tmp_check --exclude=./tmp_check_iso --exclude=node_modules . |
 	tar -C "$work/src" -xf - --no-same-owner
 [ ${#as_user[@]} = 0 ] || chown -R "$user" "$work"
 
-export PG_CONFIG=$pg_config CA_WORK=$work CA_KEEP=$keep HOME=$work TMPDIR=$parent LC_ALL=C.UTF-8
+export PG_CONFIG=$pg_config CA_WORK=$work CA_KEEP=$keep HOME=$work LC_ALL=C.UTF-8
+export TMPDIR=$work/tmp # a failed test keeps its directories; a socket's path must be short
+[ ${#work} -le 40 ] || TMPDIR=$parent
 cd "$work/src"
 exec ${as_user[@]+"${as_user[@]}"} bash scripts/inside.sh "$@"
