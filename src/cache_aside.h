@@ -161,7 +161,11 @@ extern CaRedis *ca_redis_open(MemoryContext cxt, const char *client_name);
 extern void ca_redis_close(CaRedis *redis); /* NULL is fine; pending handlers get NULL */
 extern CaRedisState ca_redis_state(const CaRedis *redis);
 extern const char *ca_redis_error(const CaRedis *redis);
-/* Queues a command (binary-safe); it is sent by the next ca_redis_advance. Only when READY. */
+/*
+ * Queues a command (binary-safe); it is sent by the next ca_redis_advance. Only when READY; on a
+ * connection that failed the handler gets its NULL at the next ca_redis_advance or ca_redis_close.
+ * A handler may send more, but not when its reply is NULL.
+ */
 extern void ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
 						  CaReplyHandler handler, void *arg);
 extern int ca_redis_in_flight(const CaRedis *redis); /* commands without an answer */
@@ -171,10 +175,22 @@ extern Size ca_redis_unsent_bytes(const CaRedis *redis);
  * milliseconds after which ca_redis_advance must run even if nothing happened (-1: none).
  */
 extern pgsocket ca_redis_socket(const CaRedis *redis);
+/*
+ * Changes whenever the socket does. A WaitEventSet that holds the socket must be made anew then:
+ * the new one may have the number of the old.
+ */
+extern uint32 ca_redis_generation(const CaRedis *redis);
 extern uint32 ca_redis_events(const CaRedis *redis);
 extern long ca_redis_timeout(const CaRedis *redis);
 /* Does what can be done without blocking: connect, write, read, call handlers, time out. */
 extern CaRedisState ca_redis_advance(CaRedis *redis);
+/*
+ * For a backend that waits: advances until the connection is READY and every command is answered
+ * (true), or it is FAILED (false). Not done after `timeout_ms` (-1: the time-outs of the settings
+ * alone): the connection is made FAILED. Interrupts are served; when one raises, the connection is
+ * FAILED and the handlers left are never called.
+ */
+extern bool ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event);
 /* "host:port/db" or "path?db=N" of guc_redis_url, never with a secret; palloc'd */
 extern char *ca_redis_endpoint(void);
 /* GUC check hook for cache_aside.redis_url */

@@ -1,0 +1,499 @@
+/*
+ * redis.c: one non-blocking connection to Redis. Only this file and redis_reply.c include hiredis.
+ *
+ *	DIAL -> LOGIN -> READY        any of them -> FAILED, which only close leaves
+ *
+ * ca_redis_advance does what can be done without waiting and returns; the caller waits on the
+ * socket, events and time-out that this file names. Commands are answered in order, each by one
+ * call of its handler.
+ *
+ * What can fail: everything outside, and then the state is FAILED with a text; nothing raises but
+ * palloc. A hiredis context whose err is set is never used again. Time-outs: connect_timeout for
+ * resolving, connecting and logging in together; command_timeout since the oldest unanswered
+ * command, started anew by each byte that arrives (a long pipeline is slow, a frozen server is
+ * silent) and by each byte the kernel takes after it had refused some (a huge command on a thin
+ * line). Bytes that the kernel takes at once prove nothing: a frozen server's socket has room.
+ *
+ * A server is not trusted: one reply may have CA_MAX_REPLY bytes and announce CA_MAX_ELEMENTS array
+ * elements (hiredis allocates them before they come), what nobody asked for ends the connection.
+ *
+ * Memory: a child of the caller's context, whose reset also closes the socket and frees what
+ * hiredis malloc'd, so that an ERROR in the caller leaks neither.
+ */
+#include "redis_private.h"
+
+#include <hiredis/hiredis.h>
+
+#include "utils/memutils.h"
+
+#define CA_MAX_REPLY ((Size) 64 * 1024 * 1024)
+#define CA_MAX_ELEMENTS (4 * 1024 * 1024)
+#define CA_MAX_UNSENT ((Size) 1024 * 1024 * 1024)
+#define CA_READS_PER_ADVANCE 64 /* of 16 kB each, before the caller's turn */
+
+/* hiredis 1.0 made the number of elements a size_t. */
+#if HIREDIS_MAJOR >= 1
+typedef size_t CaElements;
+#else
+typedef int CaElements;
+#endif
+
+typedef enum CaStep
+{
+	STEP_DIAL,
+	STEP_LOGIN,
+	STEP_READY,
+	STEP_FAILED
+} CaStep;
+
+typedef struct CaCommand
+{
+	CaReplyHandler handler;
+	void *arg;
+} CaCommand;
+
+struct CaRedis
+{
+	MemoryContext cxt;
+	MemoryContextCallback on_reset;
+	CaStep step;
+	CaRedisUrl url;
+	char client_name[64];
+	char error[512];
+
+	CaDial dial;
+	int64 deadline;        /* for everything up to READY */
+	redisContext *hiredis; /* once connected; closes the socket */
+	redisReplyObjectFunctions functions;
+	void *(*original_array)(const redisReadTask *, CaElements);
+	bool blocked;      /* the kernel has not taken all of the output yet */
+	bool more;         /* stopped reading before the socket was empty */
+	int64 progress_at; /* see the header: command_timeout counts from here */
+	Size reply_bytes;  /* read since the last complete reply */
+	Size reply_elements;
+
+	CaCommand *queue; /* ring of commands without an answer */
+	int capacity;     /* a power of two */
+	int head;
+	int count;
+};
+
+/* ---- failing and letting go ---- */
+
+static void
+let_go(void *arg)
+{
+	CaRedis *redis = arg;
+
+	if (redis->hiredis)
+		redisFree(redis->hiredis); /* closes the socket */
+	ca_dial_end(&redis->dial, redis->hiredis == NULL);
+	redis->hiredis = NULL;
+	explicit_bzero(redis->url.password, sizeof(redis->url.password));
+}
+
+/* The handlers still waiting are called by the next ca_redis_advance or ca_redis_close. */
+void
+ca_redis_fail(CaRedis *redis, const char *fmt, ...)
+{
+	va_list args;
+
+	if (redis->step == STEP_FAILED)
+		return;
+	va_start(args, fmt);
+	vsnprintf(redis->error, sizeof(redis->error), fmt, args);
+	va_end(args);
+	redis->step = STEP_FAILED;
+	let_go(redis);
+}
+
+static void
+fail_with_hiredis(CaRedis *redis, const char *what)
+{
+	redisContext *c = redis->hiredis;
+
+	if (c->err == REDIS_ERR_EOF)
+		ca_redis_fail(redis, "Redis closed the connection");
+	else if (c->err == REDIS_ERR_OOM)
+		ca_redis_fail(redis, "%s: out of memory, or an array that is too long", what);
+	else
+		ca_redis_fail(redis, "%s: %s", what, c->errstr);
+}
+
+static CaCommand
+take_command(CaRedis *redis)
+{
+	CaCommand command = redis->queue[redis->head];
+
+	redis->head = (redis->head + 1) & (redis->capacity - 1);
+	redis->count--;
+	return command;
+}
+
+/* Handlers run here may queue again; those wait for the next round. */
+static void
+answer_with_null(CaRedis *redis)
+{
+	for (int n = redis->count; n > 0; n--)
+	{
+		CaCommand command = take_command(redis);
+
+		command.handler(command.arg, NULL);
+	}
+}
+
+void
+ca_redis_abandon(CaRedis *redis, const char *reason)
+{
+	ca_redis_fail(redis, "%s", reason);
+	redis->count = 0;
+}
+
+/* ---- connecting ---- */
+
+/* Counts what the reply announces, nested arrays included, before hiredis allocates it. */
+static void *
+create_array(const redisReadTask *task, CaElements elements)
+{
+	CaRedis *redis = task->privdata;
+
+	redis->reply_elements += elements;
+	if (redis->reply_elements > CA_MAX_ELEMENTS)
+		return NULL;
+	return redis->original_array(task, elements);
+}
+
+static void
+begin_login(CaRedis *redis)
+{
+	redisContext *c = redisConnectFd(redis->dial.fd);
+
+	if (c == NULL)
+	{
+		ca_redis_fail(redis, "out of memory");
+		return;
+	}
+	c->flags &= ~REDIS_BLOCK; /* redisConnectFd takes every socket for a blocking one */
+	redis->hiredis = c;
+	redis->functions = *c->reader->fn;
+	redis->original_array = redis->functions.createArray;
+	redis->functions.createArray = create_array;
+	c->reader->fn = &redis->functions;
+	c->reader->privdata = redis;
+	redis->step = STEP_LOGIN;
+	ca_redis_login_begin(redis);
+}
+
+static void
+advance_dial(CaRedis *redis)
+{
+	CaDialState state = ca_dial_advance(&redis->dial);
+
+	if (state == CA_DIAL_FAILED)
+		ca_redis_fail(redis, "%s", redis->dial.reason);
+	else if (state == CA_DIAL_CONNECTED)
+		begin_login(redis);
+}
+
+static void
+begin(CaRedis *redis)
+{
+	const char *reason = ca_redis_url_parse(guc_redis_url, &redis->url);
+
+	if (reason == NULL)
+		reason = ca_redis_login_password(&redis->url);
+	if (reason)
+		ca_redis_fail(redis, "%s", reason);
+	else if (ca_dial_begin(&redis->dial, &redis->url, redis->deadline) == CA_DIAL_FAILED)
+		ca_redis_fail(redis, "%s", redis->dial.reason);
+}
+
+/* ---- talking ---- */
+
+static void
+handle_replies(CaRedis *redis)
+{
+	redisContext *c = redis->hiredis;
+
+	while (redis->step != STEP_FAILED)
+	{
+		void *object = NULL;
+		redisReply *reply;
+		CaCommand command;
+
+		if (redisGetReplyFromReader(c, &object) != REDIS_OK)
+		{
+			fail_with_hiredis(redis, "bad reply");
+			return;
+		}
+		if (object == NULL)
+			return;
+		reply = object;
+		redis->reply_bytes = c->reader->len - c->reader->pos;
+		redis->reply_elements = 0;
+		if (redis->count == 0 || reply->type < REDIS_REPLY_STRING ||
+			reply->type > REDIS_REPLY_ERROR)
+		{
+			freeReplyObject(reply);
+			ca_redis_fail(redis, redis->count == 0 ? "Redis sent what nobody asked for"
+												   : "bad reply: a type that RESP2 does not have");
+			return;
+		}
+		command = take_command(redis);
+		command.handler(command.arg, (const CaReply *) reply);
+		freeReplyObject(reply);
+	}
+}
+
+static void
+receive(CaRedis *redis)
+{
+	redis->more = false;
+	for (int i = 0; i < CA_READS_PER_ADVANCE; i++)
+	{
+		redisContext *c = redis->hiredis;
+		Size before = c->reader->len;
+		Size got;
+
+		if (redisBufferRead(c) != REDIS_OK)
+		{
+			fail_with_hiredis(redis, "could not receive");
+			return;
+		}
+		got = c->reader->len - before;
+		if (got == 0)
+			return;
+		redis->progress_at = ca_dial_clock();
+		redis->reply_bytes += got;
+		handle_replies(redis);
+		if (redis->step == STEP_FAILED)
+			return;
+		if (redis->reply_bytes > CA_MAX_REPLY)
+		{
+			ca_redis_fail(redis, "bad reply: longer than 64 MB");
+			return;
+		}
+	}
+	redis->more = true;
+}
+
+static void
+transmit(CaRedis *redis)
+{
+	redisContext *c = redis->hiredis;
+	Size before = sdslen(c->obuf);
+
+	if (before == 0)
+		return;
+	/* Without a `done`: hiredis 0.14 would look into the buffer it could not allocate. */
+	if (redisBufferWrite(c, NULL) != REDIS_OK)
+	{
+		char words[CA_REDIS_QUOTE];
+
+		if (ca_redis_login_parting_words(redis->dial.fd, &redis->url, words, sizeof(words)))
+			ca_redis_fail(redis, "Redis closed the connection: %s", words);
+		else
+			fail_with_hiredis(redis, "could not send");
+		return;
+	}
+	if (c->obuf == NULL)
+	{
+		ca_redis_fail(redis, "out of memory");
+		return;
+	}
+	if (redis->blocked && sdslen(c->obuf) < before)
+		redis->progress_at = ca_dial_clock();
+	redis->blocked = sdslen(c->obuf) > 0;
+}
+
+static void
+check_deadlines(CaRedis *redis)
+{
+	int64 now = ca_dial_clock();
+
+	if (redis->step == STEP_READY)
+	{
+		if (redis->count > 0 && now - redis->progress_at >= guc_command_timeout)
+			ca_redis_fail(redis, "no answer from Redis for %d ms", guc_command_timeout);
+	}
+	else if (now >= redis->deadline)
+		ca_redis_fail(redis, "time-out after %d ms while %s", guc_connect_timeout,
+					  redis->step == STEP_LOGIN ? "logging in" : ca_dial_doing(&redis->dial));
+}
+
+void
+ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
+			   CaReplyHandler handler, void *arg)
+{
+	Size bytes = 16;
+
+	if (redis->count == redis->capacity)
+	{
+		int capacity = redis->capacity * 2;
+		CaCommand *queue = MemoryContextAlloc(redis->cxt, capacity * sizeof(CaCommand));
+
+		for (int i = 0; i < redis->count; i++)
+			queue[i] = redis->queue[(redis->head + i) & (redis->capacity - 1)];
+		pfree(redis->queue);
+		redis->queue = queue;
+		redis->capacity = capacity;
+		redis->head = 0;
+	}
+	redis->queue[(redis->head + redis->count) & (redis->capacity - 1)] =
+		(CaCommand){.handler = handler, .arg = arg};
+	if (redis->count++ == 0)
+		redis->progress_at = ca_dial_clock();
+	if (redis->hiredis == NULL)
+		return; /* FAILED: the handler gets its NULL later */
+	for (int i = 0; i < argc; i++)
+		bytes += argvlen[i] + 16;
+	if (bytes > CA_MAX_UNSENT || sdslen(redis->hiredis->obuf) > CA_MAX_UNSENT - bytes)
+		ca_redis_fail(redis, "more than 1 GB to send");
+	else if (redisAppendCommandArgv(redis->hiredis, argc, argv, argvlen) != REDIS_OK)
+		fail_with_hiredis(redis, "could not queue a command");
+}
+
+/* ---- what the others see ---- */
+
+CaRedis *
+ca_redis_open(MemoryContext cxt, const char *client_name)
+{
+	MemoryContext own = AllocSetContextCreate(cxt, "cache_aside connection", ALLOCSET_SMALL_SIZES);
+	CaRedis *redis = MemoryContextAllocZero(own, sizeof(CaRedis));
+
+	redis->cxt = own;
+	ca_dial_init(&redis->dial);
+	redis->capacity = 64;
+	redis->queue = MemoryContextAlloc(own, redis->capacity * sizeof(CaCommand));
+	redis->on_reset.func = let_go;
+	redis->on_reset.arg = redis;
+	MemoryContextRegisterResetCallback(own, &redis->on_reset);
+	strlcpy(redis->client_name, client_name, sizeof(redis->client_name));
+	for (char *p = redis->client_name; *p; p++)
+	{
+		if (*p <= ' ' || *p > '~')
+			*p = '_'; /* CLIENT SETNAME refuses the rest */
+	}
+	redis->deadline = ca_dial_clock() + guc_connect_timeout;
+	begin(redis);
+	return redis;
+}
+
+void
+ca_redis_close(CaRedis *redis)
+{
+	if (redis == NULL)
+		return;
+	ca_redis_fail(redis, "closed");
+	answer_with_null(redis);
+	MemoryContextDelete(redis->cxt);
+}
+
+CaRedisState
+ca_redis_state(const CaRedis *redis)
+{
+	return redis->step == STEP_READY    ? CA_REDIS_READY
+		   : redis->step == STEP_FAILED ? CA_REDIS_FAILED
+										: CA_REDIS_CONNECTING;
+}
+
+const char *
+ca_redis_error(const CaRedis *redis)
+{
+	return redis->error;
+}
+
+const CaRedisUrl *
+ca_redis_url(const CaRedis *redis)
+{
+	return &redis->url;
+}
+
+const char *
+ca_redis_client_name(const CaRedis *redis)
+{
+	return redis->client_name;
+}
+
+void
+ca_redis_ready(CaRedis *redis)
+{
+	redis->step = STEP_READY;
+	explicit_bzero(redis->url.password, sizeof(redis->url.password));
+}
+
+void
+ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
+			  CaReplyHandler handler, void *arg)
+{
+	Assert(redis->step == STEP_READY || redis->step == STEP_FAILED);
+	ca_redis_queue(redis, argc, argv, argvlen, handler, arg);
+}
+
+int
+ca_redis_in_flight(const CaRedis *redis)
+{
+	return redis->count;
+}
+
+Size
+ca_redis_unsent_bytes(const CaRedis *redis)
+{
+	return redis->hiredis ? sdslen(redis->hiredis->obuf) : 0;
+}
+
+pgsocket
+ca_redis_socket(const CaRedis *redis)
+{
+	return redis->dial.fd < 0 ? PGINVALID_SOCKET : redis->dial.fd;
+}
+
+uint32
+ca_redis_generation(const CaRedis *redis)
+{
+	return redis->dial.generation;
+}
+
+uint32
+ca_redis_events(const CaRedis *redis)
+{
+	if (redis->dial.fd < 0)
+		return 0;
+	if (redis->step == STEP_DIAL)
+		return WL_SOCKET_WRITEABLE;
+	return WL_SOCKET_READABLE | (ca_redis_unsent_bytes(redis) > 0 ? WL_SOCKET_WRITEABLE : 0);
+}
+
+long
+ca_redis_timeout(const CaRedis *redis)
+{
+	int64 deadline = redis->deadline;
+
+	if (redis->step == STEP_FAILED)
+		return redis->count > 0 ? 0 : -1;
+	if (redis->more)
+		return 0;
+	if (redis->step == STEP_READY && redis->count == 0)
+		return -1;
+	if (redis->step == STEP_READY)
+		deadline = redis->progress_at + guc_command_timeout;
+	else if (redis->step == STEP_DIAL)
+		deadline = Min(deadline, ca_dial_next(&redis->dial));
+	return (long) Max(deadline - ca_dial_clock(), 0);
+}
+
+CaRedisState
+ca_redis_advance(CaRedis *redis)
+{
+	if (redis->step == STEP_DIAL)
+		advance_dial(redis);
+	if (redis->step == STEP_LOGIN || redis->step == STEP_READY)
+		receive(redis);
+	if (redis->step == STEP_LOGIN || redis->step == STEP_READY)
+		transmit(redis);
+	if (redis->step != STEP_FAILED)
+		check_deadlines(redis);
+	if (redis->step == STEP_FAILED)
+		answer_with_null(redis);
+	return ca_redis_state(redis);
+}

@@ -1,0 +1,118 @@
+/*
+ * redis_private.h: what redis.c shares with the files that help it (redis_url.c, resolve.c, dial.c, redis_login.c, redis_wait.c).
+ *
+ * Nothing here allocates in a memory context or raises: URLs are parsed by a GUC check hook, and
+ * look-ups outlive the connection that asked for them.
+ */
+#ifndef CA_REDIS_PRIVATE_H
+#define CA_REDIS_PRIVATE_H
+
+#include "cache_aside.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+/* PostgreSQL's own macro names a format that clang does not know when gcc built the server. */
+#define CA_PRINTF(f, a) __attribute__((format(__printf__, f, a)))
+
+#define CA_REDIS_MAX_HOST 256
+#define CA_REDIS_MAX_USER 256
+#define CA_REDIS_MAX_PASSWORD 8192 /* access tokens used as passwords reach a few kB */
+#define CA_REDIS_MAX_PATH sizeof(((struct sockaddr_un *) 0)->sun_path)
+#define CA_REDIS_DEFAULT_PORT 6379
+#define CA_REDIS_QUOTE 204 /* room for what is quoted of a server's words */
+
+/* ---- redis_url.c: text to endpoint ---- */
+typedef struct CaRedisUrl
+{
+	bool tls;
+	char path[CA_REDIS_MAX_PATH]; /* of a unix socket; empty: host and port count */
+	char host[CA_REDIS_MAX_HOST];
+	int port;
+	int db;
+	char user[CA_REDIS_MAX_USER];         /* empty: the default user */
+	char password[CA_REDIS_MAX_PASSWORD]; /* empty: none */
+} CaRedisUrl;
+
+/* NULL when `text` is a good URL, else the reason, which never quotes it (it may hold a secret). */
+extern const char *ca_redis_url_parse(const char *text, CaRedisUrl *url);
+
+/* ---- resolve.c: host name to addresses, without blocking ---- */
+#define CA_MAX_ADDRESSES 16
+
+typedef struct CaAddress
+{
+	struct sockaddr_storage addr;
+	socklen_t len;
+} CaAddress;
+
+typedef struct CaLookup CaLookup;
+
+/* Addresses of a literal (or what needs no resolver), 0 when `host` must be looked up. */
+extern int ca_resolve_literal(const char *host, int port, CaAddress *addresses);
+/* Begins to look up a name; NULL with *reason when that is not possible. */
+extern CaLookup *ca_resolve_begin(const char *host, int port, const char **reason);
+/* -1: still under way. Otherwise the number of addresses; 0 sets *reason. */
+extern int ca_resolve_poll(CaLookup *lookup, CaAddress *addresses, const char **reason);
+/* Lets go of it, finished or not; NULL is fine. */
+extern void ca_resolve_end(CaLookup *lookup);
+
+/* ---- dial.c: endpoint to a connected socket ---- */
+typedef enum CaDialState
+{
+	CA_DIAL_UNDER_WAY,
+	CA_DIAL_CONNECTED,
+	CA_DIAL_FAILED
+} CaDialState;
+
+typedef struct CaDial
+{
+	int fd;            /* -1: none */
+	uint32 generation; /* changes with the socket, never the same in one process */
+	CaLookup *lookup;  /* while the name is being resolved */
+	CaAddress addresses[CA_MAX_ADDRESSES];
+	int naddresses;
+	int next_address;
+	int64 deadline;
+	int64 address_deadline; /* of the address being tried: the others must get their turn */
+	char reason[256];
+} CaDial;
+
+extern int64 ca_dial_clock(void); /* ms of a monotonic clock */
+extern void ca_dial_init(CaDial *dial);
+extern CaDialState ca_dial_begin(CaDial *dial, const CaRedisUrl *url, int64 deadline);
+extern CaDialState ca_dial_advance(CaDial *dial);
+extern int64 ca_dial_next(const CaDial *dial); /* when ca_dial_advance must run at the latest */
+extern const char *ca_dial_doing(const CaDial *dial); /* "connecting", for messages */
+/* Lets go of everything. The socket too, unless somebody else has closed it. May be repeated. */
+extern void ca_dial_end(CaDial *dial, bool close_socket);
+
+/* ---- redis_login.c: what is said first on a new connection ---- */
+
+/*
+ * Puts the first line of cache_aside.redis_password_file into url->password when that is set.
+ * NULL, or the reason why not.
+ */
+extern const char *ca_redis_login_password(CaRedisUrl *url);
+/* Queues AUTH, SELECT, CLIENT SETNAME and PING; ends in ca_redis_ready or ca_redis_fail. */
+extern void ca_redis_login_begin(CaRedis *redis);
+/* Printable ASCII of what a server said, shortened, without the password. */
+extern void ca_redis_login_quote(const CaRedisUrl *url, const char *text, Size len, char *quoted,
+								 Size size);
+/*
+ * After a failed write: what a server that turns us away said before it closed, which is worth
+ * more than our EPIPE. False when it said nothing.
+ */
+extern bool ca_redis_login_parting_words(int fd, const CaRedisUrl *url, char *quoted, Size size);
+
+/* ---- redis.c, for redis_login.c and redis_wait.c ---- */
+extern void ca_redis_fail(CaRedis *redis, const char *fmt, ...) CA_PRINTF(2, 3);
+/* Fails it and forgets the handlers without calling them. */
+extern void ca_redis_abandon(CaRedis *redis, const char *reason);
+extern void ca_redis_ready(CaRedis *redis);
+extern void ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
+						   CaReplyHandler handler, void *arg);
+extern const CaRedisUrl *ca_redis_url(const CaRedis *redis);
+extern const char *ca_redis_client_name(const CaRedis *redis);
+
+#endif
