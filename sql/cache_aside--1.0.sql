@@ -68,3 +68,15 @@ COMMENT ON FUNCTION cache_aside.attach(regclass, text) IS
 /* ---- items ---- */
 
 /* ---- routing ---- */
+
+CREATE FUNCTION cache_aside.classify(query text, OUT read_only boolean, OUT reason text)
+RETURNS record LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cache_aside_classify';
+COMMENT ON FUNCTION cache_aside.classify(text) IS
+'may this SQL text run on a read replica, and if not, why not; parsed, analysed and rewritten, never executed';
+
+CREATE FUNCTION cache_aside.is_read_only(query text)
+RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cache_aside_is_read_only';
+COMMENT ON FUNCTION cache_aside.is_read_only(text) IS
+'may this SQL text run on a read replica; see classify()';

@@ -19,4 +19,11 @@
 	LogLogicalMessage(prefix, data, len, transactional)
 #endif
 
+/* 17 added JSON_VALUE and its relatives, whose result type may call functions */
+#if PG_VERSION_NUM >= 170000
+#define CA_IS_JSON_EXPR(node) IsA(node, JsonExpr)
+#else
+#define CA_IS_JSON_EXPR(node) false
+#endif
+
 #endif
