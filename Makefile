@@ -51,7 +51,7 @@ test:
 	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/run-tests.sh
 ## make demo      the main job on a real workload, in about a minute
 demo:
-	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/demo.sh
+	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/demo.pl
 ## make bench     the measurements of the README; B=name runs those whose name contains it
 bench:
 	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh bench/run.sh

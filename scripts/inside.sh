@@ -72,5 +72,5 @@ install_here
 PATH=$("$PG_CONFIG" --bindir):$PATH
 export PATH PG_CONFIG CACHE_ASIDE_CONF
 status=0
-bash "$@" || status=$?
+"$PWD/$1" "${@:2}" || status=$?
 exit $status
