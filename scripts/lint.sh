@@ -5,7 +5,7 @@ set -euo pipefail
 strict='-Wextra -Wshadow -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
 # PostgreSQL's own flags were chosen for the compiler that built it; the other may not know them.
 foreign='-Wno-unknown-warning-option -Wno-unused-command-line-argument'
-foreign="$foreign -Wno-ignored-optimization-argument"
+foreign="$foreign -Wno-ignored-optimization-argument -Wno-ignored-attributes"
 copy=$(mktemp -d "${TMPDIR:-/tmp}/ca-lint.XXXXXX")
 trap 'rm -rf "$copy"' EXIT
 trap 'exit 1' INT TERM

@@ -88,7 +88,8 @@ restore_services()
 	if [ -e "$saved/createcluster.conf" ]; then
 		mv "$saved/createcluster.conf" "$cluster"
 	elif [ -e "$template" ]; then
-		cp "$template" "$cluster"
+		cp "$template" "$cluster" # what the package would have put there
+		rm -f "$cluster.ucf-dist"
 	fi
 	rmdir --ignore-fail-on-non-empty "$(dirname "$cluster")"
 	rm -rf "$saved"
