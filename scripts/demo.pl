@@ -111,7 +111,7 @@ EOS
 	$redis->mset('account:1', balance(1), 'account:2', balance(2));
 	step('before', 'account:1 and account:2 in the cache', cached('account:1') . ', ' . cached('account:2'));
 	narrate("\n", $example =~ s/^/    /gmr);
-	$sql->query($example);
+	$sql->query($_) foreach split /;\K[^;]*?\n/, $example =~ s/ *--.*//gr;
 	step('after', 'account:1 and account:2 in the cache', cached('account:1') . ', ' . cached('account:2'));
 	step('', 'the rows', balance(1) . ', ' . balance(2));
 	return;
