@@ -1,5 +1,5 @@
 /*
- * redis.c: one non-blocking connection to Redis. Only this file and redis_reply.c include hiredis.
+ * redis.c: one non-blocking connection to Redis. Only it and redis_reply.c know hiredis.
  *
  *	DIAL -> LOGIN -> READY        any of them -> FAILED, which only close leaves
  *
@@ -14,29 +14,20 @@
  * silent) and by each byte the kernel takes after it had refused some (a huge command on a thin
  * line). Bytes that the kernel takes at once prove nothing: a frozen server's socket has room.
  *
- * A server is not trusted: one reply may have CA_MAX_REPLY bytes and announce CA_MAX_ELEMENTS array
- * elements (hiredis allocates them before they come), what nobody asked for ends the connection.
+ * A server is not trusted: a reply is bounded (redis_reply.h), what nobody asked for ends the
+ * connection.
  *
  * Memory: a child of the caller's context, whose reset also closes the socket and frees what
  * hiredis malloc'd, so that an ERROR in the caller leaks neither.
  */
 #include "redis_private.h"
 
-#include <hiredis/hiredis.h>
+#include "redis_reply.h"
 
 #include "utils/memutils.h"
 
-#define CA_MAX_REPLY ((Size) 64 * 1024 * 1024)
-#define CA_MAX_ELEMENTS (4 * 1024 * 1024)
 #define CA_MAX_UNSENT ((Size) 1024 * 1024 * 1024)
 #define CA_READS_PER_ADVANCE 64 /* of 16 kB each, before the caller's turn */
-
-/* hiredis 1.0 made the number of elements a size_t. */
-#if HIREDIS_MAJOR >= 1
-typedef size_t CaElements;
-#else
-typedef int CaElements;
-#endif
 
 typedef enum CaStep
 {
@@ -64,13 +55,10 @@ struct CaRedis
 	CaDial dial;
 	int64 deadline;        /* for everything up to READY */
 	redisContext *hiredis; /* once connected; closes the socket */
-	redisReplyObjectFunctions functions;
-	void *(*original_array)(const redisReadTask *, CaElements);
+	CaReplyGuard guard;
 	bool blocked;      /* the kernel has not taken all of the output yet */
 	bool more;         /* stopped reading before the socket was empty */
 	int64 progress_at; /* see the header: command_timeout counts from here */
-	Size reply_bytes;  /* read since the last complete reply */
-	Size reply_elements;
 
 	CaCommand *queue; /* ring of commands without an answer */
 	int capacity;     /* a power of two */
@@ -151,18 +139,6 @@ ca_redis_abandon(CaRedis *redis, const char *reason)
 
 /* ---- connecting ---- */
 
-/* Counts what the reply announces, nested arrays included, before hiredis allocates it. */
-static void *
-create_array(const redisReadTask *task, CaElements elements)
-{
-	CaRedis *redis = task->privdata;
-
-	redis->reply_elements += elements;
-	if (redis->reply_elements > CA_MAX_ELEMENTS)
-		return NULL;
-	return redis->original_array(task, elements);
-}
-
 static void
 begin_login(CaRedis *redis)
 {
@@ -175,11 +151,7 @@ begin_login(CaRedis *redis)
 	}
 	c->flags &= ~REDIS_BLOCK; /* redisConnectFd takes every socket for a blocking one */
 	redis->hiredis = c;
-	redis->functions = *c->reader->fn;
-	redis->original_array = redis->functions.createArray;
-	redis->functions.createArray = create_array;
-	c->reader->fn = &redis->functions;
-	c->reader->privdata = redis;
+	ca_reply_guard_install(&redis->guard, c->reader);
 	redis->step = STEP_LOGIN;
 	ca_redis_login_begin(redis);
 }
@@ -229,8 +201,7 @@ handle_replies(CaRedis *redis)
 		if (object == NULL)
 			return;
 		reply = object;
-		redis->reply_bytes = c->reader->len - c->reader->pos;
-		redis->reply_elements = 0;
+		ca_reply_guard_next(&redis->guard, c->reader);
 		if (redis->count == 0 || reply->type < REDIS_REPLY_STRING ||
 			reply->type > REDIS_REPLY_ERROR)
 		{
@@ -254,6 +225,7 @@ receive(CaRedis *redis)
 		redisContext *c = redis->hiredis;
 		Size before = c->reader->len;
 		Size got;
+		const char *reason;
 
 		if (redisBufferRead(c) != REDIS_OK)
 		{
@@ -264,13 +236,14 @@ receive(CaRedis *redis)
 		if (got == 0)
 			return;
 		redis->progress_at = ca_dial_clock();
-		redis->reply_bytes += got;
+		redis->guard.bytes += got;
 		handle_replies(redis);
 		if (redis->step == STEP_FAILED)
 			return;
-		if (redis->reply_bytes > CA_MAX_REPLY)
+		reason = ca_reply_guard_check(&redis->guard, c->reader);
+		if (reason)
 		{
-			ca_redis_fail(redis, "bad reply: longer than 64 MB");
+			ca_redis_fail(redis, "bad reply: %s", reason);
 			return;
 		}
 	}

@@ -1,5 +1,9 @@
 /*
- * redis_reply.c: what a reply holds, in our own terms.
+ * redis_reply.c: how much a reply may be, and what it holds in our own terms.
+ *
+ * The guard bounds the memory and the time that a lying server can cost before its reply is
+ * complete; it is part of the connection, and hiredis's reader points to it. A refused array looks
+ * to hiredis like a failed allocation.
  *
  * A CaReply is hiredis's reply object, valid while a handler runs. Only the outermost type has been
  * checked: an element of a type that RESP2 does not have reads as an error. An accessor that does
@@ -7,7 +11,49 @@
  */
 #include "redis_private.h"
 
-#include <hiredis/hiredis.h>
+#include "redis_reply.h"
+
+/* Counts what a reply announces, nested arrays included, before hiredis allocates it. */
+static void *
+create_array(const redisReadTask *task, CaElements elements)
+{
+	CaReplyGuard *guard = task->privdata;
+
+	guard->elements += elements;
+	if (guard->elements > CA_REPLY_MAX_ELEMENTS)
+		return NULL;
+	return guard->create_array(task, elements);
+}
+
+void
+ca_reply_guard_install(CaReplyGuard *guard, redisReader *reader)
+{
+	guard->functions = *reader->fn;
+	guard->create_array = guard->functions.createArray;
+	guard->functions.createArray = create_array;
+	reader->fn = &guard->functions;
+	reader->privdata = guard;
+	ca_reply_guard_next(guard, reader);
+}
+
+void
+ca_reply_guard_next(CaReplyGuard *guard, const redisReader *reader)
+{
+	guard->bytes = reader->len - reader->pos;
+	guard->elements = 0;
+}
+
+const char *
+ca_reply_guard_check(const CaReplyGuard *guard, const redisReader *reader)
+{
+	if (guard->bytes > CA_REPLY_MAX_BYTES)
+		return "longer than 64 MB";
+	/* hiredis looks for the end of the line from its start each time that bytes arrive */
+	if (reader->len - reader->pos > CA_REPLY_MAX_LINE &&
+		memchr(reader->buf + reader->pos, '\n', CA_REPLY_MAX_LINE) == NULL)
+		return "a line longer than 64 kB";
+	return NULL;
+}
 
 CaReplyType
 ca_reply_type(const CaReply *reply)
