@@ -80,3 +80,9 @@ RETURNS boolean LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'cache_aside_is_read_only';
 COMMENT ON FUNCTION cache_aside.is_read_only(text) IS
 'may this SQL text run on a read replica; see classify()';
+
+CREATE FUNCTION cache_aside.commit_lsn() RETURNS pg_lsn
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cache_aside_commit_lsn';
+COMMENT ON FUNCTION cache_aside.commit_lsn() IS
+'end of this session''s last commit that wrote, NULL if there was none; the token for route() and wait_for()';

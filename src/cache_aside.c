@@ -106,14 +106,26 @@ define_capture_settings(void)
 		&guc_key_prefix, "", PGC_SIGHUP, 0, NULL, ca_prefix_assign, NULL);
 }
 
+static void
+define_routing_settings(void)
+{
+	DefineCustomBoolVariable(
+		"cache_aside.report_commit_lsn", "Tell the client the LSN of each commit that wrote.",
+		"As the parameter cache_aside.commit_lsn, which drivers expose without a "
+		"round trip and poolers pass on.",
+		&guc_report_commit_lsn, false, PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
 void
 _PG_init(void)
 {
 	preloaded = process_shared_preload_libraries_in_progress;
 	define_redis_settings();
 	define_capture_settings();
+	define_routing_settings();
 	MarkGUCPrefixReserved("cache_aside");
 	ca_pending_init();
+	ca_commit_init();
 	ca_ddl_init();
 	if (!preloaded)
 		return;

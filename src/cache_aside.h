@@ -89,6 +89,12 @@ extern void ca_pending_add(char kind, const char *data, Size len);
 extern void ca_commit_note_prepared(void); /* this statement is a COMMIT PREPARED */
 extern void ca_commit_done(bool logged);   /* XACT_EVENT_COMMIT; did it log messages? */
 extern void ca_commit_aborted(void);
+extern void ca_commit_init(void); /* registers the resource release callback, once per backend */
+
+/* ---- commit_token.c: the commit LSN as a ParameterStatus ---- */
+extern bool guc_report_commit_lsn;
+/* Tells the client, without blocking and without raising. Only where after_locks() calls it. */
+extern void ca_commit_token_report(XLogRecPtr lsn);
 
 /* ---- message.c: bytes of the WAL message ---- */
 #define CA_ENTRY_KEY 'k'     /* data: the key */

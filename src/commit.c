@@ -2,19 +2,38 @@
  * commit.c: what happens right after a commit.
  *
  * Input: the end of a transaction, told by pending.c (did it log messages?) and by the utility hook
- * (COMMIT PREPARED ran). Output: the worker's latch is set, so that an idle worker reads on at once.
+ * (COMMIT PREPARED ran). Output: the worker's latch is set, so that an idle worker reads on at once;
+ * the commit LSN is kept for commit_lsn() and, if asked for, told to the client (commit_token.c).
+ *
+ * Two moments. XACT_EVENT_COMMIT: the commit is visible but row locks are still held: only what
+ * takes no time. Then resource release, phase AFTER_LOCKS, of the top-level transaction: whatever
+ * waits or writes to the client belongs there. Release callbacks run once per resource owner, and
+ * for owners of other kinds too, hence the note `due`, taken by the first that fits.
+ *
+ * The commit LSN is kept only if the transaction had a transaction id, or committed a prepared one:
+ * XactLastCommitEnd also moves for a SELECT that pruned a page.
  *
  * COMMIT PREPARED logs nothing itself; its own commit event comes after the prepared transaction
  * became visible, hence the hook leaves a note and the event wakes the worker. ROLLBACK PREPARED
  * delivers nothing and wakes nobody.
  *
  * Everything here runs after the commit record is written: raising would be a PANIC. Nothing
- * allocates, takes a lock, or blocks. If we die before the latch is set, the worker finds the commit
+ * allocates or takes a lock, and nothing blocks before the locks are released. If we die before the latch is set, the worker finds the commit
  * in WAL by itself.
  */
 #include "cache_aside.h"
 
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "tcop/pquery.h"
+#include "utils/pg_lsn.h"
+#include "utils/resowner.h"
+
 static bool prepared_committed = false;
+static bool due = false;                          /* the transaction that is ending wrote */
+static bool unreported = false;                   /* commit_lsn is still to be told to the client */
+static XLogRecPtr commit_lsn = InvalidXLogRecPtr; /* end of this session's last commit that wrote */
 
 /* From the utility hook: this statement committed a prepared transaction. */
 void
@@ -29,7 +48,39 @@ ca_commit_done(bool logged)
 {
 	if (logged || prepared_committed)
 		ca_status_wake_worker();
+	if (prepared_committed || TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	{
+		commit_lsn = XactLastCommitEnd;
+		due = true;
+	}
 	prepared_committed = false;
+}
+
+/*
+ * A procedure may commit a million times before its client can read: it is told the last one, when
+ * the statement ends, be it by an error.
+ */
+static void
+report_token(void)
+{
+	if (!unreported || ActivePortal != NULL)
+		return;
+	unreported = false;
+	ca_commit_token_report(commit_lsn);
+}
+
+/* Resource release, every phase, every owner: the first top-level AFTER_LOCKS of a commit counts. */
+static void
+after_locks(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level)
+		return;
+	if (due && is_commit)
+	{
+		due = false;
+		unreported = guc_report_commit_lsn;
+	}
+	report_token();
 }
 
 /* In XACT_EVENT_ABORT. */
@@ -37,4 +88,22 @@ void
 ca_commit_aborted(void)
 {
 	prepared_committed = false;
+	due = false;
+}
+
+/* Once per backend, from _PG_init. */
+void
+ca_commit_init(void)
+{
+	RegisterResourceReleaseCallback(after_locks, NULL);
+}
+
+PG_FUNCTION_INFO_V1(cache_aside_commit_lsn);
+
+Datum
+cache_aside_commit_lsn(PG_FUNCTION_ARGS)
+{
+	if (XLogRecPtrIsInvalid(commit_lsn))
+		PG_RETURN_NULL();
+	PG_RETURN_LSN(commit_lsn);
 }
