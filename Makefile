@@ -8,7 +8,7 @@ in_tree = $(patsubst $(here)/%,%,$(sort $(wildcard $(addprefix $(here)/,$(1)))))
 names_of = $(basename $(notdir $(call in_tree,$(1))))
 
 OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c))
-DATA = $(call in_tree,sql/cache_aside--*.sql)
+DATA = $(call in_tree,sql/cache_aside--*.sql) $(call in_tree,src/cache_aside.lua)
 
 PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags hiredis 2>/dev/null))
 SHLIB_LINK = $(shell pkg-config --libs hiredis 2>/dev/null || echo -lhiredis)

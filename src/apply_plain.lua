@@ -1,0 +1,47 @@
+--[[
+apply_plain.lua: one batch of invalidations for a server without functions (Redis 6), sent by EVAL or
+EVALSHA. There is no guard then, so fills are not to be had; everything else works.
+
+    EVALSHA sha 2+n position guard key...  expected new [stick-name lsn ttl_ms]...
+    -> {keys deleted, sticks that failed}, or the error CA_POSITION and nothing done
+
+`expected` is the position text that must be stored now, "" for none. First the guard that a newer
+server may have left goes: nobody raises its buckets now. That command is also what makes the rest
+possible in a full Redis, which refuses SET, but never in a script that has already written. Then the
+keys, then the position, which vouches for them.
+]]
+local text = redis.pcall('GET', KEYS[1])
+if type(text) == 'table' then -- not a string, hence no position
+    redis.call('UNLINK', KEYS[1])
+    text = false
+end
+if (text or '') ~= ARGV[1] then
+    return redis.error_reply('CA_POSITION the position is not the expected one')
+end
+redis.call('UNLINK', KEYS[2])
+local deleted, failures = 0, 0
+for i = 3, #KEYS, 1000 do
+    deleted = deleted + redis.call('UNLINK', unpack(KEYS, i, math.min(i + 999, #KEYS)))
+end
+
+local function number(lsn)
+    local hi, lo = string.match(lsn or '', '^(%x+)/(%x+)$')
+    return hi and tonumber(hi, 16), lo and tonumber(lo, 16)
+end
+
+for i = 3, #ARGV, 3 do -- forward only
+    local name = 'cache_aside:stick:' .. ARGV[i]
+    local old = redis.pcall('GET', name)
+    if type(old) == 'table' then
+        failures = failures + 1
+    else
+        local old_hi, old_lo = number(old or '')
+        local hi, lo = number(ARGV[i + 1])
+        if not old_hi or hi > old_hi or (hi == old_hi and lo >= old_lo) then
+            local reply = redis.pcall('SET', name, ARGV[i + 1], 'PX', ARGV[i + 2])
+            failures = failures + (reply.err and 1 or 0)
+        end
+    end
+end
+redis.call('SET', KEYS[1], ARGV[2])
+return { deleted, failures }

@@ -1,0 +1,515 @@
+#!lua name=cache_aside
+--[[
+cache_aside.lua: the part of cache_aside that runs inside Redis (>= 7) or Valkey.
+
+Two callers. Applications call get, fill, get_many and fill_many (and so do the SQL functions of the
+same names); only the worker of the PostgreSQL server calls claim, epoch, arm and apply. The worker
+loads this file when it is missing or of another version; by hand:
+    redis-cli -x FUNCTION LOAD REPLACE < cache_aside.lua
+
+KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
+    cache_aside:position:<system>  where delivery stands; the worker's text, "<timeline> <LSN> ..."; only
+                                   the timeline is read here
+    cache_aside:guard:<system>     one string of 64 + 65536 * 8 bytes, all numbers big-endian:
+                                     0  "CAG1"
+                                     4  timeline, 4 bytes
+                                     8  nonce under which it was armed last, 16 bytes
+                                    24  floor, 8 bytes (an LSN)
+                                    64  buckets: highest LSN invalidated among their keys
+                                   bucket of a key: the first 16 bits of its SHA-1
+    cache_aside:lease:<key>        who may fill <key> now; expires by itself
+    cache_aside:stick:<name>       LSN that reads for <name> have to see; expires by itself
+LSN text is PostgreSQL's: 0/16B3748. A token is <system>-<timeline>-<LSN>, opaque to applications.
+An LSN is compared as two 32-bit numbers: a Lua number holds 53 bits, and Lua compares strings by
+the collation of the server's locale.
+
+FOR APPLICATIONS
+    FCALL cache_aside_get 1 key lease_ms
+        the value | an array of one string, the lease: this caller shall read the database and fill
+        | nil: missing, and somebody else is filling (or lease_ms was 0). lease_ms: 0 to 60000.
+    FCALL cache_aside_fill 1 key value ttl_ms token [lease]
+        1 stored | 0 refused: the value may miss an invalidation; not an error, use it, do not cache
+    FCALL cache_aside_get_many n key... lease_ms
+        array of n answers of cache_aside_get (an error in the place of a key that holds no string)
+    FCALL cache_aside_fill_many n key... ttl_ms token value... [lease...]     (n values, 0 or n leases;
+        an empty lease is none) -> array of n answers of cache_aside_fill (or errors)
+    Errors: CA_TOKEN (garbage, or of a PostgreSQL cluster that does not deliver to this Redis),
+    CA_ARGUMENT, and Redis's own: WRONGTYPE, OOM, an invalid expire time. Nothing is stored then.
+
+FOR THE WORKER (KEYS[1] = position, KEYS[2] = guard in each)
+    cache_aside_claim 2 position guard  nonce timeline
+        nonce: 16 bytes, new for each connection. Fills are refused from here until arm.
+        -> {library version, 1 if there is a position else 0, its text or "", timeline of the guard or
+        0 when there is none, floor of the guard "X/X"}
+        Error CA_FENCED when position or guard are of a newer timeline; nothing changed then.
+    cache_aside_epoch 2 position guard  nonce expected new floor clear
+        In one step: floor, and the position that says "pending". clear "1": buckets start anew (another
+        timeline, lost commits); "0": they stay and the floor only rises. Made anew when missing.
+        -> 1
+    cache_aside_arm 2 position guard  nonce expected floor
+        Caught up: fills are admitted. A guard that is missing or of an older timeline is made with
+        `floor`, which must be E: the end of the last complete record read, after reading to at least
+        what was flushed (replayed) when it was observed after connecting.
+        -> 1 the guard was there, 2 it was made anew
+    cache_aside_apply 2+n position guard key...  nonce expected new lsn [stick-name lsn ttl_ms]...
+        One batch. lsn: the highest commit LSN in it; "" when guard = off, then the guard is deleted.
+        -> {keys deleted, sticks that failed (wrong type), 1 if the guard is there else 0: arm again}
+    `expected` is the position text that must be stored now, "" for none; CA_POSITION otherwise, and
+    nothing happened: the failure of one call of a pipeline stops all that follow it. CA_NONCE when
+    the nonce is not the one claimed last in this very process; then connect again.
+
+WHY IT HOLDS
+Commit L invalidates K; a reader's token says (T, R): it saw every commit of timeline T up to R.
+* apply raises K's bucket, then deletes K, then writes the position, atomically. Delivered before the
+  fill: bucket >= L; a snapshot that missed L has R < L, refused. Delivered after it: the delete removes
+  the value. Deleting first would let a fill pass in between should a batch ever tear; the position
+  last, since it vouches for both. Buckets never go down: batches are out of order when one commit
+  is slow to become visible.
+* More than 128 keys in a call: the floor rises instead of 128 buckets. Floor >= L covers K too; what
+  is lost is only the admission of other reads older than this batch. It keeps a call short.
+* A missing guard refuses; buckets are written only into an existing one. Made anew, its floor is E:
+  everything delivered before is below it. The position or the visible LSN would not do, deliveries
+  are out of order.
+* The nonce lives in this process's memory and, armed, in the guard. Process memory: a Redis that
+  restarted, reloaded or was promoted is unarmed, and a proxy cannot hide it. In the guard: a master that
+  was demoted and comes back has memory of its own but the data of another.
+* epoch writes floor and position together, before anything is deleted: a stale fill cannot follow
+  the deletes, and a worker that dies in between finds "pending". A worker of an older timeline cannot
+  claim, so it writes nothing.
+The library keeps no key names, only one small table per PostgreSQL cluster.
+]]
+
+local VERSION = 1
+local MAGIC = 'CAG1'
+local HEADER = 64
+local BUCKETS = 65536
+local BUCKETED = 128 -- most keys of a batch that raise buckets; 128 * 2 us stay well below 1 ms
+local MAX_LEASE = 60000
+local MAX_LEASE_TEXT = 64
+local GUARD = 'cache_aside:guard:'
+local LEASE = 'cache_aside:lease:'
+local STICK = 'cache_aside:stick:'
+
+local claims = {} -- guard key -> {nonce, timeline, armed, prefix, seen, hi, lo}
+
+-- Libraries are out of reach while this file loads; bound by the first call.
+local call, try, sha1hex, match, sub, pack, unpack_bytes
+
+local function bind()
+    if not call then
+        try, sha1hex = redis.pcall, redis.sha1hex
+        match, sub = string.match, string.sub
+        pack, unpack_bytes = struct.pack, struct.unpack
+        call = redis.call
+    end
+end
+
+local function failed(code, text)
+    return redis.error_reply(code .. ' ' .. text)
+end
+
+-- "X/X" -> high and low 32 bits, or nil
+local function parse_lsn(text)
+    local hi, lo = match(text or '', '^(%x+)/(%x+)$')
+    if not hi or #hi > 8 or #lo > 8 then
+        return nil
+    end
+    return tonumber(hi, 16), tonumber(lo, 16)
+end
+
+local function at_least(hi, lo, other_hi, other_lo)
+    return hi > other_hi or (hi == other_hi and lo >= other_lo)
+end
+
+-- ---- guard ----
+
+-- The header's bytes, or nil when there is no guard (or something that is none).
+local function read_header(guard)
+    local header = try('GETRANGE', guard, '0', '31')
+    if type(header) ~= 'string' or #header < 32 or sub(header, 1, 4) ~= MAGIC or
+        call('STRLEN', guard) ~= HEADER + BUCKETS * 8 then
+        return nil
+    end
+    return header
+end
+
+local function write_header(guard, timeline, nonce, hi, lo)
+    call('SETRANGE', guard, '0', MAGIC .. pack('>I4', timeline) .. nonce .. pack('>I4I4', hi, lo))
+end
+
+-- UNLINK: whatever was there, of whatever type; SETRANGE: one allocation of zeroed memory
+local function make_guard(guard, timeline, nonce, hi, lo)
+    call('UNLINK', guard)
+    call('SETRANGE', guard, HEADER + BUCKETS * 8 - 1, '\0')
+    write_header(guard, timeline, nonce, hi, lo)
+end
+
+local function header_timeline(header)
+    return (unpack_bytes('>I4', header, 5))
+end
+
+-- A nonce that no claim has: the guard is kept, but not armed.
+local UNARMED = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+
+local function raise_floor(guard, header, hi, lo)
+    local floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
+    if not at_least(floor_hi, floor_lo, hi, lo) then
+        call('SETRANGE', guard, '24', pack('>I4I4', hi, lo))
+    end
+end
+
+local function bucket_offset(key)
+    return HEADER + tonumber(sub(sha1hex(key), 1, 4), 16) * 8
+end
+
+local function raise_buckets(guard, keys, hi, lo)
+    local bytes = pack('>I4I4', hi, lo)
+    for i = 3, #keys do
+        local offset = bucket_offset(keys[i])
+        local old = call('GETRANGE', guard, offset, offset + 7)
+        local old_hi, old_lo = unpack_bytes('>I4I4', old)
+        if not at_least(old_hi, old_lo, hi, lo) then
+            call('SETRANGE', guard, offset, bytes)
+        end
+    end
+end
+
+-- ---- the worker's calls ----
+
+-- Text of the position, or nil. Something that is no string can be no position: it goes away.
+local function read_position(position)
+    local text = try('GET', position)
+    if type(text) == 'table' then
+        call('UNLINK', position)
+        return nil
+    end
+    return text or nil
+end
+
+local function claim(keys, args)
+    bind()
+    local position, guard = keys[1], keys[2]
+    local nonce, timeline = args[1], tonumber(args[2])
+    if #nonce ~= 16 or not timeline then
+        return failed('CA_ARGUMENT', 'claim takes a nonce of 16 bytes and a timeline')
+    end
+    local header = read_header(guard)
+    local guard_timeline = header and header_timeline(header) or 0
+    local text = read_position(position)
+    local position_timeline = text and tonumber(match(text, '^(%d+) %x+/%x+ ')) or 0
+    if position_timeline > timeline or guard_timeline > timeline then
+        return failed('CA_FENCED', 'a server of timeline ' ..
+            math.max(position_timeline, guard_timeline) .. ' delivers here, this one is of ' .. timeline)
+    end
+    claims[guard] = { nonce = nonce, timeline = timeline, armed = false }
+    local floor_hi, floor_lo = 0, 0
+    if header then
+        floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
+    end
+    return { VERSION, text and 1 or 0, text or '', guard_timeline,
+        string.format('%X/%X', floor_hi, floor_lo) }
+end
+
+-- The claim, or nil and the error to answer with.
+local function check(keys, nonce, expected)
+    local mine = claims[keys[2]]
+    if not mine or mine.nonce ~= nonce then
+        return nil, failed('CA_NONCE', 'this connection has not claimed this Redis, or it restarted')
+    end
+    local text = read_position(keys[1])
+    if (text or '') ~= expected then
+        return nil, failed('CA_POSITION', 'the position is not the expected one')
+    end
+    return mine
+end
+
+local function epoch(keys, args)
+    bind()
+    local guard = keys[2]
+    local hi, lo = parse_lsn(args[4])
+    if not hi then
+        return failed('CA_ARGUMENT', 'epoch takes an LSN as floor')
+    end
+    local mine, problem = check(keys, args[1], args[2])
+    if not mine then
+        return problem
+    end
+    local header = read_header(guard)
+    if args[5] == '1' or not header or header_timeline(header) ~= mine.timeline then
+        make_guard(guard, mine.timeline, mine.armed and mine.nonce or UNARMED, hi, lo)
+    else
+        raise_floor(guard, header, hi, lo)
+    end
+    call('SET', keys[1], args[3])
+    return 1
+end
+
+local function arm(keys, args)
+    bind()
+    local guard = keys[2]
+    local hi, lo = parse_lsn(args[3])
+    if not hi then
+        return failed('CA_ARGUMENT', 'arm takes an LSN as floor')
+    end
+    local mine, problem = check(keys, args[1], args[2])
+    if not mine then
+        return problem
+    end
+    local header = read_header(guard)
+    local answer = 1
+    if not header or header_timeline(header) ~= mine.timeline then
+        make_guard(guard, mine.timeline, mine.nonce, hi, lo)
+        answer = 2
+    else
+        call('SETRANGE', guard, '8', mine.nonce)
+    end
+    mine.prefix = MAGIC .. pack('>I4', mine.timeline) .. mine.nonce
+    mine.armed = true
+    return answer
+end
+
+-- Raises what is there; true if a guard of our timeline is.
+local function guard_batch(mine, guard, keys, lsn)
+    if lsn == '' then -- nobody raises buckets now: what they say would no longer be the truth
+        call('UNLINK', guard)
+        return false
+    end
+    local header = read_header(guard)
+    if not header or header_timeline(header) ~= mine.timeline then
+        return false
+    end
+    local hi, lo = parse_lsn(lsn)
+    if #keys - 2 > BUCKETED then
+        raise_floor(guard, header, hi, lo)
+    else
+        raise_buckets(guard, keys, hi, lo)
+    end
+    return true
+end
+
+local function unlink(keys)
+    local deleted = 0
+    for i = 3, #keys, 1000 do -- unpack is limited to some thousands
+        deleted = deleted + call('UNLINK', unpack(keys, i, math.min(i + 999, #keys)))
+    end
+    return deleted
+end
+
+-- Forward only: a newer LSN may have been delivered already. Returns how many could not be written.
+local function write_sticks(args, first)
+    local failures = 0
+    for i = first, #args, 3 do
+        local name, lsn, ttl = STICK .. args[i], args[i + 1], args[i + 2]
+        local old = try('GET', name)
+        if type(old) == 'table' then
+            failures = failures + 1
+        else
+            local old_hi, old_lo = parse_lsn(old or '')
+            local hi, lo = parse_lsn(lsn)
+            if not old_hi or at_least(hi, lo, old_hi, old_lo) then
+                local reply = try('SET', name, lsn, 'PX', ttl)
+                if reply.err then
+                    failures = failures + 1
+                end
+            end
+        end
+    end
+    return failures
+end
+
+local function apply(keys, args)
+    bind()
+    if args[4] ~= '' and not parse_lsn(args[4]) or (#args - 4) % 3 ~= 0 then
+        return failed('CA_ARGUMENT', 'apply takes nonce, expected and new position, LSN and sticks')
+    end
+    for i = 6, #args, 3 do
+        if not parse_lsn(args[i]) then
+            return failed('CA_ARGUMENT', 'the LSN of a stick is malformed')
+        end
+    end
+    local mine, problem = check(keys, args[1], args[2])
+    if not mine then
+        return problem
+    end
+    local guarded = guard_batch(mine, keys[2], keys, args[4])
+    local deleted = unlink(keys)
+    local failures = write_sticks(args, 5)
+    call('SET', keys[1], args[3])
+    return { deleted, failures, guarded and 1 or 0 }
+end
+
+-- ---- leases: one caller fills, the others wait or read the database ----
+
+local lease_seed -- tells this process's leases from those of the one before
+local lease_count = 0
+
+local function new_lease(key, ms)
+    if not lease_seed then
+        local now = call('TIME')
+        lease_seed = now[1] .. '.' .. now[2] .. '.'
+    end
+    lease_count = lease_count + 1
+    local lease = lease_seed .. lease_count
+    local reply = try('SET', LEASE .. key, lease, 'NX', 'PX', ms)
+    return type(reply) == 'table' and not reply.err and { lease } or false
+end
+
+local function release(key, lease)
+    if lease and lease ~= '' and try('GET', LEASE .. key) == lease then
+        call('UNLINK', LEASE .. key)
+    end
+end
+
+local function lease_time(text)
+    local ms = tonumber(text)
+    if not ms or ms < 0 or ms > MAX_LEASE or ms ~= math.floor(ms) then
+        return nil, failed('CA_ARGUMENT', 'lease_ms is a whole number from 0 to ' .. MAX_LEASE)
+    end
+    return ms
+end
+
+-- ---- the applications' calls ----
+
+local function get_one(key, ms)
+    local value = try('GET', key)
+    if value or ms == 0 then -- a value, or the table of an error
+        return value
+    end
+    return new_lease(key, ms)
+end
+
+local function get(keys, args)
+    bind()
+    if #keys ~= 1 or #args ~= 1 then
+        return failed('CA_ARGUMENT', 'usage: FCALL cache_aside_get 1 key lease_ms')
+    end
+    local ms, problem = lease_time(args[1])
+    return ms and get_one(keys[1], ms) or problem or false
+end
+
+local function get_many(keys, args)
+    bind()
+    if #args ~= 1 then
+        return failed('CA_ARGUMENT', 'usage: FCALL cache_aside_get_many n key... lease_ms')
+    end
+    local ms, problem = lease_time(args[1])
+    if not ms then
+        return problem
+    end
+    local answers = {}
+    for i = 1, #keys do
+        answers[i] = get_one(keys[i], ms)
+    end
+    return answers
+end
+
+local token_text, token_guard, token_timeline, token_hi, token_lo -- the last token, parsed
+
+local function parse_token(text)
+    local system, timeline, hi, lo = match(text, '^(%d+)%-(%d+)%-(%x+)/(%x+)$')
+    if not system or #system > 20 or #timeline > 10 or #hi > 8 or #lo > 8 then
+        return false
+    end
+    token_text, token_guard, token_timeline = text, GUARD .. system, tonumber(timeline)
+    token_hi, token_lo = tonumber(hi, 16), tonumber(lo, 16)
+    return true
+end
+
+-- The claim whose guard admits the token so far (armed, timeline, floor); false: refused; or an error.
+local function admit(token)
+    if token ~= token_text and not parse_token(token) then
+        return nil, failed('CA_TOKEN', 'this is not a token of cache_aside.read_token()')
+    end
+    local mine = claims[token_guard]
+    if not mine then
+        if next(claims) and call('EXISTS', token_guard) == 0 then
+            return nil, failed('CA_TOKEN', 'the token is of a cluster that does not deliver here')
+        end
+        return false
+    end
+    if not mine.armed or mine.timeline ~= token_timeline then
+        return false
+    end
+    local header = try('GETRANGE', token_guard, '0', '31')
+    if header ~= mine.seen then -- evicted, other floor, or not the one this process armed
+        if type(header) ~= 'string' or sub(header, 1, 24) ~= mine.prefix or #header < 32 then
+            return false
+        end
+        mine.seen = header
+        mine.hi, mine.lo = unpack_bytes('>I4I4', header, 25)
+    end
+    return at_least(token_hi, token_lo, mine.hi, mine.lo) and mine
+end
+
+-- Does the key's bucket admit the token? A guard that is gone has none.
+local function bucket_admits(key)
+    local offset = HEADER + tonumber(sub(sha1hex(key), 1, 4), 16) * 8
+    local bucket = call('GETRANGE', token_guard, offset, offset + 7)
+    if #bucket ~= 8 then
+        return false
+    end
+    local hi, lo = unpack_bytes('>I4I4', bucket)
+    return token_hi > hi or (token_hi == hi and token_lo >= lo)
+end
+
+-- SET ... GET: refuses a key that holds something else than a string, in the same command.
+local function store(key, value, ttl)
+    local reply = try('SET', key, value, 'PX', ttl, 'GET')
+    return type(reply) == 'table' and reply or 1
+end
+
+local function fill(keys, args)
+    if not call then
+        bind()
+    end
+    local key, token, lease = keys[1], args[3], args[4]
+    if keys[2] or not key or not token or args[5] or (lease and #lease > MAX_LEASE_TEXT) then
+        return failed('CA_ARGUMENT', 'usage: FCALL cache_aside_fill 1 key value ttl_ms token [lease]')
+    end
+    local mine, answer = admit(token)
+    if mine then
+        answer = bucket_admits(key) and store(key, args[1], args[2]) or 0
+    end
+    if lease then
+        release(key, lease)
+    end
+    return answer or 0
+end
+
+local function fill_many(keys, args)
+    bind()
+    local n = #keys
+    if #args ~= 2 + n and #args ~= 2 + 2 * n then
+        return failed('CA_ARGUMENT', 'usage: FCALL cache_aside_fill_many n key... ttl_ms token ' ..
+            'value... [lease...]')
+    end
+    local mine, problem = admit(args[2])
+    if problem then
+        return problem
+    end
+    local answers = {}
+    for i = 1, n do
+        answers[i] = mine and bucket_admits(keys[i]) and store(keys[i], args[2 + i], args[1]) or 0
+        release(keys[i], args[2 + n + i])
+    end
+    return answers
+end
+
+-- The worker's calls, and reads, must work when Redis is full: an UNLINK makes room, a read of what is
+-- there is harmless. A fill is refused by Redis itself then.
+local function register(name, callback, allow_oom)
+    redis.register_function {
+        function_name = 'cache_aside_' .. name,
+        callback = callback,
+        flags = allow_oom and { 'allow-oom' } or {}
+    }
+end
+
+register('claim', claim, true)
+register('epoch', epoch, true)
+register('arm', arm, true)
+register('apply', apply, true)
+register('get', get, true)
+register('get_many', get_many, true)
+register('fill', fill, false)
+register('fill_many', fill_many, false)
