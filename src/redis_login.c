@@ -91,21 +91,21 @@ ca_redis_login_password(CaRedisUrl *url)
 }
 
 void
-ca_redis_login_quote(const CaRedisUrl *url, const char *text, Size len, char *quoted, Size size)
+ca_redis_login_quote(const CaRedisUrl *url, const char *said, Size len, char *quoted, Size size)
 {
 	Size secret = strlen(url->password);
 	Size n = 0;
 
 	for (Size i = 0; i < len && n < size - 4;)
 	{
-		if (secret > 0 && len - i >= secret && memcmp(text + i, url->password, secret) == 0)
+		if (secret > 0 && len - i >= secret && memcmp(said + i, url->password, secret) == 0)
 		{
 			memcpy(quoted + n, "***", 3);
 			n += 3;
 			i += secret;
 			continue;
 		}
-		quoted[n++] = text[i] >= ' ' && text[i] < 0x7f ? text[i] : '?';
+		quoted[n++] = said[i] >= ' ' && said[i] < 0x7f ? said[i] : '?';
 		i++;
 	}
 	quoted[n] = '\0';
@@ -131,9 +131,9 @@ fail_with_reply(CaRedis *redis, const char *command, const CaReply *reply)
 {
 	char quoted[CA_REDIS_QUOTE];
 	Size len;
-	const char *text = ca_reply_text(reply, &len);
+	const char *said = ca_reply_text(reply, &len);
 
-	ca_redis_login_quote(ca_redis_url(redis), text, len, quoted, sizeof(quoted));
+	ca_redis_login_quote(ca_redis_url(redis), said, len, quoted, sizeof(quoted));
 	ca_redis_fail(redis, "%s was refused: %s", command, quoted);
 }
 
@@ -147,9 +147,9 @@ static bool
 begins_with(const CaReply *reply, const char *prefix)
 {
 	Size len;
-	const char *text = ca_reply_text(reply, &len);
+	const char *said = ca_reply_text(reply, &len);
 
-	return len >= strlen(prefix) && memcmp(text, prefix, strlen(prefix)) == 0;
+	return len >= strlen(prefix) && memcmp(said, prefix, strlen(prefix)) == 0;
 }
 
 static void

@@ -34,8 +34,8 @@ typedef struct CaRedisUrl
 	char password[CA_REDIS_MAX_PASSWORD]; /* empty: none */
 } CaRedisUrl;
 
-/* NULL when `text` is a good URL, else the reason, which never quotes it (it may hold a secret). */
-extern const char *ca_redis_url_parse(const char *text, CaRedisUrl *url);
+/* NULL when `setting` is a good URL, else the reason, which never quotes it (it may hold a secret). */
+extern const char *ca_redis_url_parse(const char *setting, CaRedisUrl *url);
 
 /* ---- resolve.c: host name to addresses, without blocking ---- */
 #define CA_MAX_ADDRESSES 16
@@ -97,7 +97,7 @@ extern const char *ca_redis_login_password(CaRedisUrl *url);
 /* Queues AUTH, SELECT, CLIENT SETNAME and PING; ends in ca_redis_ready or ca_redis_fail. */
 extern void ca_redis_login_begin(CaRedis *redis);
 /* Printable ASCII of what a server said, shortened, without the password. */
-extern void ca_redis_login_quote(const CaRedisUrl *url, const char *text, Size len, char *quoted,
+extern void ca_redis_login_quote(const CaRedisUrl *url, const char *said, Size len, char *quoted,
 								 Size size);
 /*
  * After a failed write: what a server that turns us away said before it closed, which is worth

@@ -179,7 +179,7 @@ parse_unix(const char *from, const char *authority_end, CaRedisUrl *url)
 }
 
 const char *
-ca_redis_url_parse(const char *text, CaRedisUrl *url)
+ca_redis_url_parse(const char *setting, CaRedisUrl *url)
 {
 	static const char *const schemes[] = {"redis://", "rediss://", "unix://"};
 	int scheme = 0;
@@ -188,7 +188,7 @@ ca_redis_url_parse(const char *text, CaRedisUrl *url)
 	const char *at = NULL;
 
 	memset(url, 0, sizeof(*url));
-	while (scheme < 3 && pg_strncasecmp(text, schemes[scheme], strlen(schemes[scheme])) != 0)
+	while (scheme < 3 && pg_strncasecmp(setting, schemes[scheme], strlen(schemes[scheme])) != 0)
 		scheme++;
 	if (scheme == 3)
 		return "It must begin with redis://, rediss:// or unix://.";
@@ -198,7 +198,7 @@ ca_redis_url_parse(const char *text, CaRedisUrl *url)
 		return "rediss:// needs TLS, and this build of cache_aside has none: hiredis came "
 			   "without hiredis_ssl.";
 #endif
-	from = text + strlen(schemes[scheme]);
+	from = setting + strlen(schemes[scheme]);
 	end = from + strcspn(from, "/?#");
 	for (const char *p = from; p < end; p++)
 		at = *p == '@' ? p : at; /* the last one, as other clients read it */
