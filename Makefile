@@ -20,6 +20,7 @@ REGRESS_OPTS = --temp-instance=./tmp_check --inputdir=$(here)/test --load-extens
 ISOLATION = $(call names_of,test/specs/*.spec)
 ISOLATION_OPTS = --temp-instance=./tmp_check_iso --inputdir=$(here)/test --outputdir=. \
 	--load-extension=cache_aside
+EXTRA_CLEAN = portlock
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
