@@ -27,11 +27,23 @@ has_setting()
 	grep -q "^$1	" <<<"$settings"
 }
 
+refuse_to_copy()
+{
+	echo "$("$PG_CONFIG" --version) knows no private place for extensions and is not in a directory of"
+	echo "its own, so it cannot be tried here: use 'make install' and then 'make installcheck'."
+	exit 1
+}
+
 copy_installation()
 {
 	local bindir prefix
 	bindir=$("$PG_CONFIG" --bindir)
 	prefix=$(dirname "$bindir")
+	case $prefix:$lib:$share in
+		/:* | /usr:* | /usr/local:*) refuse_to_copy ;;
+		"$prefix:$prefix/"*":$prefix/"*) ;;
+		*) refuse_to_copy ;;
+	esac
 	if [ ! -d "$CA_WORK/pgsql/bin" ]; then
 		mkdir -p "$CA_WORK/pgsql"
 		for dir in bin lib lib64 share include; do
