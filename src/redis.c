@@ -103,7 +103,7 @@ fail_with_hiredis(CaRedis *redis, const char *what)
 	if (c->err == REDIS_ERR_EOF)
 		ca_redis_fail(redis, "Redis closed the connection");
 	else if (c->err == REDIS_ERR_OOM)
-		ca_redis_fail(redis, "%s: out of memory, or an array that is too long", what);
+		ca_redis_fail(redis, "%s: out of memory", what);
 	else
 		ca_redis_fail(redis, "%s: %s", what, c->errstr);
 }
@@ -195,7 +195,9 @@ handle_replies(CaRedis *redis)
 
 		if (redisGetReplyFromReader(c, &object) != REDIS_OK)
 		{
-			fail_with_hiredis(redis, "bad reply");
+			const char *reason = ca_reply_guard_check(&redis->guard, c->reader);
+
+			ca_redis_fail(redis, "bad reply: %s", reason ? reason : c->errstr);
 			return;
 		}
 		if (object == NULL)

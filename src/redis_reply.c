@@ -48,6 +48,8 @@ ca_reply_guard_check(const CaReplyGuard *guard, const redisReader *reader)
 {
 	if (guard->bytes > CA_REPLY_MAX_BYTES)
 		return "longer than 64 MB";
+	if (guard->elements > CA_REPLY_MAX_ELEMENTS)
+		return "an array of more than 1048576 elements";
 	/* hiredis looks for the end of the line from its start each time that bytes arrive */
 	if (reader->len - reader->pos > CA_REPLY_MAX_LINE &&
 		memchr(reader->buf + reader->pos, '\n', CA_REPLY_MAX_LINE) == NULL)
