@@ -11,6 +11,7 @@ OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c))
 DATA = $(call in_tree,sql/cache_aside--*.sql) $(call in_tree,src/cache_aside.lua)
 
 PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags hiredis 2>/dev/null))
+PG_CPPFLAGS += -Isrc
 SHLIB_LINK = $(shell pkg-config --libs hiredis 2>/dev/null || echo -lhiredis)
 
 # Tests are found, not listed: test/sql, test/specs, test/t. `make installcheck` starts its own
@@ -38,6 +39,14 @@ pg_isolation_regress_installcheck = $(with_redis) \
 $(OBJS): $(wildcard $(here)/src/*.h) | $(CURDIR)/src
 $(CURDIR)/src:
 	mkdir -p $@
+# What runs inside Redis, as string literals: the worker loads it without a file.
+src/guard.o src/guard.bc: src/lua_text.h
+src/lua_text.h: $(here)/src/cache_aside.lua $(here)/src/apply_plain.lua | src
+	for file in $^; do \
+		echo "#define CA_$$(basename $$file .lua | tr a-z A-Z)_LUA \\"; \
+		sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n" \\/' $$file; \
+		echo; \
+	done >$@
 else ifneq ($(filter-out $(people),$(or $(MAKECMDGOALS),all)),)
 $(error no PostgreSQL development files: $(PG_CONFIG) --pgxs shows none. Install \
 	postgresql-server-dev-NN, or name another with PG_CONFIG=/path/to/pg_config)

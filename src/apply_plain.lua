@@ -2,7 +2,7 @@
 apply_plain.lua: one batch of invalidations for a server without functions (Redis 6), sent by EVAL or
 EVALSHA. There is no guard then, so fills are not to be had; everything else works.
 
-    EVALSHA sha 2+n position guard key...  expected new [stick-name lsn ttl_ms]...
+    EVALSHA sha 2+n position guard key...  expected new [stick-key lsn ttl_ms]...
     -> {keys deleted, sticks that failed}, or the error CA_POSITION and nothing done
 
 `expected` is the position text that must be stored now, "" for none. First the guard that a newer
@@ -30,7 +30,7 @@ local function number(lsn)
 end
 
 for i = 3, #ARGV, 3 do -- forward only
-    local name = 'cache_aside:stick:' .. ARGV[i]
+    local name = ARGV[i]
     local old = redis.pcall('GET', name)
     if type(old) == 'table' then
         failures = failures + 1

@@ -202,6 +202,76 @@ extern char *ca_redis_endpoint(void);
 /* GUC check hook for cache_aside.redis_url */
 extern bool ca_redis_check_url(char **newval, void **extra, GucSource source);
 
+/* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
+#define CA_GUARD_VERSION 1 /* of the library; VERSION there */
+#define CA_BATCH_STICKS 64 /* most in one call */
+
+typedef struct CaSlice
+{
+	Size offset;
+	Size len;
+} CaSlice;
+
+typedef struct CaStick
+{
+	Size offset; /* of the whole Redis key */
+	Size len;
+	uint32 ttl; /* ms */
+	XLogRecPtr lsn;
+} CaStick;
+
+typedef struct CaGuardBatch
+{
+	const char *bytes; /* where keys and sticks point into */
+	const CaSlice *keys;
+	int nkeys;
+	const CaStick *sticks;
+	int nsticks;
+	XLogRecPtr lsn; /* highest commit among the keys; invalid: guard = off, the guard is deleted */
+} CaGuardBatch;
+
+typedef struct CaClaim
+{
+	bool current; /* false: load the library and claim again */
+	bool found;   /* there is a position; its text, valid as long as the reply: */
+	const char *position;
+	Size position_len;
+	TimeLineID guard_timeline; /* 0: there is no guard */
+} CaClaim;
+
+typedef struct CaApplied
+{
+	int64 deleted;
+	int64 failed_sticks; /* keys of a wrong type */
+	bool guarded;        /* false: the guard is gone; arm again, with E */
+} CaApplied;
+
+typedef enum CaGuardProblem
+{
+	CA_GUARD_NO_PROBLEM,
+	CA_GUARD_NOT_LOADED,    /* ca_guard_load, then again */
+	CA_GUARD_UNSUPPORTED,   /* Redis before 7: send ca_guard_plain_script by EVAL */
+	CA_GUARD_FENCED,        /* a server of a newer timeline delivers here: touch nothing */
+	CA_GUARD_CONNECT_AGAIN, /* this Redis is not what it was, or the position is another */
+	CA_GUARD_OTHER          /* OOM, READONLY, ...: Redis's own */
+} CaGuardProblem;
+
+extern const char ca_guard_plain_script[]; /* apply_plain.lua */
+extern const char *ca_guard_key(void);     /* cache_aside:guard:<system identifier> */
+/* Each queues one command; `expected` is the position's text that Redis must hold, "" for none. */
+extern void ca_guard_load(CaRedis *redis, CaReplyHandler handler, void *arg);
+extern void ca_guard_claim(CaRedis *redis, TimeLineID timeline, CaReplyHandler handler, void *arg);
+extern void ca_guard_epoch(CaRedis *redis, const char *expected, const char *position,
+						   XLogRecPtr floor, bool clear, CaReplyHandler handler, void *arg);
+extern void ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor,
+						 CaReplyHandler handler, void *arg);
+extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
+						   const char *position, CaReplyHandler handler, void *arg);
+/* false: not the answer of such a call (see ca_guard_problem) */
+extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
+extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
+extern CaGuardProblem ca_guard_problem(const CaReply *reply);
+
 /* ---- status.c: what the worker tells the world; all of it in shared memory ---- */
 extern Size ca_status_shmem_size(void);
 extern void ca_status_shmem_init(void);

@@ -51,7 +51,7 @@ FOR THE WORKER (KEYS[1] = position, KEYS[2] = guard in each)
         `floor`, which must be E: the end of the last complete record read, after reading to at least
         what was flushed (replayed) when it was observed after connecting.
         -> 1 the guard was there, 2 it was made anew
-    cache_aside_apply 2+n position guard key...  nonce expected new lsn [stick-name lsn ttl_ms]...
+    cache_aside_apply 2+n position guard key...  nonce expected new lsn [stick-key lsn ttl_ms]...
         One batch. lsn: the highest commit LSN in it; "" when guard = off, then the guard is deleted.
         -> {keys deleted, sticks that failed (wrong type), 1 if the guard is there else 0: arm again}
     `expected` is the position text that must be stored now, "" for none; CA_POSITION otherwise, and
@@ -88,7 +88,6 @@ local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
 local GUARD = 'cache_aside:guard:'
 local LEASE = 'cache_aside:lease:'
-local STICK = 'cache_aside:stick:'
 
 local claims = {} -- guard key -> {nonce, timeline, armed, prefix, seen, hi, lo}
 
@@ -299,7 +298,7 @@ end
 local function write_sticks(args, first)
     local failures = 0
     for i = first, #args, 3 do
-        local name, lsn, ttl = STICK .. args[i], args[i + 1], args[i + 2]
+        local name, lsn, ttl = args[i], args[i + 1], args[i + 2]
         local old = try('GET', name)
         if type(old) == 'table' then
             failures = failures + 1

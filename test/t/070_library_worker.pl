@@ -139,12 +139,14 @@ ok(!$redis->exists($guard), 'takes the guard away');
 
 # ---- sticks
 $redis->command('LPUSH', 'cache_aside:stick:bad', 'x');
-is_deeply($successor->apply('7/0', 'k', [ u1 => '7/0', 30000, bad => '7/0', 1000, u2 => '7/0', 5000 ]),
+is_deeply($successor->apply('7/0', 'k', [ map { ('cache_aside:stick:' . $_->[0], @$_[ 1, 2 ]) }
+			[ u1 => '7/0', 30000 ], [ bad => '7/0', 1000 ], [ u2 => '7/0', 5000 ] ]),
 	[ 0, 1, 0 ], 'a stick of the wrong type is counted and skipped');
 is($redis->get('cache_aside:stick:u1'), '7/0', 'stick before it');
 is($redis->get('cache_aside:stick:u2'), '7/0', 'and behind it');
 ok($redis->ttl('cache_aside:stick:u1') > 20000, 'with its expiry');
-$successor->apply('7/1', [ u1 => '6/FF', 30000, u2 => 'A/0', 5000 ]);
+$successor->apply('7/1',
+	[ 'cache_aside:stick:u1' => '6/FF', 30000, 'cache_aside:stick:u2' => 'A/0', 5000 ]);
 is($redis->get('cache_aside:stick:u1'), '7/0', 'never backwards');
 is($redis->get('cache_aside:stick:u2'), 'A/0', 'forwards, as a number');
 
