@@ -4,6 +4,8 @@
 
 /* ---- capture: rules, keys, gaps ---- */
 
+GRANT USAGE ON SCHEMA cache_aside TO PUBLIC;
+
 CREATE FUNCTION cache_aside.require_preload() RETURNS void
 LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_require_preload';
@@ -18,14 +20,21 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cache_aside_invalidate_row';
 
 COMMENT ON FUNCTION cache_aside.invalidate_row() IS
-'Trigger function, AFTER ... FOR EACH ROW: the argument is a key template';
+'Trigger function, AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW; argument: key template';
+
+CREATE FUNCTION cache_aside.invalidate_statement() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_invalidate_statement';
+
+COMMENT ON FUNCTION cache_aside.invalidate_statement() IS
+'Trigger function, AFTER one event FOR EACH STATEMENT with transition tables; argument: key template, or pattern, query and name of a query rule';
 
 CREATE FUNCTION cache_aside.invalidate_table() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cache_aside_invalidate_table';
 
 COMMENT ON FUNCTION cache_aside.invalidate_table() IS
-'Trigger function, AFTER TRUNCATE FOR EACH STATEMENT: deletes every key of the rule';
+'Trigger function, AFTER TRUNCATE FOR EACH STATEMENT: every key of the rule; same arguments as the rule''s other triggers';
 
 CREATE FUNCTION cache_aside.invalidate(VARIADIC keys text[]) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -41,23 +50,227 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cache_aside_invalidate_pattern';
 
 COMMENT ON FUNCTION cache_aside.invalidate_pattern(text) IS
-'Deletes every key that matches the glob pattern when the transaction commits';
+'Deletes every key that matches the glob pattern from Redis when the transaction commits';
 
 REVOKE ALL ON FUNCTION cache_aside.invalidate_pattern(text) FROM PUBLIC;
 
 CREATE FUNCTION cache_aside.pending(OUT kind text, OUT key text) RETURNS SETOF record
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cache_aside_pending';
 
 COMMENT ON FUNCTION cache_aside.pending() IS
 'What the open transaction will invalidate when it commits';
 
-CREATE FUNCTION cache_aside.attach(relation regclass, template text) RETURNS text
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+CREATE FUNCTION cache_aside.attach(relation regclass, template text,
+    columns name[] DEFAULT NULL, level text DEFAULT 'row') RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'cache_aside_attach';
 
-COMMENT ON FUNCTION cache_aside.attach(regclass, text) IS
-'Adds a rule: each write to the table deletes the keys that the template names';
+COMMENT ON FUNCTION cache_aside.attach(regclass, text, name[], text) IS
+'Adds a rule: writes to the table delete the keys the template names; returns the rule''s name';
+
+CREATE FUNCTION cache_aside.attach_query(relation regclass, query text, pattern text,
+    name text DEFAULT NULL) RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'cache_aside_attach_query';
+
+COMMENT ON FUNCTION cache_aside.attach_query(regclass, text, text, text) IS
+'Adds a query rule: each row that the query over "changed" returns is a key; returns its name';
+
+CREATE FUNCTION cache_aside.detach(relation regclass, name text DEFAULT NULL) RETURNS integer
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'cache_aside_detach';
+
+COMMENT ON FUNCTION cache_aside.detach(regclass, text) IS
+'Removes a rule, or all rules of the table; returns how many';
+
+CREATE FUNCTION cache_aside.keys(relation regclass, "row" jsonb) RETURNS SETOF text
+LANGUAGE c STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'cache_aside_keys';
+
+COMMENT ON FUNCTION cache_aside.keys(regclass, jsonb) IS
+'The keys that a write of this row would delete, for people writing rules';
+
+CREATE FUNCTION cache_aside.trigger_arguments(tgargs bytea) RETURNS text[]
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_trigger_arguments';
+
+COMMENT ON FUNCTION cache_aside.trigger_arguments(bytea) IS
+'Splits pg_trigger.tgargs; for the views';
+
+CREATE FUNCTION cache_aside.rule_pattern(arguments text[]) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_rule_pattern';
+
+COMMENT ON FUNCTION cache_aside.rule_pattern(text[]) IS
+'Glob pattern that covers every key of a rule, without key_prefix; NULL if it is malformed';
+
+CREATE FUNCTION cache_aside.rule_problem(relation regclass, arguments text[]) RETURNS text
+LANGUAGE c STABLE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_rule_problem';
+
+COMMENT ON FUNCTION cache_aside.rule_problem(regclass, text[]) IS
+'What makes a rule unfit for its table today, or NULL';
+
+-- One row per trigger that belongs to a rule, partitions' copies included.
+CREATE VIEW cache_aside.rule_triggers AS
+SELECT t.tgrelid::pg_catalog.regclass AS relation,
+       CASE pg_catalog.cardinality(a.arguments) WHEN 3 THEN a.arguments[3]
+            ELSE coalesce(a.arguments[1], '') END AS rule,
+       t.tgname AS trigger,
+       CASE p.proname WHEN 'invalidate_row' THEN 'row'
+            WHEN 'invalidate_statement' THEN 'statement' ELSE 'table' END AS level,
+       a.arguments,
+       t.tgtype::integer AS type,
+       t.tgenabled AS enabled,
+       t.tgparentid <> 0 AS inherited,
+       t.oid
+  FROM pg_catalog.pg_trigger t
+  JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+ CROSS JOIN LATERAL (SELECT cache_aside.trigger_arguments(t.tgargs) AS arguments) a
+ WHERE n.nspname = 'cache_aside'
+   AND p.proname IN ('invalidate_row', 'invalidate_statement', 'invalidate_table');
+
+COMMENT ON VIEW cache_aside.rule_triggers IS
+'Triggers that belong to cache rules, one row each; rules and gaps are made from it';
+
+CREATE VIEW cache_aside.rules AS
+SELECT t.relation,
+       t.rule AS name,
+       CASE WHEN pg_catalog.cardinality(t.arguments) < 2 THEN coalesce(t.arguments[1], '') END AS template,
+       t.arguments[2] AS query,
+       cache_aside.rule_pattern(t.arguments) AS pattern,
+       (SELECT pg_catalog.array_agg(DISTINCT c.attname ORDER BY c.attname)
+          FROM pg_catalog.pg_depend d
+          JOIN pg_catalog.pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
+         WHERE d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+           AND d.objid = ANY (pg_catalog.array_agg(t.oid))
+           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+           AND d.refobjid = t.relation AND d.refobjsubid > 0) AS columns,
+       CASE WHEN pg_catalog.bool_or(t.level = 'row') THEN 'row'
+            WHEN pg_catalog.bool_or(t.level = 'statement') THEN 'statement'
+            ELSE 'table' END AS level,
+       CASE WHEN pg_catalog.count(DISTINCT t.enabled) > 1 THEN 'mixed'
+            ELSE CASE pg_catalog.min(t.enabled) WHEN 'A' THEN 'always' WHEN 'O' THEN 'origin'
+                 WHEN 'R' THEN 'replica' ELSE 'disabled' END END AS enabled,
+       pg_catalog.array_agg(t.trigger ORDER BY t.trigger) AS triggers
+  FROM cache_aside.rule_triggers t
+ WHERE NOT t.inherited
+ GROUP BY t.relation, t.rule, t.arguments;
+
+COMMENT ON VIEW cache_aside.rules IS
+'Cache rules of this database, read from the triggers that are them';
+
+-- Statements that make a rule, as gaps shows them. Internal.
+CREATE FUNCTION cache_aside.rule_statement(relation regclass, arguments text[], columns name[], level text)
+RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN pg_catalog.cardinality(arguments) > 1
+  THEN pg_catalog.format('SELECT cache_aside.attach_query(%L, %L, %L, %L);', relation, arguments[2], arguments[1],
+                         coalesce(arguments[3], arguments[1]))
+  ELSE pg_catalog.format('SELECT cache_aside.attach(%L, %L%s%s);', relation, arguments[1],
+         CASE WHEN columns IS NOT NULL THEN pg_catalog.format(', columns => %L', columns) ELSE '' END,
+         CASE WHEN level OPERATOR(pg_catalog.=) 'statement' THEN ', level => ''statement''' ELSE '' END)
+  END;
+
+COMMENT ON FUNCTION cache_aside.rule_statement(regclass, text[], name[], text) IS
+'The statement that attaches a rule; for the view gaps';
+
+CREATE VIEW cache_aside.gaps AS
+WITH RECURSIVE below (ancestor, relation, is_partition) AS (
+    SELECT i.inhparent, i.inhrelid, c.relispartition
+      FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+     WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+    UNION
+    SELECT b.ancestor, i.inhrelid, b.is_partition
+      FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.relation
+      JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+     WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+), covered AS (
+    SELECT t.relation, t.rule, pg_catalog.min(t.arguments) AS arguments,
+           pg_catalog.bit_or(t.type) AS type, pg_catalog.bool_or(t.level = 'statement') AS statement
+      FROM cache_aside.rule_triggers t
+     GROUP BY t.relation, t.rule
+), uncovered AS (
+    SELECT v.relation, v.rule, v.arguments, e.name AS event
+      FROM covered v
+      JOIN pg_catalog.pg_class c ON c.oid = v.relation
+     CROSS JOIN (VALUES (4, 'INSERT'), (16, 'UPDATE'), (8, 'DELETE'), (32, 'TRUNCATE')) e (bit, name)
+     WHERE v.type & e.bit = 0
+       -- foreign tables have TRUNCATE triggers since PostgreSQL 16
+       AND NOT (e.bit = 32 AND c.relkind = 'f'
+                AND pg_catalog.current_setting('server_version_num')::integer < 160000)
+       AND NOT EXISTS (SELECT FROM below b JOIN covered a ON a.relation = b.ancestor AND a.rule = v.rule
+                        WHERE b.relation = v.relation AND b.is_partition)
+)
+SELECT t.relation, t.rule,
+       CASE t.enabled
+         WHEN 'D' THEN pg_catalog.format('trigger %I is disabled', t.trigger)
+         WHEN 'R' THEN pg_catalog.format('trigger %I fires for replicated changes only', t.trigger)
+         ELSE pg_catalog.format('trigger %I does not fire for replicated changes', t.trigger) END AS gap,
+       pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', t.relation, t.trigger) AS remedy
+  FROM cache_aside.rule_triggers t
+ WHERE t.enabled <> 'A'
+UNION ALL
+SELECT b.relation::pg_catalog.regclass, v.rule,
+       'TRUNCATE of the partition fires nothing',
+       pg_catalog.format('CREATE TRIGGER %1$I AFTER TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION '
+                         'cache_aside.invalidate_table(%3$s); ALTER TABLE %2$s ENABLE ALWAYS TRIGGER %1$I;',
+                         'cache_aside_' || pg_catalog.substr(pg_catalog.md5(v.rule), 1, 8) || '_truncate',
+                         b.relation::pg_catalog.regclass,
+                         (SELECT pg_catalog.string_agg(pg_catalog.quote_literal(x.argument), ', ' ORDER BY x.place)
+                            FROM pg_catalog.unnest(v.arguments) WITH ORDINALITY x (argument, place)))
+  FROM covered v JOIN below b ON b.ancestor = v.relation AND b.is_partition
+  JOIN pg_catalog.pg_class c ON c.oid = b.relation
+ WHERE NOT EXISTS (SELECT FROM covered o
+                    WHERE o.relation = b.relation AND o.rule = v.rule AND o.type & 32 <> 0)
+   AND NOT EXISTS (SELECT FROM below m JOIN covered o ON o.relation = m.ancestor AND o.rule = v.rule
+                    WHERE m.relation = v.relation AND m.is_partition)
+   AND NOT (c.relkind = 'f' AND pg_catalog.current_setting('server_version_num')::integer < 160000)
+UNION ALL
+SELECT b.relation::pg_catalog.regclass, v.rule,
+       pg_catalog.format('the table inherits from %s, whose rule does not see its rows', v.relation),
+       cache_aside.rule_statement(b.relation, v.arguments, r.columns, r.level)
+  FROM covered v JOIN below b ON b.ancestor = v.relation AND NOT b.is_partition
+  LEFT JOIN cache_aside.rules r ON r.relation = v.relation AND r.name = v.rule
+ WHERE NOT EXISTS (SELECT FROM covered o WHERE o.relation = b.relation AND o.rule = v.rule)
+UNION ALL
+SELECT v.relation, v.rule, p.problem,
+       pg_catalog.format('SELECT cache_aside.detach(%L, %L);', v.relation, v.rule)
+  FROM covered v
+ CROSS JOIN LATERAL (SELECT cache_aside.rule_problem(v.relation, v.arguments) AS problem) p
+ WHERE p.problem IS NOT NULL
+   AND EXISTS (SELECT FROM cache_aside.rules r WHERE r.relation = v.relation AND r.name = v.rule)
+UNION ALL
+SELECT u.relation, u.rule,
+       pg_catalog.format('no trigger fires on %s', pg_catalog.string_agg(u.event, ', ' ORDER BY u.event)),
+       pg_catalog.format('SELECT cache_aside.detach(%L, %L); ', u.relation, u.rule)
+         || cache_aside.rule_statement(u.relation, u.arguments, r.columns, r.level)
+  FROM uncovered u
+  LEFT JOIN cache_aside.rules r ON r.relation = u.relation AND r.name = u.rule
+ GROUP BY u.relation, u.rule, u.arguments, r.columns, r.level
+UNION ALL
+SELECT v.relation, v.rule,
+       CASE c.relkind WHEN 'p' THEN 'writes that name a partition fire no statement trigger'
+            ELSE 'logical replication fires no statement trigger' END,
+       CASE WHEN pg_catalog.cardinality(v.arguments) > 1
+            THEN '-- call cache_aside.invalidate() for such writes'
+            ELSE pg_catalog.format('SELECT cache_aside.detach(%L, %L); ', v.relation, v.rule)
+                 || cache_aside.rule_statement(v.relation, v.arguments, NULL, 'row') END
+  FROM covered v JOIN pg_catalog.pg_class c ON c.oid = v.relation
+ WHERE v.statement
+   AND (c.relkind = 'p'
+        OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = v.relation));
+
+COMMENT ON VIEW cache_aside.gaps IS
+'Changes that no trigger of a rule sees, each with the statement that closes the gap';
+
+GRANT SELECT ON cache_aside.rule_triggers, cache_aside.rules, cache_aside.gaps TO PUBLIC;
 
 /* ---- worker: delivery and status ---- */
 

@@ -62,6 +62,8 @@ extern CaTemplate *ca_key_parse(const char *text, struct TupleDescData *columns,
 								const char *relname, const char **missing);
 extern Bitmapset *ca_key_columns(const CaTemplate *template);  /* attribute numbers */
 extern const char *ca_key_pattern(const CaTemplate *template); /* without prefix */
+/* The pattern of a template's text, columns unchecked; NULL when it is malformed. */
+extern const char *ca_key_template_pattern(const char *str);
 /* Calls `handler` for each key of a row (none when a column is NULL), without prefix. */
 extern void ca_key_build(CaTemplate *template, struct TupleTableSlot *row, CaKeyHandler handler,
 						 void *arg);
@@ -75,6 +77,9 @@ extern void ca_prefix_assign(const char *newval, void *extra); /* GUC assign hoo
 extern void ca_prefix_add_key(const char *key, Size len, const char *what);
 extern void ca_prefix_add_pattern(const char *pattern, Size len, const char *what);
 extern char *ca_prefix_utf8(const char *text, Size len, Size *result_len);
+extern char *ca_prefix_from_utf8(char *utf8);
+extern void ca_prefix_each(char kind, const char *str, Size len, const char *what,
+						   CaKeyHandler handler, void *arg);
 extern void ca_prefix_escape(StringInfo target, const char *text, Size len); /* glob characters */
 
 /* ---- pending.c: the open transaction's set ---- */

@@ -16,16 +16,18 @@
 #include "cache_aside.h"
 
 #include "commands/trigger.h"
-#include "executor/spi.h"
+#include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/tuplestore.h"
 
 #include "rule.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_invalidate_row);
+PG_FUNCTION_INFO_V1(cache_aside_invalidate_statement);
 PG_FUNCTION_INFO_V1(cache_aside_invalidate_table);
 PG_FUNCTION_INFO_V1(cache_aside_invalidate);
 PG_FUNCTION_INFO_V1(cache_aside_invalidate_pattern);
@@ -104,6 +106,141 @@ cache_aside_invalidate_row(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* ---- statement level ---- */
+
+typedef struct RowScan
+{
+	Tuplestorestate *rows; /* NULL: the event has no such table */
+	int pointer;
+	TupleTableSlot *slot;
+} RowScan;
+
+/* A read pointer of our own: other triggers read the same transition table. */
+static void
+begin_scan(RowScan *scan, Tuplestorestate *rows, TupleDesc columns)
+{
+	memset(scan, 0, sizeof(*scan));
+	scan->rows = rows;
+	if (rows == NULL)
+		return;
+	scan->pointer = tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND);
+	tuplestore_select_read_pointer(rows, scan->pointer);
+	tuplestore_rescan(rows);
+	scan->slot = MakeSingleTupleTableSlot(columns, &TTSOpsMinimalTuple);
+}
+
+static bool
+next_row(RowScan *scan)
+{
+	if (scan->rows == NULL)
+		return false;
+	tuplestore_select_read_pointer(scan->rows, scan->pointer);
+	return tuplestore_gettupleslot(scan->rows, true, false, scan->slot);
+}
+
+static void
+end_scan(RowScan *scan)
+{
+	if (scan->rows != NULL)
+		ExecDropSingleTupleTableSlot(scan->slot);
+}
+
+/*
+ * Old and new rows side by side: an UPDATE that leaves the template's columns alone gives each key
+ * once, which the pending set could not see after a spill. Should the two tables not be in step, a
+ * key is skipped only when its twin was added, so that nothing is lost.
+ */
+static void
+add_rows(CaRule *rule, TriggerData *data)
+{
+	TupleDesc columns = RelationGetDescr(data->tg_relation);
+	MemoryContext scratch =
+		AllocSetContextCreate(CurrentMemoryContext, "cache_aside row", ALLOCSET_SMALL_SIZES);
+	MemoryContext previous = CurrentMemoryContext;
+	RowScan old_rows;
+	RowScan new_rows;
+	bool has_old;
+	bool has_new;
+
+	begin_scan(&old_rows, data->tg_oldtable, columns);
+	begin_scan(&new_rows, data->tg_newtable, columns);
+	for (;;)
+	{
+		has_old = next_row(&old_rows);
+		has_new = next_row(&new_rows);
+		if (!has_old && !has_new)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(scratch);
+		if (has_old)
+			add_row(rule, old_rows.slot);
+		if (has_new && !(has_old && ca_key_same(rule->template, old_rows.slot, new_rows.slot)))
+			add_row(rule, new_rows.slot);
+		MemoryContextSwitchTo(previous);
+		MemoryContextReset(scratch);
+	}
+	end_scan(&old_rows);
+	end_scan(&new_rows);
+	MemoryContextDelete(scratch);
+}
+
+static void
+check_tables(TriggerData *data)
+{
+	bool need_old = !TRIGGER_FIRED_BY_INSERT(data->tg_event);
+	bool need_new = !TRIGGER_FIRED_BY_DELETE(data->tg_event);
+
+	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
+		refuse_call("invalidate_statement", "The trigger fires on TRUNCATE.",
+					"Use cache_aside.invalidate_table() for TRUNCATE.");
+	if ((need_old && data->tg_oldtable == NULL) || (need_new && data->tg_newtable == NULL))
+		refuse_call("invalidate_statement", "The trigger lacks a transition table.",
+					"Create it with REFERENCING OLD TABLE (UPDATE, DELETE) and NEW TABLE (INSERT, "
+					"UPDATE).");
+}
+
+static bool
+has_rows(TriggerData *data)
+{
+	return (data->tg_oldtable != NULL && tuplestore_tuple_count(data->tg_oldtable) > 0) ||
+		   (data->tg_newtable != NULL && tuplestore_tuple_count(data->tg_newtable) > 0);
+}
+
+static void
+run_query(CaRule *rule, TriggerData *data)
+{
+	rule->uses++;
+	PG_TRY();
+	{
+		if (!ca_query_run(rule, data, add_key))
+			add_pattern(rule);
+	}
+	PG_FINALLY();
+	{
+		rule->uses--;
+	}
+	PG_END_TRY();
+}
+
+Datum
+cache_aside_invalidate_statement(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = check_call(fcinfo, "invalidate_statement", false, 3);
+	CaRule *rule;
+
+	check_tables(data);
+	if (!guc_enabled || !has_rows(data))
+		return PointerGetDatum(NULL);
+	rule = ca_rule_get(data);
+	if (rule->missing != NULL)
+		add_pattern(rule);
+	else if (rule->query != NULL)
+		run_query(rule, data);
+	else
+		add_rows(rule, data);
+	return PointerGetDatum(NULL);
+}
+
 /* ---- TRUNCATE ---- */
 
 Datum
@@ -142,6 +279,16 @@ refuse_null(const char *function)
 					errhint("Leave NULLs out, for instance with array_remove(keys, NULL).")));
 }
 
+static void
+refuse_pattern(const char *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("cache_aside.invalidate() was given a pattern"),
+			 errdetail("\"%s\" has a \"*\"; a key names exactly one entry.", key),
+			 errhint("Use cache_aside.invalidate_pattern(); it takes \\* for a literal star.")));
+}
+
 Datum
 cache_aside_invalidate(PG_FUNCTION_ARGS)
 {
@@ -161,6 +308,8 @@ cache_aside_invalidate(PG_FUNCTION_ARGS)
 		if (nulls[i])
 			refuse_null("invalidate");
 		key = check_argument(DatumGetTextPP(elements[i]), "invalidate", &len);
+		if (strchr(key, '*') != NULL)
+			refuse_pattern(key);
 		if (guc_enabled)
 			ca_prefix_add_key(key, len, "The argument of cache_aside.invalidate()");
 	}

@@ -26,4 +26,13 @@
 #define CA_IS_JSON_EXPR(node) false
 #endif
 
+/* 16 made ownership checks generic and gave foreign tables TRUNCATE triggers. */
+#if PG_VERSION_NUM >= 160000
+#define ca_owns_relation(relid, roleid) object_ownercheck(RelationRelationId, relid, roleid)
+#define CA_FOREIGN_TRUNCATE_TRIGGERS true
+#else
+#define ca_owns_relation(relid, roleid) pg_class_ownercheck(relid, roleid)
+#define CA_FOREIGN_TRUNCATE_TRIGGERS false
+#endif
+
 #endif

@@ -134,15 +134,15 @@ fill_column(Part *part, Form_pg_attribute column)
 	part->pins = ca_pins_needed(&part->output);
 }
 
-/* Returns false when the column is missing and `missing` took note of it. */
-static bool
+static void
 parse_placeholder(CaTemplate *template, Part *part, TupleDesc columns, char *name,
 				  const char **missing)
 {
-	Form_pg_attribute column = find_column(columns, name);
+	Form_pg_attribute column;
 
 	if (name[0] == '\0')
 		refuse_template(template->text, "It has an empty placeholder {}.");
+	column = find_column(columns, name);
 	if (column == NULL && (part->copies = split_copies(name, template->text)) > 0)
 		column = find_column(columns, name);
 	if (column == NULL || column->attgenerated == 'v')
@@ -150,7 +150,7 @@ parse_placeholder(CaTemplate *template, Part *part, TupleDesc columns, char *nam
 		if (missing == NULL)
 			refuse_column(template->text, name, template->relname, column != NULL);
 		*missing = name;
-		return false;
+		return;
 	}
 	fill_column(part, column);
 	template->pins |= part->pins;
@@ -159,7 +159,6 @@ parse_placeholder(CaTemplate *template, Part *part, TupleDesc columns, char *nam
 	if (template->combinations > MAX_COPIES)
 		refuse_template(template->text,
 						psprintf("It stands for more than %d copies of an entry.", MAX_COPIES));
-	return true;
 }
 
 static void
@@ -187,6 +186,18 @@ read_placeholder(const char *str, const char **at)
 	name = pnstrdup(*at + 1, end - *at - 1);
 	*at = end;
 	return name;
+}
+
+/* A key names one entry; a literal star is a pattern in the wrong place. */
+static void
+refuse_star(const char *str)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("cache key template \"%s\" is a pattern", str),
+			 errdetail("It has a \"*\" outside its placeholders; a key names exactly one entry."),
+			 errhint("Write {column} for what varies, or use attach_query(), which takes a "
+					 "pattern.")));
 }
 
 static void
@@ -233,6 +244,8 @@ ca_key_parse(const char *str, TupleDesc columns, const char *relname, const char
 		else if (*at == '}')
 			refuse_template(str, psprintf("The brace at character %d was not opened.",
 										  pg_mbstrlen_with_len(str, (int) (at - str)) + 1));
+		else if (*at == '*')
+			refuse_star(str);
 		else
 			appendStringInfoChar(&literal, *at);
 	}
@@ -256,6 +269,36 @@ const char *
 ca_key_pattern(const CaTemplate *template)
 {
 	return template->pattern;
+}
+
+/* Never raises for the form of a template: views show whatever triggers were written by hand. */
+const char *
+ca_key_template_pattern(const char *str)
+{
+	StringInfoData pattern;
+	Size len;
+
+	initStringInfo(&pattern);
+	for (const char *at = str; *at != '\0'; at++)
+	{
+		const char *end;
+
+		if ((*at == '{' || *at == '}') && at[1] == *at)
+			appendStringInfoChar(&pattern, *at++);
+		else if (*at == '{')
+		{
+			end = strpbrk(at + 1, "{}");
+			if (end == NULL || *end == '{' || end == at + 1)
+				return NULL;
+			appendStringInfoChar(&pattern, '*');
+			at = end;
+		}
+		else if (*at == '}' || *at == '*')
+			return NULL;
+		else
+			ca_prefix_escape(&pattern, at, 1);
+	}
+	return pattern.len == 0 ? NULL : ca_prefix_utf8(pattern.data, pattern.len, &len);
 }
 
 /* ---- rows ---- */

@@ -29,7 +29,6 @@
 #include "access/xlog.h"
 #include "common/hashfn.h"
 #include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/buffile.h"
 #include "utils/builtins.h"
@@ -315,8 +314,7 @@ put_entry(ReturnSetInfo *result, const char *entry)
 	values[0] = CStringGetTextDatum(entry[0] == CA_ENTRY_KEY       ? "key"
 									: entry[0] == CA_ENTRY_PATTERN ? "pattern"
 																   : "stick");
-	if (GetDatabaseEncoding() != PG_SQL_ASCII)
-		str = pg_any_to_server(str, (int) strlen(str), PG_UTF8);
+	str = ca_prefix_from_utf8(str);
 	values[1] = CStringGetTextDatum(str);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }

@@ -102,8 +102,21 @@ ca_prefix_utf8(const char *str, Size len, Size *result_len)
 	return utf8;
 }
 
-static void
-add_with_prefixes(char kind, const char *str, Size len, const char *what)
+/* UTF-8 to server encoding, to show a key; `utf8` is NUL-terminated. */
+char *
+ca_prefix_from_utf8(char *utf8)
+{
+	int encoding = GetDatabaseEncoding();
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return utf8;
+	return pg_any_to_server(utf8, (int) strlen(utf8), PG_UTF8);
+}
+
+/* Calls `handler` with the text under each prefix. */
+void
+ca_prefix_each(char kind, const char *str, Size len, const char *what, CaKeyHandler handler,
+			   void *arg)
 {
 	if (prefixes_stale)
 		parse_prefixes();
@@ -115,7 +128,7 @@ add_with_prefixes(char kind, const char *str, Size len, const char *what)
 			refuse_long_entry(prefix_len + len, what);
 		if (prefix_len == 0)
 		{
-			ca_pending_add(kind, str, len);
+			handler(arg, str, len);
 			continue;
 		}
 		resetStringInfo(&entry);
@@ -124,18 +137,28 @@ add_with_prefixes(char kind, const char *str, Size len, const char *what)
 		else
 			appendBinaryStringInfo(&entry, prefixes[i], (int) prefix_len);
 		appendBinaryStringInfo(&entry, str, (int) len);
-		ca_pending_add(kind, entry.data, entry.len);
+		handler(arg, entry.data, entry.len);
 	}
+}
+
+static void
+add_entry(void *kind, const char *str, Size len)
+{
+	ca_pending_add(*(char *) kind, str, len);
 }
 
 void
 ca_prefix_add_key(const char *key, Size len, const char *what)
 {
-	add_with_prefixes(CA_ENTRY_KEY, key, len, what);
+	char kind = CA_ENTRY_KEY;
+
+	ca_prefix_each(kind, key, len, what, add_entry, &kind);
 }
 
 void
 ca_prefix_add_pattern(const char *pattern, Size len, const char *what)
 {
-	add_with_prefixes(CA_ENTRY_PATTERN, pattern, len, what);
+	char kind = CA_ENTRY_PATTERN;
+
+	ca_prefix_each(kind, pattern, len, what, add_entry, &kind);
 }

@@ -15,6 +15,7 @@
 
 #include "access/tupdesc.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -23,6 +24,7 @@
 #include "utils/rel.h"
 
 #include "rule.h"
+#include "rules.h"
 
 static HTAB *rules; /* trigger oid -> CaRule */
 
@@ -68,7 +70,8 @@ parse_rule(CaRule *rule, Relation relation, Trigger *trigger)
 	const char *relname = RelationGetRelationName(relation);
 
 	rule->text = pstrdup(trigger->tgargs[0]);
-	rule->what = psprintf("Rule \"%s\" of table \"%s\"", rule->text, relname);
+	rule->name = pstrdup(ca_rules_name(trigger->tgnargs, trigger->tgargs));
+	rule->what = psprintf("Rule \"%s\" of table \"%s\"", rule->name, relname);
 	if (trigger->tgnargs == 1)
 	{
 		rule->template =
@@ -86,14 +89,24 @@ parse_rule(CaRule *rule, Relation relation, Trigger *trigger)
 		warn_missing(rule, relname);
 }
 
+/* A firing that still runs (its query wrote to the table) keeps what it holds: leaked, and rare. */
+static void
+free_rule(CaRule *rule)
+{
+	if (rule->context == NULL || rule->uses > 0)
+		return;
+	if (rule->plan != NULL)
+		SPI_freeplan(rule->plan);
+	MemoryContextDelete(rule->context);
+}
+
 static void
 load_rule(CaRule *rule, Relation relation, Trigger *trigger)
 {
 	MemoryContext previous;
 	Oid key = rule->trigger;
 
-	if (rule->context != NULL)
-		MemoryContextDelete(rule->context);
+	free_rule(rule);
 	memset(rule, 0, sizeof(*rule));
 	rule->trigger = key;
 	rule->relid = RelationGetRelid(relation);
@@ -125,8 +138,10 @@ ca_rule_get(TriggerData *data)
 	rule = hash_search(rules, &data->tg_trigger->tgoid, HASH_ENTER, &found);
 	if (!found)
 	{
-		rule->context = NULL;
-		rule->valid = false;
+		Oid key = rule->trigger;
+
+		memset(rule, 0, sizeof(*rule));
+		rule->trigger = key;
 	}
 	if (!rule->valid)
 		load_rule(rule, data->tg_relation, data->tg_trigger);

@@ -18,8 +18,24 @@ typedef struct CaRule
 	const char *missing;   /* column that is gone, or NULL */
 	CaTemplate *template;  /* NULL: query rule */
 	char *query;
+	struct _SPI_plan *plan; /* kept plan of `query`, or NULL */
+	bool warned;			/* about a query that fails */
+	int uses;				/* firings that hold the rule now */
 } CaRule;
 
 extern CaRule *ca_rule_get(TriggerData *data);
+
+/* ---- query.c: query rules ---- */
+/*
+ * Runs the rule's query over the transition tables; `handler` gets the rule as its argument. False
+ * when the query does not fit the schema any more; nothing was added then.
+ */
+extern bool ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler);
+/* Raises what is wrong with a query. Both need an SPI connection. */
+extern void ca_query_check(Relation relation, const char *query);
+/* The same for views: what is wrong, or NULL. Runs in a subtransaction. */
+extern char *ca_query_problem(Relation relation, const char *query);
+extern void ca_query_preview(Relation relation, const char *query, Datum row, const char *what,
+							 CaKeyHandler handler, void *arg);
 
 #endif

@@ -1,0 +1,410 @@
+/*
+ * query.c: query rules; a query over the changed rows gives the keys.
+ *
+ * Input: the rule's query and the transition tables of a statement. Output: each row the query
+ * returns is a key, handed on as it comes: memory stays flat however many there are.
+ *
+ * The query is wrapped as
+ *
+ *	WITH changed AS (SELECT * FROM <old> UNION ALL SELECT * FROM <new>) SELECT * FROM (<query>) q
+ *
+ * and runs as the table's owner, as foreign-key checks do, so that it sees what it needs whoever
+ * writes: search_path pinned, row security off (a policy that would hide rows is an error, not a
+ * missing key), settings that key text depends on pinned, security-restricted, read-only.
+ *
+ * A query that no longer fits the schema (SQLSTATE class 42, 3F) must not fail the user's write: it
+ * runs in a subtransaction, and the caller then takes the pattern. Any other error is the query's own
+ * and fails the statement. The plan is kept with the rule and goes with it.
+ *
+ * Not seen: a row that another transaction moves into a join of the query at the same moment.
+ */
+#include "cache_aside.h"
+
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
+#include "tcop/dest.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+
+#include "pins.h"
+#include "rule.h"
+
+/* ---- receiving keys ---- */
+
+typedef struct KeyReceiver
+{
+	DestReceiver receiver;
+	CaKeyHandler handler;
+	void *arg;
+	const char *what;
+	FmgrInfo output;
+	MemoryContext row; /* reset for each row */
+} KeyReceiver;
+
+static void
+start_keys(DestReceiver *self, int operation, TupleDesc columns)
+{
+	KeyReceiver *keys = (KeyReceiver *) self;
+	Oid function;
+	bool is_varlena;
+
+	getTypeOutputInfo(TupleDescAttr(columns, 0)->atttypid, &function, &is_varlena);
+	fmgr_info(function, &keys->output);
+	keys->row =
+		AllocSetContextCreate(CurrentMemoryContext, "cache_aside query row", ALLOCSET_SMALL_SIZES);
+}
+
+static bool
+receive_key(TupleTableSlot *slot, DestReceiver *self)
+{
+	KeyReceiver *keys = (KeyReceiver *) self;
+	MemoryContext previous = MemoryContextSwitchTo(keys->row);
+	bool isnull;
+	Datum value = slot_getattr(slot, 1, &isnull);
+
+	if (!isnull)
+	{
+		char *key = OutputFunctionCall(&keys->output, value);
+		Size len;
+
+		key = ca_prefix_utf8(key, strlen(key), &len);
+		if (len > CA_MAX_KEY)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("cache key is too long"),
+					 errdetail("%s gives %zu bytes; %d are allowed.", keys->what, len, CA_MAX_KEY),
+					 errhint("Let the query return shorter keys.")));
+		if (len > 0)
+			keys->handler(keys->arg, key, len);
+	}
+	MemoryContextSwitchTo(previous);
+	MemoryContextReset(keys->row);
+	return true;
+}
+
+static void
+end_keys(DestReceiver *self)
+{
+	MemoryContextDelete(((KeyReceiver *) self)->row);
+}
+
+static void
+destroy_keys(DestReceiver *self)
+{
+}
+
+static void
+init_receiver(KeyReceiver *keys, CaKeyHandler handler, void *arg, const char *what)
+{
+	memset(keys, 0, sizeof(*keys));
+	keys->receiver.receiveSlot = receive_key;
+	keys->receiver.rStartup = start_keys;
+	keys->receiver.rShutdown = end_keys;
+	keys->receiver.rDestroy = destroy_keys;
+	keys->receiver.mydest = DestNone;
+	keys->handler = handler;
+	keys->arg = arg;
+	keys->what = what;
+}
+
+/* ---- whose rights, which settings ---- */
+
+typedef struct Identity
+{
+	Oid user;
+	int context;
+	int nest;
+} Identity;
+
+static void
+become_owner(Identity *saved, Oid owner)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->context);
+	SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE |
+									  SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+	saved->nest = ca_pins_apply(CA_PIN_ALL);
+	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
+static void
+become_caller(const Identity *saved)
+{
+	ca_pins_undo(saved->nest);
+	SetUserIdAndSecContext(saved->user, saved->context);
+}
+
+/* ---- SQL ---- */
+
+static char *
+wrap_query(const char *changed, const char *query)
+{
+	/* The line break ends a comment that the query may end with. */
+	return psprintf("WITH changed AS (%s) SELECT * FROM (%s\n) AS cache_aside_query", changed,
+					query);
+}
+
+static char *
+qualified_name(Relation relation)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+									  RelationGetRelationName(relation));
+}
+
+static char *
+changed_rows(const Trigger *trigger)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	if (trigger->tgoldtable != NULL)
+		appendStringInfo(&sql, "SELECT * FROM %s", quote_identifier(trigger->tgoldtable));
+	if (trigger->tgoldtable != NULL && trigger->tgnewtable != NULL)
+		appendStringInfoString(&sql, " UNION ALL ");
+	if (trigger->tgnewtable != NULL)
+		appendStringInfo(&sql, "SELECT * FROM %s", quote_identifier(trigger->tgnewtable));
+	return sql.data;
+}
+
+static SPIPlanPtr
+prepare(const char *sql, int argument_count, Oid *types)
+{
+	SPIPlanPtr plan = SPI_prepare(sql, argument_count, types);
+
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	return plan;
+}
+
+static void
+execute(SPIPlanPtr plan, ParamListInfo parameters, KeyReceiver *keys)
+{
+	SPIExecuteOptions options = {.params = parameters, .read_only = true, .dest = &keys->receiver};
+	int result;
+
+	result = SPI_execute_plan_extended(plan, &options);
+	if (result < 0)
+		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));
+}
+
+/* ---- triggers ---- */
+
+static void
+run_plan(CaRule *rule, TriggerData *data, KeyReceiver *keys)
+{
+	Identity caller;
+
+	become_owner(&caller, data->tg_relation->rd_rel->relowner);
+	if (rule->plan == NULL)
+	{
+		SPIPlanPtr plan = prepare(wrap_query(changed_rows(data->tg_trigger), rule->query), 0, NULL);
+
+		SPI_keepplan(plan);
+		rule->plan = plan;
+	}
+	execute(rule->plan, NULL, keys);
+	become_caller(&caller);
+}
+
+static bool
+is_schema_error(int sqlstate)
+{
+	return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
+		   sqlstate == ERRCODE_INVALID_SCHEMA_NAME;
+}
+
+static void
+warn_broken(CaRule *rule, const ErrorData *error)
+{
+	if (rule->warned)
+		return;
+	rule->warned = true;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode), errmsg("query of cache rule \"%s\" fails", rule->name),
+			 errdetail("%s. Every write deletes all keys that match \"%s\" instead.",
+					   error->message, rule->pattern),
+			 errhint("Detach the rule and attach one that fits today's tables.")));
+}
+
+/* Returns false when the query does not fit the schema any more; nothing was added then. */
+bool
+ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	KeyReceiver keys;
+	volatile bool done = false;
+
+	init_receiver(&keys, handler, rule, rule->what);
+	SPI_connect();
+	SPI_register_trigger_data(data);
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(context);
+		run_plan(rule, data, &keys);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (!is_schema_error(error->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		warn_broken(rule, error);
+	}
+	PG_END_TRY();
+	CurrentResourceOwner = owner;
+	MemoryContextSwitchTo(context);
+	SPI_finish();
+	return done;
+}
+
+/* ---- attach, keys ---- */
+
+static void
+refuse_query(int sqlstate, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(sqlstate), errmsg("query of the cache rule is malformed"),
+			 errdetail("%s", detail),
+			 errhint("Write one SELECT that returns one column, the key, and reads the table "
+					 "\"changed\"; qualify names with their schema, for it runs with search_path = "
+					 "pg_catalog.")));
+}
+
+/* What is wrong with the form of the query, or NULL; raises on a syntax error. */
+static const char *
+check_statement(const char *query)
+{
+	List *parsed = raw_parser(query, RAW_PARSE_DEFAULT);
+	SelectStmt *select;
+
+	if (list_length(parsed) != 1)
+		return psprintf("It has %d statements.", list_length(parsed));
+	select = (SelectStmt *) linitial_node(RawStmt, parsed)->stmt;
+	if (!IsA(select, SelectStmt) || select->intoClause != NULL)
+		return "It is not a plain SELECT.";
+	return NULL;
+}
+
+static const char *
+check_plan(const char *sql)
+{
+	SPIPlanPtr plan = prepare(sql, 0, NULL);
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+
+	if (source->resultDesc->natts != 1)
+		return psprintf("It returns %d columns.", source->resultDesc->natts);
+	return NULL;
+}
+
+static bool
+is_query_error(int sqlstate)
+{
+	return is_schema_error(sqlstate) ||
+		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
+		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(ERRCODE_FEATURE_NOT_SUPPORTED);
+}
+
+/*
+ * What is wrong with the query, or NULL. An error of another kind is raised. Whoever goes on after a
+ * finding must roll back a subtransaction, or raise.
+ */
+static const char *
+find_problem(Relation relation, const char *query, int *sqlstate)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char *sql = wrap_query(psprintf("SELECT * FROM %s", qualified_name(relation)), query);
+	const char *volatile detail = NULL;
+	Identity caller;
+
+	*sqlstate = ERRCODE_SYNTAX_ERROR;
+	PG_TRY();
+	{
+		detail = check_statement(query);
+		become_owner(&caller, relation->rd_rel->relowner);
+		if (detail == NULL)
+			detail = check_plan(sql);
+		become_caller(&caller);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (!is_query_error(error->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		*sqlstate = error->sqlerrcode;
+		detail = psprintf("%s.", error->message);
+	}
+	PG_END_TRY();
+	return detail;
+}
+
+void
+ca_query_check(Relation relation, const char *query)
+{
+	int sqlstate;
+	const char *detail = find_problem(relation, query, &sqlstate);
+
+	if (detail != NULL)
+		refuse_query(sqlstate, detail);
+}
+
+char *
+ca_query_problem(Relation relation, const char *query)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	const char *detail;
+	int sqlstate;
+
+	SPI_connect();
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	detail = find_problem(relation, query, &sqlstate);
+	RollbackAndReleaseCurrentSubTransaction();
+	CurrentResourceOwner = owner;
+	SPI_finish();
+	MemoryContextSwitchTo(context);
+	return detail == NULL ? NULL : pstrdup(detail);
+}
+
+/* The keys that a change of one row, given as jsonb, yields. SPI is connected. */
+void
+ca_query_preview(Relation relation, const char *query, Datum row, const char *what,
+				 CaKeyHandler handler, void *arg)
+{
+	char *changed = psprintf("SELECT * FROM pg_catalog.jsonb_populate_record(NULL::%s, $1)",
+							 qualified_name(relation));
+	Oid types[1] = {JSONBOID};
+	ParamListInfo parameters = makeParamList(1);
+	KeyReceiver keys;
+	Identity caller;
+
+	init_receiver(&keys, handler, arg, what);
+	parameters->params[0].value = row;
+	parameters->params[0].isnull = false;
+	parameters->params[0].pflags = PARAM_FLAG_CONST;
+	parameters->params[0].ptype = JSONBOID;
+	become_owner(&caller, relation->rd_rel->relowner);
+	execute(prepare(wrap_query(changed, query), 1, types), parameters, &keys);
+	become_caller(&caller);
+}
