@@ -13,6 +13,11 @@ DATA = $(call in_tree,sql/cache_aside--*.sql) $(call in_tree,src/cache_aside.lua
 PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags hiredis 2>/dev/null))
 PG_CPPFLAGS += -Isrc
 SHLIB_LINK = $(shell pkg-config --libs hiredis 2>/dev/null || echo -lhiredis)
+# rediss:// where hiredis has TLS (1.0 and newer, with its ssl library and OpenSSL's headers)
+ifeq ($(shell pkg-config --exists hiredis_ssl openssl 2>/dev/null && echo yes),yes)
+PG_CPPFLAGS += -DCA_HAVE_TLS
+SHLIB_LINK += $(shell pkg-config --libs hiredis_ssl openssl)
+endif
 
 # Tests are found, not listed: test/sql, test/specs, test/t. `make installcheck` starts its own
 # PostgreSQL and its own Redis; REGRESS=, ISOLATION= and PROVE_TESTS= select.

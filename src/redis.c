@@ -55,6 +55,7 @@ struct CaRedis
 	CaDial dial;
 	int64 deadline;        /* for everything up to READY */
 	redisContext *hiredis; /* once connected; closes the socket */
+	void *tls;             /* belongs to `hiredis` */
 	CaReplyGuard guard;
 	bool blocked;      /* the kernel has not taken all of the output yet */
 	bool more;         /* stopped reading before the socket was empty */
@@ -77,6 +78,7 @@ let_go(void *arg)
 		redisFree(redis->hiredis); /* closes the socket */
 	ca_dial_end(&redis->dial, redis->hiredis == NULL);
 	redis->hiredis = NULL;
+	redis->tls = NULL;
 	explicit_bzero(redis->url.password, sizeof(redis->url.password));
 }
 
@@ -105,7 +107,11 @@ fail_with_hiredis(CaRedis *redis, const char *what)
 	else if (c->err == REDIS_ERR_OOM)
 		ca_redis_fail(redis, "%s: out of memory", what);
 	else
-		ca_redis_fail(redis, "%s: %s", what, c->errstr);
+	{
+		const char *reason = ca_redis_tls_reason(redis->tls);
+
+		ca_redis_fail(redis, "%s: %s", what, reason ? reason : c->errstr);
+	}
 }
 
 static CaCommand
@@ -152,6 +158,17 @@ begin_login(CaRedis *redis)
 	c->flags &= ~REDIS_BLOCK; /* redisConnectFd takes every socket for a blocking one */
 	redis->hiredis = c;
 	ca_reply_guard_install(&redis->guard, c->reader);
+	if (redis->url.tls)
+	{
+		const char *reason = NULL;
+
+		redis->tls = ca_redis_tls_begin(c, redis->url.host, &reason);
+		if (redis->tls == NULL)
+		{
+			ca_redis_fail(redis, "%s", reason ? reason : c->errstr);
+			return;
+		}
+	}
 	redis->step = STEP_LOGIN;
 	ca_redis_login_begin(redis);
 }
@@ -229,6 +246,7 @@ receive(CaRedis *redis)
 		Size got;
 		const char *reason;
 
+		ca_redis_tls_prepare(redis->tls);
 		if (redisBufferRead(c) != REDIS_OK)
 		{
 			fail_with_hiredis(redis, "could not receive");
@@ -260,12 +278,14 @@ transmit(CaRedis *redis)
 
 	if (before == 0)
 		return;
+	ca_redis_tls_prepare(redis->tls);
 	/* Without a `done`: hiredis 0.14 would look into the buffer it could not allocate. */
 	if (redisBufferWrite(c, NULL) != REDIS_OK)
 	{
 		char words[CA_REDIS_QUOTE];
 
-		if (ca_redis_login_parting_words(redis->dial.fd, &redis->url, words, sizeof(words)))
+		if (redis->tls == NULL &&
+			ca_redis_login_parting_words(redis->dial.fd, &redis->url, words, sizeof(words)))
 			ca_redis_fail(redis, "Redis closed the connection: %s", words);
 		else
 			fail_with_hiredis(redis, "could not send");
@@ -436,6 +456,8 @@ ca_redis_events(const CaRedis *redis)
 		return 0;
 	if (redis->step == STEP_DIAL)
 		return WL_SOCKET_WRITEABLE;
+	if (ca_redis_tls_only_reads(redis->tls))
+		return WL_SOCKET_READABLE;
 	return WL_SOCKET_READABLE | (ca_redis_unsent_bytes(redis) > 0 ? WL_SOCKET_WRITEABLE : 0);
 }
 

@@ -105,6 +105,16 @@ extern void ca_redis_login_quote(const CaRedisUrl *url, const char *said, Size l
  */
 extern bool ca_redis_login_parting_words(int fd, const CaRedisUrl *url, char *quoted, Size size);
 
+/* ---- redis_tls.c: rediss:// ---- */
+struct redisContext;
+
+/* The TLS of a connected context, to be passed to the others; NULL with *reason. */
+extern void *ca_redis_tls_begin(struct redisContext *hiredis, const char *host,
+								const char **reason);
+extern void ca_redis_tls_prepare(void *tls);       /* before each read and write */
+extern bool ca_redis_tls_only_reads(void *tls);    /* in the handshake: writing would spin */
+extern const char *ca_redis_tls_reason(void *tls); /* of a failure, or NULL */
+
 /* ---- redis.c, for redis_login.c and redis_wait.c ---- */
 extern void ca_redis_fail(CaRedis *redis, const char *fmt, ...) CA_PRINTF(2, 3);
 /* Fails it and forgets the handlers without calling them. */
