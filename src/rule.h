@@ -13,14 +13,15 @@ typedef struct CaRule
 	bool valid;
 	MemoryContext context; /* owns everything below */
 	char *text;            /* template, or the pattern of a query rule */
-	char *what;            /* names the rule in errors */
-	const char *pattern;   /* covers every key, UTF-8, without prefix */
-	const char *missing;   /* column that is gone, or NULL */
-	CaTemplate *template;  /* NULL: query rule */
+	char *name;
+	char *what;           /* names rule and table in errors */
+	const char *pattern;  /* covers every key, UTF-8, without prefix */
+	const char *missing;  /* column that is gone, or NULL */
+	CaTemplate *template; /* NULL: query rule */
 	char *query;
 	struct _SPI_plan *plan; /* kept plan of `query`, or NULL */
-	bool warned;			/* about a query that fails */
-	int uses;				/* firings that hold the rule now */
+	bool warned;            /* about a query that fails */
+	int uses;               /* firings that hold the rule now */
 } CaRule;
 
 extern CaRule *ca_rule_get(TriggerData *data);
