@@ -299,3 +299,30 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'cache_aside_commit_lsn';
 COMMENT ON FUNCTION cache_aside.commit_lsn() IS
 'end of this session''s last commit that wrote, NULL if there was none; the token for route() and wait_for()';
+
+CREATE FUNCTION cache_aside.caught_up(lsn pg_lsn) RETURNS boolean
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cache_aside_caught_up';
+COMMENT ON FUNCTION cache_aside.caught_up(pg_lsn) IS
+'on a standby: was this LSN replayed; on a primary: was it written';
+
+CREATE PROCEDURE cache_aside.wait_for(lsn pg_lsn, timeout interval DEFAULT '1 s',
+									  INOUT result text DEFAULT NULL)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'cache_aside_wait_for';
+COMMENT ON PROCEDURE cache_aside.wait_for(pg_lsn, interval, text) IS
+'on a standby: wait until this LSN was replayed; reached, timeout, not in recovery or other timeline';
+
+CREATE FUNCTION cache_aside.stick(name text, ttl interval DEFAULT '30 s') RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_stick';
+COMMENT ON FUNCTION cache_aside.stick(text, interval) IS
+'when this transaction commits, leaves its LSN in Redis as cache_aside:stick:<name>';
+REVOKE ALL ON FUNCTION cache_aside.stick(text, interval) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.stuck_at(name text) RETURNS pg_lsn
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cache_aside_stuck_at';
+COMMENT ON FUNCTION cache_aside.stuck_at(text) IS
+'the LSN that stick() left in Redis under this name, NULL if there is none';
+REVOKE ALL ON FUNCTION cache_aside.stuck_at(text) FROM PUBLIC;
