@@ -278,7 +278,118 @@ GRANT SELECT ON cache_aside.rule_triggers, cache_aside.rules, cache_aside.gaps T
 
 /* ---- row versions ---- */
 
+CREATE FUNCTION cache_aside.row_version() RETURNS trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_row_version';
+
+COMMENT ON FUNCTION cache_aside.row_version() IS
+'Trigger function, BEFORE INSERT OR UPDATE ... FOR EACH ROW: row_version(column, presents [, counted columns...])';
+
+CREATE FUNCTION cache_aside.enable_versioning(relation regclass, version name DEFAULT 'version',
+	columns name[] DEFAULT NULL, start text DEFAULT 'one', presents text DEFAULT 'next') RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_enable_versioning';
+
+COMMENT ON FUNCTION cache_aside.enable_versioning(regclass, name, name[], text, text) IS
+'Gives each row of a table a version that no writer can skip';
+
+CREATE FUNCTION cache_aside.disable_versioning(relation regclass, drop_column boolean DEFAULT false)
+RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_disable_versioning';
+
+COMMENT ON FUNCTION cache_aside.disable_versioning(regclass, boolean) IS
+'Takes the version trigger off a table and, if asked, drops the column';
+
+CREATE VIEW cache_aside.versioned AS
+SELECT t.tgrelid::pg_catalog.regclass AS relation,
+	a.args[1]::pg_catalog.name AS version,
+	pg_catalog.split_part(a.args[2], ', ', 1) AS presents,
+	CASE WHEN a.args[2] OPERATOR(pg_catalog.~~) '%, sequence' THEN 'sequence' ELSE 'one' END AS start,
+	CASE WHEN pg_catalog.cardinality(a.args) OPERATOR(pg_catalog.>) 2
+		THEN a.args[3:]::pg_catalog.name[] END AS columns,
+	t.tgname AS trigger,
+	t.tgenabled OPERATOR(pg_catalog.=) ANY (ARRAY['O', 'A']::pg_catalog."char"[]) AS enabled,
+	NOT EXISTS (SELECT FROM pg_catalog.pg_trigger later
+		WHERE later.tgrelid OPERATOR(pg_catalog.=) t.tgrelid
+			AND later.tgname OPERATOR(pg_catalog.>) t.tgname
+			AND (later.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 3) OPERATOR(pg_catalog.=) 3
+			AND (later.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 20)
+				OPERATOR(pg_catalog.<>) 0) AS fires_last,
+	ARRAY(SELECT name FROM pg_catalog.unnest(a.args[1:1] OPERATOR(pg_catalog.||) a.args[3:]) AS name
+		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute c
+			WHERE c.attrelid OPERATOR(pg_catalog.=) t.tgrelid
+				AND c.attname OPERATOR(pg_catalog.=) name
+				AND c.attnum OPERATOR(pg_catalog.>) 0 AND NOT c.attisdropped)) AS missing_columns,
+	ARRAY(WITH RECURSIVE below AS (
+			SELECT i.inhrelid AS relid FROM pg_catalog.pg_inherits i
+			WHERE i.inhparent OPERATOR(pg_catalog.=) t.tgrelid
+		UNION ALL
+			SELECT i.inhrelid FROM below, pg_catalog.pg_inherits i
+			WHERE i.inhparent OPERATOR(pg_catalog.=) below.relid)
+		SELECT below.relid::pg_catalog.regclass FROM below
+		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger child
+			WHERE child.tgrelid OPERATOR(pg_catalog.=) below.relid
+				AND child.tgfoid OPERATOR(pg_catalog.=) t.tgfoid
+				AND child.tgenabled OPERATOR(pg_catalog.=) ANY
+					(ARRAY['O', 'A']::pg_catalog."char"[]))) AS bare_children
+FROM pg_catalog.pg_trigger t,
+	LATERAL (SELECT cache_aside.trigger_arguments(t.tgargs) AS args) a
+WHERE t.tgfoid OPERATOR(pg_catalog.=) 'cache_aside.row_version()'::pg_catalog.regprocedure
+	AND t.tgparentid OPERATOR(pg_catalog.=) 0;
+
+COMMENT ON VIEW cache_aside.versioned IS
+'Tables with row versions, how they are kept, and what is wrong with them: a trigger that is off or not the last to fire, columns that are gone, children without one';
+
+GRANT SELECT ON cache_aside.versioned TO PUBLIC;
+
 /* ---- items ---- */
+
+CREATE FUNCTION cache_aside.put_if_absent(relation regclass, item jsonb) RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_put_if_absent';
+
+COMMENT ON FUNCTION cache_aside.put_if_absent(regclass, jsonb) IS
+'Inserts a row unless its primary key exists; the stored row, or NULL when it existed';
+
+CREATE FUNCTION cache_aside.get_item(relation regclass, key jsonb) RETURNS jsonb
+LANGUAGE c STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cache_aside_get_item';
+
+COMMENT ON FUNCTION cache_aside.get_item(regclass, jsonb) IS
+'The row with this primary key, or NULL';
+
+CREATE FUNCTION cache_aside.update_item(relation regclass, key jsonb, changes jsonb,
+	expected_version bigint DEFAULT NULL) RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_update_item';
+
+COMMENT ON FUNCTION cache_aside.update_item(regclass, jsonb, jsonb, bigint) IS
+'Changes columns of one row; the new row, NULL when it is absent, error 40001 when its version is not the expected one';
+
+CREATE FUNCTION cache_aside.update_item_if(relation regclass, key jsonb, changes jsonb,
+	expected_version bigint) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_update_item_if';
+
+COMMENT ON FUNCTION cache_aside.update_item_if(regclass, jsonb, jsonb, bigint) IS
+'Changes columns of one row if it has this version; false when it has not, or is absent';
+
+CREATE FUNCTION cache_aside.delete_item(relation regclass, key jsonb,
+	expected_version bigint DEFAULT NULL) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_delete_item';
+
+COMMENT ON FUNCTION cache_aside.delete_item(regclass, jsonb, bigint) IS
+'Deletes one row; false when it is absent, error 40001 when its version is not the expected one';
+
+CREATE FUNCTION cache_aside.query_items(relation regclass, match jsonb, range jsonb DEFAULT NULL,
+	newest_first boolean DEFAULT true, row_limit integer DEFAULT 20) RETURNS SETOF jsonb
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 20
+AS 'MODULE_PATHNAME', 'cache_aside_query_items';
+
+COMMENT ON FUNCTION cache_aside.query_items(regclass, jsonb, jsonb, boolean, integer) IS
+'Rows whose columns equal match and whose range column lies in [from, to), in the order of that column';
 
 /* ---- routing ---- */
 

@@ -25,6 +25,7 @@ char *guc_redis_url;
 char *guc_redis_password_file;
 int guc_connect_timeout;
 int guc_command_timeout;
+bool guc_import_mode = false;
 
 static bool preloaded = false;
 static shmem_request_hook_type previous_shmem_request;
@@ -116,6 +117,16 @@ define_routing_settings(void)
 		&guc_report_commit_lsn, false, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
+static void
+define_version_settings(void)
+{
+	DefineCustomBoolVariable(
+		"cache_aside.import_mode", "Store row versions as they are given, without checking them.",
+		"For a load that must keep the versions of its source, which may go "
+		"back. Meant for SET LOCAL, hence not for configuration files.",
+		&guc_import_mode, false, PGC_SUSET, GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
+}
+
 void
 _PG_init(void)
 {
@@ -123,6 +134,7 @@ _PG_init(void)
 	define_redis_settings();
 	define_capture_settings();
 	define_routing_settings();
+	define_version_settings();
 	MarkGUCPrefixReserved("cache_aside");
 	ca_pending_init();
 	ca_commit_init();

@@ -277,6 +277,9 @@ extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
 extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
 extern CaGuardProblem ca_guard_problem(const CaReply *reply);
 
+/* ---- row_version.c: the version trigger; see row_version.h, item.h ---- */
+extern bool guc_import_mode; /* keep the versions that are given (superuser, SET LOCAL) */
+
 /* ---- status.c: what the worker tells the world; all of it in shared memory ---- */
 extern Size ca_status_shmem_size(void);
 extern void ca_status_shmem_init(void);

@@ -1,0 +1,298 @@
+/*
+ * version_settings.c: what a row_version trigger's arguments mean for one table, and its errors.
+ *
+ * Input: an open relation and its trigger. Nothing is cached here; callers keep the result only while
+ * they hold the relation's lock.
+ *
+ * The conflict error names table and column in the error fields, so that a client needs no message
+ * parsing, and says in DETAIL which row, what was expected and what was found. As PostgreSQL does for
+ * unique violations, values appear only if the caller may read them: nothing under row security, no
+ * column without SELECT. A partition's rows are also readable through its ancestors, so a right on any
+ * of them will do.
+ */
+#include "cache_aside.h"
+
+#include "access/htup_details.h"
+#include "access/sysattr.h"
+#include "catalog/partition.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/rls.h"
+
+#include "row_version.h"
+
+AttrNumber
+ca_row_version_column(Relation rel, const char *name)
+{
+	AttrNumber attnum = get_attnum(RelationGetRelid(rel), name);
+
+	return attnum > 0 ? attnum : InvalidAttrNumber;
+}
+
+bool
+ca_row_version_is(Oid function)
+{
+	char *name = get_func_name(function);
+	char *schema = name ? get_namespace_name(get_func_namespace(function)) : NULL;
+
+	return schema && strcmp(name, "row_version") == 0 && strcmp(schema, "cache_aside") == 0;
+}
+
+Trigger *
+ca_row_version_trigger(Relation rel)
+{
+	if (rel->trigdesc == NULL || !rel->trigdesc->trig_update_before_row)
+		return NULL;
+	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
+			TRIGGER_FOR_UPDATE(trigger->tgtype) && ca_row_version_is(trigger->tgfoid))
+			return trigger;
+	}
+	return NULL;
+}
+
+bool
+ca_row_version_active(const Trigger *trigger)
+{
+	if (guc_import_mode)
+		return false;
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		return trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
+			   trigger->tgenabled == TRIGGER_FIRES_ON_REPLICA;
+	return trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
+		   trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN;
+}
+
+static int64
+highest(Oid type)
+{
+	switch (type)
+	{
+		case INT2OID:
+			return PG_INT16_MAX;
+		case INT4OID:
+			return PG_INT32_MAX;
+		case INT8OID:
+			return PG_INT64_MAX;
+		default:
+			return 0;
+	}
+}
+
+static void
+parse_presents(Relation rel, Trigger *trigger, CaVersioning *versioning)
+{
+	const char *text = trigger->tgnargs >= 2 ? trigger->tgargs[1] : "";
+
+	versioning->presents_read = strncmp(text, "read", 4) == 0;
+	if (versioning->presents_read || strncmp(text, "next", 4) == 0)
+	{
+		versioning->from_sequence = strcmp(text + 4, ", sequence") == 0;
+		if (versioning->from_sequence || text[4] == '\0')
+			return;
+	}
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		 errmsg("trigger \"%s\" on table \"%s\" has arguments that cache_aside.row_version does "
+				"not understand",
+				trigger->tgname, RelationGetRelationName(rel)),
+		 errdetail("It has %d arguments; the second is \"%s\".", (int) trigger->tgnargs, text),
+		 errhint("Write row_version('column', 'next' or 'read' or 'next, sequence' or "
+				 "'read, sequence' [, counted columns...]).")));
+}
+
+void
+ca_row_version_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning)
+{
+	const char *name;
+
+	memset(versioning, 0, sizeof(CaVersioning));
+	parse_presents(rel, trigger, versioning);
+	name = trigger->tgargs[0];
+	versioning->attnum = ca_row_version_column(rel, name);
+	if (versioning->attnum == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("version column \"%s\" of table \"%s\" does not exist", name,
+						RelationGetRelationName(rel)),
+				 errdetail("Trigger \"%s\" names it.", trigger->tgname),
+				 errhint("After dropping or renaming it, use cache_aside.disable_versioning() and, "
+						 "with the new name, cache_aside.enable_versioning().")));
+	versioning->type = TupleDescAttr(RelationGetDescr(rel), versioning->attnum - 1)->atttypid;
+	versioning->max = highest(versioning->type);
+	if (versioning->max == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("version column \"%s\" of table \"%s\" has type %s", name,
+						RelationGetRelationName(rel), format_type_be(versioning->type)),
+				 errdetail("A version is a smallint, an integer or a bigint."),
+				 errhint("Change the column's type."), errtablecol(rel, versioning->attnum)));
+}
+
+int64
+ca_row_version_get(const CaVersioning *versioning, HeapTuple tuple, TupleDesc desc, bool *isnull)
+{
+	Datum value = heap_getattr(tuple, versioning->attnum, desc, isnull);
+
+	if (*isnull)
+		return 0;
+	switch (versioning->type)
+	{
+		case INT2OID:
+			return DatumGetInt16(value);
+		case INT4OID:
+			return DatumGetInt32(value);
+		default:
+			return DatumGetInt64(value);
+	}
+}
+
+Datum
+ca_row_version_datum(const CaVersioning *versioning, int64 version)
+{
+	switch (versioning->type)
+	{
+		case INT2OID:
+			return Int16GetDatum((int16) version);
+		case INT4OID:
+			return Int32GetDatum((int32) version);
+		default:
+			return Int64GetDatum(version);
+	}
+}
+
+void
+ca_row_version_overflow(Relation rel, const CaVersioning *versioning)
+{
+	const char *name =
+		NameStr(TupleDescAttr(RelationGetDescr(rel), versioning->attnum - 1)->attname);
+
+	ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					errmsg("row version in column \"%s\" of table \"%s\" cannot grow any further",
+						   name, RelationGetRelationName(rel)),
+					errdetail("The highest version of type %s, %lld, is in use.",
+							  format_type_be(versioning->type), (long long) versioning->max),
+					errhint("Change the column's type to a wider one."),
+					errtablecol(rel, versioning->attnum)));
+}
+
+/* May the caller read this column, in the table or in one of the tables it is a partition of? */
+static bool
+may_read(List *relids, const char *column)
+{
+	ListCell *cell;
+
+	foreach (cell, relids)
+	{
+		Oid relid = lfirst_oid(cell);
+		AttrNumber attnum = get_attnum(relid, column);
+
+		if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+			return true;
+		if (attnum > 0 &&
+			pg_attribute_aclcheck(relid, attnum, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+			return true;
+	}
+	return false;
+}
+
+static bool
+row_security_hides(List *relids)
+{
+	ListCell *cell;
+
+	foreach (cell, relids)
+		if (check_enable_rls(lfirst_oid(cell), InvalidOid, true) == RLS_ENABLED)
+			return true;
+	return false;
+}
+
+/* "Key (a, b)=(1, x)" of the primary key, or NULL when there is none or it may not be shown. */
+static char *
+describe_key(Relation rel, HeapTuple tuple, List *relids)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	Bitmapset *key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+	StringInfoData names;
+	StringInfoData values;
+	int member = -1;
+
+	initStringInfo(&names);
+	initStringInfo(&values);
+	while ((member = bms_next_member(key, member)) >= 0)
+	{
+		AttrNumber attnum = member + FirstLowInvalidHeapAttributeNumber;
+		Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
+		const char *separator = names.len > 0 ? ", " : "";
+		bool isnull;
+		Datum value = heap_getattr(tuple, attnum, desc, &isnull);
+		Oid output;
+		bool is_varlena;
+
+		if (!may_read(relids, NameStr(att->attname)))
+			return NULL;
+		getTypeOutputInfo(att->atttypid, &output, &is_varlena);
+		appendStringInfo(&names, "%s%s", separator, NameStr(att->attname));
+		appendStringInfo(&values, "%s%s", separator,
+						 isnull ? "null" : OidOutputFunctionCall(output, value));
+	}
+	if (names.len == 0)
+		return NULL;
+	return psprintf("Key (%s)=(%s)", names.data, values.data);
+}
+
+/* What the caller may know of a conflict; what it presents it knows already. */
+static char *
+describe_conflict(TriggerData *data, const CaVersioning *versioning, int64 old_version,
+				  const int64 *found)
+{
+	Relation rel = data->tg_relation;
+	const char *column =
+		NameStr(TupleDescAttr(RelationGetDescr(rel), versioning->attnum - 1)->attname);
+	const char *presented = found ? psprintf("%lld", (long long) *found) : "null";
+	List *relids = list_make1_oid(RelationGetRelid(rel));
+	const char *key = NULL;
+
+	if (rel->rd_rel->relispartition)
+		relids = list_concat(relids, get_partition_ancestors(RelationGetRelid(rel)));
+	if (row_security_hides(relids))
+		return psprintf("The version that is presented, %s, is not the one expected.", presented);
+	key = describe_key(rel, data->tg_trigtuple, relids);
+	if (!may_read(relids, column))
+		return psprintf("%s: the version that is presented, %s, is not the one expected.",
+						key ? key : "A row", presented);
+	return psprintf("%s: expected version %lld, found %s; the row is at version %lld.",
+					key ? key : "A row",
+					(long long) (versioning->presents_read ? old_version : old_version + 1),
+					presented, (long long) old_version);
+}
+
+void
+ca_row_version_refuse(TriggerData *data, const CaVersioning *versioning, int64 old_version,
+					  const int64 *found)
+{
+	Relation rel = data->tg_relation;
+
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+		 errmsg("row version conflict in table \"%s\"", RelationGetRelationName(rel)),
+		 errdetail_internal("%s", describe_conflict(data, versioning, old_version, found)),
+		 versioning->presents_read
+			 ? errhint("Read the row again and retry. A statement that sets the column sets it to "
+					   "the version it read.")
+			 : errhint("Read the row again and retry. A statement that sets the column sets it to "
+					   "the version it read plus one."),
+		 errtablecol(rel, versioning->attnum)));
+}
