@@ -26,6 +26,10 @@ char *guc_redis_password_file;
 int guc_connect_timeout;
 int guc_command_timeout;
 bool guc_import_mode = false;
+int guc_resync_on_promotion;
+int guc_redelivery_window;
+int guc_max_wal_retained;
+int guc_scan_rate;
 
 static bool preloaded = false;
 static shmem_request_hook_type previous_shmem_request;
@@ -88,6 +92,11 @@ define_redis_settings(void)
 	DefineCustomIntVariable(
 		"cache_aside.command_timeout", "Longest time to wait for an answer from Redis.", NULL,
 		&guc_command_timeout, 2000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("cache_aside.scan_rate",
+							"Keys a pattern scan looks at per second; 0 means as fast as Redis "
+							"answers.",
+							"TRUNCATE, invalidate_pattern() and a resync scan the keyspace.",
+							&guc_scan_rate, 500000, 0, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void
@@ -106,6 +115,13 @@ define_capture_settings(void)
 		"it.",
 		&guc_key_prefix, "", PGC_SIGHUP, 0, NULL, ca_prefix_assign, NULL);
 }
+
+static const struct config_enum_entry resync_policies[] = {
+	{"auto", CA_RESYNC_AUTO, false},
+	{"always", CA_RESYNC_ALWAYS, false},
+	{"never", CA_RESYNC_NEVER, false},
+	{NULL, 0, false},
+};
 
 static void
 define_routing_settings(void)
@@ -127,11 +143,31 @@ define_version_settings(void)
 		&guc_import_mode, false, PGC_SUSET, GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
 }
 
+static void
+define_delivery_settings(void)
+{
+	DefineCustomEnumVariable(
+		"cache_aside.resync_on_promotion", "Delete everything cached after a promotion?",
+		"What was cached from commits that the old primary lost is invalidated by nobody. auto: "
+		"unless the old primary was shut down cleanly.",
+		&guc_resync_on_promotion, CA_RESYNC_AUTO, resync_policies, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"cache_aside.redelivery_window", "Time for which delivered log is kept.",
+		"Covers a Redis that goes back in time: restarted from a snapshot, failed over to a "
+		"lagging replica. What lies further back costs a resync.",
+		&guc_redelivery_window, 300, 0, 86400, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"cache_aside.max_wal_retained", "Most log kept for delivery, however long Redis is away.",
+		"Past it precision is lost (a resync), never correctness.", &guc_max_wal_retained, 1024, 16,
+		MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+}
+
 void
 _PG_init(void)
 {
 	preloaded = process_shared_preload_libraries_in_progress;
 	define_redis_settings();
+	define_delivery_settings();
 	define_capture_settings();
 	define_routing_settings();
 	define_version_settings();

@@ -37,8 +37,19 @@ extern bool guc_enabled;     /* capture writes keys (superuser may switch it off
 extern char *guc_key_prefix; /* prefix of every key, or several separated by commas */
 extern char *guc_redis_url;
 extern char *guc_redis_password_file;
-extern int guc_connect_timeout;       /* ms */
-extern int guc_command_timeout;       /* ms */
+extern int guc_connect_timeout; /* ms */
+extern int guc_command_timeout; /* ms */
+typedef enum CaResyncPolicy
+{
+	CA_RESYNC_AUTO,
+	CA_RESYNC_ALWAYS,
+	CA_RESYNC_NEVER
+} CaResyncPolicy;
+
+extern int guc_resync_on_promotion;   /* CaResyncPolicy */
+extern int guc_redelivery_window;     /* s */
+extern int guc_max_wal_retained;      /* MB */
+extern int guc_scan_rate;             /* keys looked at per second by a pattern scan; 0: no limit */
 extern bool ca_preloaded(void);       /* did shared_preload_libraries load us? */
 extern void ca_require_preload(void); /* ERROR with HINT otherwise */
 
@@ -105,6 +116,9 @@ extern void ca_commit_token_report(XLogRecPtr lsn);
 #define CA_ENTRY_KEY 'k'     /* data: the key */
 #define CA_ENTRY_PATTERN 'p' /* data: the glob pattern */
 #define CA_ENTRY_STICK 's'   /* data: uint32 ttl in ms, then the name */
+
+#define CA_ENTRY_RESYNC 'r' /* no data: resync() was called */
+#define CA_ENTRY_CRASH 'c'  /* no data: the server recovered from a crash */
 
 typedef struct CaEntry
 {
@@ -276,6 +290,10 @@ extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char
 extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
 extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
 extern CaGuardProblem ca_guard_problem(const CaReply *reply);
+/* ---- glob.c: Redis glob patterns ---- */
+extern Size ca_glob_prefix(const char *pattern, Size len, char *out);
+extern void ca_glob_escape(StringInfo out, const char *text, Size len);
+extern bool ca_glob_match(const char *pattern, Size pattern_len, const char *text, Size text_len);
 
 /* ---- row_version.c: the version trigger; see row_version.h, item.h ---- */
 extern bool guc_import_mode; /* keep the versions that are given (superuser, SET LOCAL) */

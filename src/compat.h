@@ -35,4 +35,45 @@
 #define CA_FOREIGN_TRUNCATE_TRIGGERS false
 #endif
 
+/* 17 numbers processes apart from their PGPROC. */
+#if PG_VERSION_NUM >= 170000
+#define ca_my_proc_number() ((uint32) MyProcNumber)
+#else
+#define ca_my_proc_number() ((uint32) MyProc->pgprocno)
+#endif
+
+/* 17 added failover and synced to a slot, 18 the check that an acquired slot is still valid. */
+#if PG_VERSION_NUM >= 170000
+#define ca_create_physical_slot(name)                                                              \
+	ReplicationSlotCreate(name, false, RS_PERSISTENT, false, false, false)
+#else
+#define ca_create_physical_slot(name) ReplicationSlotCreate(name, false, RS_PERSISTENT, false)
+#endif
+#if PG_VERSION_NUM >= 180000
+#define ca_acquire_slot(name) ReplicationSlotAcquire(name, true, false)
+#else
+#define ca_acquire_slot(name) ReplicationSlotAcquire(name, true)
+#endif
+
+/* 17 lets extensions name their wait events. */
+#if PG_VERSION_NUM >= 170000
+#define ca_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define ca_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
+/* 17 counts the owner of a wait event set as a resource. */
+#if PG_VERSION_NUM >= 170000
+#define ca_create_wait_set(cxt, n) CreateWaitEventSet(NULL, n)
+#else
+#define ca_create_wait_set(cxt, n) CreateWaitEventSet(cxt, n)
+#endif
+
+/* DROP DATABASE that failed half way marks the row; minor releases before 15.4 do not know it. */
+#if PG_VERSION_NUM >= 150004
+#define ca_database_is_invalid(form) database_is_invalid_form(form)
+#else
+#define ca_database_is_invalid(form) false
+#endif
+
 #endif

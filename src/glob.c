@@ -1,0 +1,121 @@
+/*
+ * glob.c: Redis glob patterns, as SCAN MATCH understands them.
+ *
+ * A scan for several patterns reads the keyspace once and matches here; it asks Redis only for the
+ * longest literal prefix that all of them share. The rules are Redis's own (util.c, stringmatchlen):
+ * `*` any run, `?` one byte, `[a-z]` and `[^a-z]` sets, `\` takes the next byte literally.
+ * Bytes, not characters. Pure functions of their arguments.
+ */
+#include "cache_aside.h"
+
+/* Length of the literal prefix, which is copied to `out` (at least `len` bytes) unescaped. */
+Size
+ca_glob_prefix(const char *pattern, Size len, char *out)
+{
+	Size n = 0;
+
+	for (Size i = 0; i < len; i++)
+	{
+		char c = pattern[i];
+
+		if (c == '*' || c == '?' || c == '[')
+			break;
+		if (c == '\\' && i + 1 < len)
+			c = pattern[++i];
+		out[n++] = c;
+	}
+	return n;
+}
+
+void
+ca_glob_escape(StringInfo out, const char *text, Size len)
+{
+	for (Size i = 0; i < len; i++)
+	{
+		if (strchr("*?[]^\\-", text[i]) != NULL && text[i] != '\0')
+			appendStringInfoChar(out, '\\');
+		appendStringInfoChar(out, text[i]);
+	}
+}
+
+/* Matches one byte against the set that starts behind '['; *p moves to its last byte. */
+static bool
+match_set(const char **p, const char *end, unsigned char c)
+{
+	const char *s = *p;
+	bool negated = s < end && *s == '^';
+	bool found = false;
+
+	if (negated)
+		s++;
+	for (; s < end && *s != ']'; s++)
+	{
+		unsigned char low;
+		unsigned char high;
+
+		if (*s == '\\' && s + 1 < end)
+			s++;
+		low = high = (unsigned char) *s;
+		if (s + 2 < end && s[1] == '-' && s[-1] != '\\')
+		{
+			high = (unsigned char) s[2];
+			s += 2;
+		}
+		found |= c >= Min(low, high) && c <= Max(low, high);
+	}
+	*p = s < end ? s : end - 1;
+	return found != negated;
+}
+
+/* Does `text` match? Iterative: one place to come back to, the last star. */
+bool
+ca_glob_match(const char *pattern, Size pattern_len, const char *text, Size text_len)
+{
+	const char *p = pattern;
+	const char *pend = pattern + pattern_len;
+	const char *t = text;
+	const char *tend = text + text_len;
+	const char *star = NULL;
+	const char *star_text = NULL;
+
+	while (t < tend)
+	{
+		const char *q = p;
+		bool matched = false;
+
+		if (p < pend && *p == '*')
+		{
+			star = ++p;
+			star_text = t;
+			continue;
+		}
+		if (p < pend && *p == '?')
+			matched = true;
+		else if (p < pend && *p == '[')
+		{
+			q = p + 1;
+			matched = match_set(&q, pend, (unsigned char) *t);
+		}
+		else if (p < pend)
+		{
+			if (*p == '\\' && p + 1 < pend)
+				q = p + 1;
+			matched = *q == *t;
+		}
+		if (matched)
+		{
+			p = q + 1;
+			t++;
+		}
+		else if (star)
+		{
+			p = star;
+			t = ++star_text;
+		}
+		else
+			return false;
+	}
+	while (p < pend && *p == '*')
+		p++;
+	return p == pend;
+}

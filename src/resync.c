@@ -1,0 +1,131 @@
+/*
+ * resync.c: deleting everything the rules could have produced, because exact delivery became
+ * impossible.
+ *
+ * A resync reads the rules of every database (survey.c), then scans the keyspace for all their
+ * patterns in one pass (scan.c). With cache_aside.key_prefix set it deletes what carries the prefix
+ * and asks no database. It runs in steps between normal deliveries. Requests made while one runs are
+ * served together by the next; a ticket is done when a resync that began after it has ended.
+ *
+ * The session that begins a resync keeps the position marked as pending until it has ended, so that
+ * dying in the middle begins it again. A session that ends forgets tickets: the commits that wait
+ * for one, and the pending mark, are found again by the next session.
+ */
+#include "worker.h"
+#include "status.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+typedef enum Stage
+{
+	IDLE,
+	SURVEYING,
+	SCANNING
+} Stage;
+
+static Stage stage = IDLE;
+static bool wanted;
+static CaSurveyScope wanted_scope;
+static uint64 begun;
+static uint64 ended;
+static uint64 scan_ticket;
+
+uint64
+ca_resync_request(CaSurveyScope scope, const char *reason)
+{
+	if (!wanted || scope == CA_SURVEY_ALL)
+		wanted_scope = scope;
+	if (!wanted)
+		ereport(LOG, (errmsg(scope == CA_SURVEY_ALL
+								 ? "cache_aside deletes everything its rules could have cached: %s"
+								 : "cache_aside deletes what was cached from unlogged tables: %s",
+							 reason)));
+	wanted = true;
+	return begun + 1;
+}
+
+uint64
+ca_resync_done(void)
+{
+	return ended;
+}
+
+bool
+ca_resync_running(void)
+{
+	return wanted || stage != IDLE;
+}
+
+void
+ca_resync_interrupted(void)
+{
+	if (stage == SURVEYING)
+		ca_survey_cancel();
+	stage = IDLE;
+	wanted = false;
+	ended = begun;
+}
+
+static void
+want_pattern(const char *pattern, Size len)
+{
+	scan_ticket = ca_scan_request(pattern, len);
+}
+
+/* The fast path: one pattern for each prefix. */
+static bool
+want_prefixes(void)
+{
+	StringInfoData pattern;
+	const char *at = guc_key_prefix;
+
+	if (wanted_scope != CA_SURVEY_ALL || at == NULL || *at == '\0')
+		return false;
+	initStringInfo(&pattern);
+	while (*at)
+	{
+		Size len = strcspn(at, ",");
+
+		resetStringInfo(&pattern);
+		ca_glob_escape(&pattern, at, len);
+		appendStringInfoChar(&pattern, '*');
+		if (len == 0) /* an empty prefix among others covers everything */
+		{
+			pfree(pattern.data);
+			return false;
+		}
+		want_pattern(pattern.data, pattern.len);
+		at += len + (at[len] == ',' ? 1 : 0);
+	}
+	pfree(pattern.data);
+	return true;
+}
+
+static void
+begin(void)
+{
+	begun++;
+	wanted = false;
+	scan_ticket = 0;
+	ca_status_now.resyncs++;
+	stage = SURVEYING;
+	if (want_prefixes())
+		stage = SCANNING;
+	else
+		ca_survey_begin(wanted_scope);
+}
+
+void
+ca_resync_step(void)
+{
+	if (stage == IDLE && wanted)
+		begin();
+	if (stage == SURVEYING && ca_survey_step(want_pattern))
+		stage = SCANNING;
+	if (stage == SCANNING && ca_scan_done() >= scan_ticket)
+	{
+		stage = IDLE;
+		ended = begun;
+	}
+}

@@ -1,0 +1,301 @@
+/*
+ * scan.c: patterns; SCAN and UNLINK in steps between normal deliveries.
+ *
+ * TRUNCATE, invalidate_pattern() and a resync ask for patterns. They are collected for the next pass
+ * over the keyspace; a pass serves all patterns that were asked for before it began, however many,
+ * and whoever asks during a pass waits for the next one (SCAN returns every key that is there from
+ * the beginning to the end of a full iteration, so only a pass that begins later is complete).
+ * A ticket is the number of the pass; ca_scan_done tells the last one that ended.
+ *
+ * One command is unanswered at a time and steps are spaced so that at most guc_scan_rate keys are
+ * looked at per second: neither Redis nor the deliveries beside it notice. An error answer or a lost
+ * connection ends the session; the commits that wait for the pass are read again from the log.
+ *
+ * Plain clients aside, whoever must not see a key refilled behind the scan raises the guard's floor
+ * before asking.
+ */
+#include "worker.h"
+#include "status.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define STEP_KEYS 512
+
+typedef struct Pattern
+{
+	dlist_node node;
+	Size len;
+	char text[FLEXIBLE_ARRAY_MEMBER];
+} Pattern;
+
+static MemoryContext scan_cxt;
+static dlist_head wanted = DLIST_STATIC_INIT(wanted); /* for the next pass */
+static dlist_head served = DLIST_STATIC_INIT(served); /* by the pass under way */
+static uint64 begun;                                  /* passes */
+static uint64 ended;
+static bool running;
+static bool waiting;   /* for an answer */
+static bool last_page; /* the cursor came back as 0 */
+static char cursor[24];
+static StringInfoData match;
+static TimestampTz next_step;
+static char failure[256];
+
+static void
+free_patterns(dlist_head *list)
+{
+	while (!dlist_is_empty(list))
+		pfree(dlist_container(Pattern, node, dlist_pop_head_node(list)));
+}
+
+void
+ca_scan_reset(void)
+{
+	free_patterns(&wanted);
+	free_patterns(&served);
+	running = waiting = false;
+	ended = begun;
+	failure[0] = '\0';
+}
+
+static bool
+already_wanted(const char *pattern, Size len)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &wanted)
+	{
+		Pattern *p = dlist_container(Pattern, node, iter.cur);
+
+		if (p->len == len && memcmp(p->text, pattern, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+uint64
+ca_scan_request(const char *pattern, Size len)
+{
+	Pattern *p;
+
+	if (scan_cxt == NULL)
+		scan_cxt =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside scan", ALLOCSET_DEFAULT_SIZES);
+	if (!already_wanted(pattern, len))
+	{
+		p = MemoryContextAlloc(scan_cxt, offsetof(Pattern, text) + len);
+		p->len = len;
+		memcpy(p->text, pattern, len);
+		dlist_push_tail(&wanted, &p->node);
+	}
+	return begun + 1;
+}
+
+uint64
+ca_scan_done(void)
+{
+	return ended;
+}
+
+bool
+ca_scan_running(void)
+{
+	return running || !dlist_is_empty(&wanted);
+}
+
+const char *
+ca_scan_error(void)
+{
+	return failure[0] ? failure : NULL;
+}
+
+/* What Redis is asked for: the one pattern, or the literal prefix that all share, and a star. */
+static void
+choose_match(void)
+{
+	Pattern *first = dlist_head_element(Pattern, node, &served);
+	char *common = palloc(first->len + 1);
+	char *other;
+	Size n = ca_glob_prefix(first->text, first->len, common);
+	dlist_iter iter;
+
+	resetStringInfo(&match);
+	if (!dlist_has_next(&served, &first->node))
+		appendBinaryStringInfo(&match, first->text, first->len);
+	else
+	{
+		dlist_foreach (iter, &served)
+		{
+			Pattern *p = dlist_container(Pattern, node, iter.cur);
+			Size m;
+			Size i = 0;
+
+			other = palloc(p->len + 1);
+			m = ca_glob_prefix(p->text, p->len, other);
+			while (i < n && i < m && common[i] == other[i])
+				i++;
+			n = i;
+			pfree(other);
+		}
+		ca_glob_escape(&match, common, n);
+		appendStringInfoChar(&match, '*');
+	}
+	pfree(common);
+}
+
+static void
+begin_pass(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan_cxt);
+
+	if (match.data == NULL)
+		initStringInfo(&match);
+	while (!dlist_is_empty(&wanted))
+		dlist_push_tail(&served, dlist_pop_head_node(&wanted));
+	choose_match();
+	MemoryContextSwitchTo(old);
+	begun++;
+	running = true;
+	last_page = false;
+	strlcpy(cursor, "0", sizeof(cursor));
+	ca_status_now.resync_scanned = 0;
+}
+
+static bool
+matches_any(const char *key, Size len)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &served)
+	{
+		Pattern *p = dlist_container(Pattern, node, iter.cur);
+
+		if (ca_glob_match(p->text, p->len, key, len))
+			return true;
+	}
+	return false;
+}
+
+static bool
+answer_ok(const CaReply *reply)
+{
+	Size len;
+
+	waiting = false;
+	if (reply == NULL)
+		strlcpy(failure, "connection lost", sizeof(failure));
+	else if (ca_reply_type(reply) == CA_REPLY_ERROR)
+	{
+		ca_status_now.reply_errors++;
+		strlcpy(failure, ca_reply_text(reply, &len), sizeof(failure));
+	}
+	return failure[0] == '\0';
+}
+
+static void
+finish_page(void)
+{
+	if (!last_page)
+		return;
+	free_patterns(&served);
+	running = false;
+	ended = begun;
+}
+
+static void
+handle_unlink(void *arg, const CaReply *reply)
+{
+	if (answer_ok(reply))
+	{
+		ca_status_now.keys += Max(0, ca_reply_integer(reply));
+		finish_page();
+	}
+}
+
+/* Deletes what matched on this page; false if nothing did. Our own keys are nobody's cache. */
+static bool
+unlink_matching(CaRedis *redis, const CaReply *keys)
+{
+	Size n = ca_reply_count(keys);
+	const char **argv = palloc(sizeof(char *) * (n + 1));
+	size_t *argvlen = palloc(sizeof(size_t) * (n + 1));
+	int argc = 1;
+
+	argv[0] = "UNLINK";
+	argvlen[0] = 6;
+	for (Size i = 0; i < n; i++)
+	{
+		const CaReply *key = ca_reply_element(keys, i);
+		Size len;
+		const char *text;
+
+		if (ca_reply_type(key) != CA_REPLY_STRING)
+			continue;
+		text = ca_reply_text(key, &len);
+		if ((len >= 12 && memcmp(text, "cache_aside:", 12) == 0) || !matches_any(text, len))
+			continue;
+		argv[argc] = text;
+		argvlen[argc++] = len;
+	}
+	if (argc > 1)
+		ca_redis_send(redis, argc, argv, argvlen, handle_unlink, redis);
+	waiting = argc > 1;
+	pfree(argv);
+	pfree(argvlen);
+	return waiting;
+}
+
+static void
+handle_page(void *arg, const CaReply *reply)
+{
+	const CaReply *next;
+	const CaReply *keys;
+	Size len;
+
+	if (!answer_ok(reply))
+		return;
+	if (ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) != 2 ||
+		ca_reply_type(next = ca_reply_element(reply, 0)) != CA_REPLY_STRING ||
+		ca_reply_type(keys = ca_reply_element(reply, 1)) != CA_REPLY_ARRAY)
+	{
+		strlcpy(failure, "unexpected answer to SCAN", sizeof(failure));
+		return;
+	}
+	strlcpy(cursor, ca_reply_text(next, &len), sizeof(cursor));
+	last_page = strcmp(cursor, "0") == 0;
+	ca_status_now.resync_scanned += ca_reply_count(keys);
+	if (!unlink_matching(arg, keys))
+		finish_page();
+}
+
+void
+ca_scan_step(CaRedis *redis)
+{
+	const char *argv[6] = {"SCAN", cursor, "MATCH", match.data, "COUNT", "512"};
+	size_t len[6] = {4, 0, 5, 0, 5, 3};
+	TimestampTz now;
+
+	if (waiting || failure[0] || !ca_scan_running())
+		return;
+	now = GetCurrentTimestamp();
+	if (now < next_step)
+		return;
+	if (!running)
+		begin_pass();
+	argv[3] = match.data;
+	len[1] = strlen(cursor);
+	len[3] = match.len;
+	waiting = true;
+	next_step = now + (guc_scan_rate > 0 ? USECS_PER_SEC * STEP_KEYS / guc_scan_rate : 0);
+	ca_redis_send(redis, 6, argv, len, handle_page, redis);
+}
+
+/* Milliseconds until ca_scan_step has something to do; -1: it waits for an answer or is idle. */
+long
+ca_scan_timeout(void)
+{
+	if (waiting || !ca_scan_running())
+		return -1;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_step);
+}

@@ -1,0 +1,671 @@
+/*
+ * session.c: one connection to Redis, from the claim to its end.
+ *
+ * Every session begins by reading the position back from Redis, whatever this process remembers:
+ * Redis may have restarted from an old snapshot, failed over to a lagging replica, been flushed,
+ * restored, or swapped behind its address. The log is then read from the position's restart LSN and
+ * commits at or below its confirmed LSN are skipped.
+ *
+ *	position found, our timeline       go on from it
+ *	found, an older timeline           we were promoted: go on from it, no further than the fork
+ *	found, a newer timeline            we are an old primary: write nothing ("fenced")
+ *	found, resync pending              begin the resync again
+ *	found, beyond our log              out of recovery only: our log was lost, resync
+ *	absent, but Redis's very history   evicted: go on from what was acknowledged, write it again
+ *	absent or nonsense                 blind start: go on from the last checkpoint, resync
+ *
+ * Phases: WAITING (back-off, or nothing to deliver here) -> OPENING -> CLAIMING -> RUNNING. Any
+ * failure ends the session; everything queued is forgotten and read again by the next one, so there
+ * is one way to recover and it is used every time. If we die between any two lines, the next session
+ * finds the position of the last batch that Redis applied.
+ */
+#include "worker.h"
+#include "status.h"
+
+#include "access/timeline.h"
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define BACKOFF_FIRST 50 /* ms */
+#define BACKOFF_LAST 5000
+#define FENCED_RETRY 5000
+#define READ_BUDGET (1024 * 1024)
+
+typedef enum Phase
+{
+	WAITING,
+	OPENING,
+	CLAIMING,
+	RUNNING
+} Phase;
+
+/* Who Redis says it is: the same process with the same data history. */
+typedef struct Identity
+{
+	char run_id[48];
+	char replication_id[48];
+} Identity;
+
+static Phase phase = WAITING;
+static MemoryContext session_cxt;
+static CaRedis *redis;
+static CaTap *tap;
+static TimestampTz retry_at; /* in WAITING and FOLLOWING */
+static int backoff;          /* ms; 0: the last session was healthy */
+static bool outage_logged;
+
+/* Gathered while CLAIMING */
+static int answers_missing;
+static Identity identity;
+static char stored[CA_POSITION_TEXT]; /* the position's text; empty: absent */
+static bool stored_nonsense;
+static char claim_error[256];
+
+/* Of the last session that ran in this process */
+static Identity known_identity;
+static CaPosition known_position;
+static bool position_known;
+
+/* Of this session */
+static char resync_reason[128]; /* empty: none is needed */
+static uint64 resync_ticket;    /* 0: none is awaited */
+static bool after_promotion;
+static bool log_gone;          /* survives the session that found it */
+static bool caught_up;         /* read to the end that was current after connecting */
+static XLogRecPtr catch_up_to; /* that end */
+static uint32 ping_sent;
+static TimestampTz ping_at;
+
+/* ---- the end of a session ---- */
+
+static void
+answer_pings(uint64 us)
+{
+	pg_atomic_write_u64(&ca_shared->ping_us, us);
+	pg_atomic_write_u32(&ca_shared->ping_answered, pg_atomic_read_u32(&ca_shared->ping_asked));
+	ConditionVariableBroadcast(&ca_shared->progress);
+}
+
+static void
+close_session(void)
+{
+	ca_redis_close(redis);
+	redis = NULL;
+	ca_resync_interrupted();
+	ca_delivery_reset();
+	ca_scan_reset();
+	ca_tap_close(tap);
+	tap = NULL;
+	if (session_cxt)
+		MemoryContextReset(session_cxt);
+	phase = WAITING;
+}
+
+static void
+retry_in(int ms)
+{
+	retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+}
+
+/* Between half and the whole of the back-off, so that many servers do not come back in step. */
+static int
+jittered(int ms)
+{
+	return ms / 2 + (int) (pg_prng_double(&pg_global_prng_state) * (ms / 2));
+}
+
+/* Redis is gone, refuses, or is not what it was: begin again after a while. */
+static void
+fail_session(const char *why)
+{
+	char reason[256];
+
+	strlcpy(reason, why, sizeof(reason));
+	if (phase == RUNNING)
+	{
+		known_position = *ca_delivery_position();
+		position_known = true;
+		ca_status_now.retries++;
+	}
+	close_session();
+	ca_status_error(reason);
+	ca_status_redis_state("unreachable");
+	ca_status_state("waiting");
+	backoff = backoff == 0 ? BACKOFF_FIRST : Min(backoff * 2, BACKOFF_LAST);
+	retry_in(jittered(backoff));
+	answer_pings(PG_UINT64_MAX);
+	if (!outage_logged)
+		ereport(LOG,
+				(errmsg("cache_aside cannot deliver to Redis at %s: %s", ca_status_now.endpoint,
+						reason),
+				 errdetail("Commits go on; their keys stay in the log and are delivered later.")));
+	outage_logged = true;
+}
+
+static void
+note_healthy(void)
+{
+	if (outage_logged)
+		ereport(LOG, (errmsg("cache_aside delivers to Redis at %s again", ca_status_now.endpoint)));
+	outage_logged = false;
+	backoff = 0;
+}
+
+/* ---- claim ---- */
+
+static void
+copy_field(const char *info, const char *name, char *out, Size size)
+{
+	const char *at = strstr(info, name);
+	Size n = 0;
+
+	if (at == NULL)
+		return;
+	for (at += strlen(name); *at && *at != '\r' && *at != '\n' && n < size - 1; at++)
+		out[n++] = *at;
+	out[n] = '\0';
+}
+
+static bool
+claim_answered(const CaReply *reply)
+{
+	Size len;
+
+	answers_missing--;
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ERROR)
+		return reply != NULL;
+	strlcpy(claim_error, ca_reply_text(reply, &len), sizeof(claim_error));
+	return false;
+}
+
+static void
+handle_info(void *arg, const CaReply *reply)
+{
+	Size len;
+	const char *info;
+
+	if (!claim_answered(reply) || ca_reply_type(reply) != CA_REPLY_STRING)
+		return;
+	info = ca_reply_text(reply, &len);
+	copy_field(info, "\nredis_version:", ca_status_now.redis_version,
+			   sizeof(ca_status_now.redis_version));
+	copy_field(info, "\nrun_id:", identity.run_id, sizeof(identity.run_id));
+	copy_field(info, "\nmaster_replid:", identity.replication_id, sizeof(identity.replication_id));
+}
+
+static void
+handle_position(void *arg, const CaReply *reply)
+{
+	Size len;
+	const char *text;
+
+	answers_missing--;
+	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_NIL)
+		return;
+	text = ca_reply_text(reply, &len);
+	if (ca_reply_type(reply) == CA_REPLY_ERROR && strncmp(text, "WRONGTYPE", 9) != 0)
+		strlcpy(claim_error, text, sizeof(claim_error));
+	else if (ca_reply_type(reply) != CA_REPLY_STRING || len >= sizeof(stored))
+		stored_nonsense = true;
+	else
+	{
+		memcpy(stored, text, len);
+		stored[len] = '\0';
+	}
+}
+
+static void
+ignore_answer(void *arg, const CaReply *reply)
+{
+}
+
+static void
+send_words(CaReplyHandler handler, const char *first, const char *second)
+{
+	const char *argv[] = {first, second};
+	size_t len[] = {strlen(first), strlen(second)};
+
+	ca_redis_send(redis, 2, argv, len, handler, NULL);
+	answers_missing++;
+}
+
+static void
+claim(void)
+{
+	memset(&identity, 0, sizeof(identity));
+	stored[0] = claim_error[0] = '\0';
+	stored_nonsense = false;
+	answers_missing = 0;
+	ca_apply_prepare(redis);
+	send_words(handle_info, "INFO", "server");
+	send_words(handle_info, "INFO", "replication");
+	send_words(handle_position, "GET", ca_position_key());
+	phase = CLAIMING;
+}
+
+/* What is not a position is in the way of one. */
+static void
+drop_nonsense(void)
+{
+	ereport(LOG, (errmsg("cache_aside found nonsense where its position should be; replacing it")));
+	send_words(ignore_answer, "UNLINK", ca_position_key());
+	stored[0] = '\0';
+}
+
+/* ---- where to go on ---- */
+
+static bool
+same_history(void)
+{
+	return position_known && identity.replication_id[0] &&
+		   strcmp(identity.run_id, known_identity.run_id) == 0 &&
+		   strcmp(identity.replication_id, known_identity.replication_id) == 0;
+}
+
+/*
+ * From the last checkpoint's redo point: a record's start, and always there. Transactions older than
+ * now may have logged messages before it.
+ */
+static void
+start_blind(CaPosition *position, TimeLineID timeline)
+{
+	memset(position, 0, sizeof(*position));
+	position->timeline = timeline;
+	position->confirmed = position->restart = GetRedoRecPtr();
+	position->barrier = U64FromFullTransactionId(ReadNextFullTransactionId());
+}
+
+/* We were promoted since: what lies beyond the fork was written by a server that lost. */
+static const char *
+cross_fork(CaPosition *position, TimeLineID timeline)
+{
+	List *history = readTimeLineHistory(timeline);
+	XLogRecPtr fork = InvalidXLogRecPtr;
+
+	if (tliInHistory(position->timeline, history))
+		fork = tliSwitchPoint(position->timeline, history, NULL);
+	list_free_deep(history);
+	if (XLogRecPtrIsInvalid(fork))
+	{
+		start_blind(position, timeline);
+		return "the position is of a timeline that is not in this server's history";
+	}
+	position->confirmed = Min(position->confirmed, fork);
+	position->restart = Min(position->restart, position->confirmed);
+	position->timeline = timeline;
+	after_promotion = true;
+	return guc_resync_on_promotion == CA_RESYNC_NEVER ? NULL : "this server was promoted";
+}
+
+static const char *
+resume_stored(CaPosition *position, TimeLineID timeline, XLogRecPtr end)
+{
+	if (position->timeline < timeline)
+		return cross_fork(position, timeline);
+	if (position->confirmed > end && !RecoveryInProgress())
+	{
+		start_blind(position, timeline);
+		return "the position in Redis lies beyond this server's log";
+	}
+	return position->state == CA_POSITION_PENDING ? "a resync was not finished" : NULL;
+}
+
+/*
+ * Decides where reading resumes. Returns why a resync is needed, or NULL. *fenced: Redis follows a
+ * newer timeline than ours, so we must not touch it.
+ */
+static const char *
+choose_position(CaPosition *position, bool *fenced)
+{
+	XLogRecPtr end;
+	TimeLineID timeline = ca_tap_timeline(&end);
+	bool absent = stored[0] == '\0' && !stored_nonsense;
+
+	*fenced = after_promotion = false;
+	if (log_gone)
+	{
+		uint64 sequence = 0;
+
+		if (!absent && ca_position_parse(stored, strlen(stored), position))
+			sequence = position->sequence;
+		*fenced = !absent && position->timeline > timeline;
+		start_blind(position, timeline);
+		position->sequence = sequence;
+		return "the log that had to be delivered next is gone";
+	}
+	if (absent && same_history() && known_position.timeline == timeline)
+	{
+		*position = known_position;
+		return position->state == CA_POSITION_OK ? NULL : "a resync was not finished";
+	}
+	if (absent || stored_nonsense || !ca_position_parse(stored, strlen(stored), position))
+	{
+		stored_nonsense = !absent;
+		start_blind(position, timeline);
+		return absent ? "Redis holds no position" : "the position in Redis is not one";
+	}
+	*fenced = position->timeline > timeline;
+	return *fenced ? NULL : resume_stored(position, timeline, end);
+}
+
+static void
+begin_running(void)
+{
+	CaPosition position;
+	bool fenced;
+	const char *reason = choose_position(&position, &fenced);
+
+	if (fenced)
+	{
+		close_session();
+		ca_status_state("fenced");
+		ca_status_error("Redis follows a newer timeline than this server's");
+		retry_in(FENCED_RETRY);
+		return;
+	}
+	if (stored_nonsense)
+		drop_nonsense();
+	strlcpy(resync_reason, reason ? reason : "", sizeof(resync_reason));
+	resync_ticket = 0;
+	if (reason)
+		position.state = CA_POSITION_PENDING;
+	log_gone = false;
+	tap = ca_tap_open(session_cxt, position.restart, position.confirmed,
+					  XidFromFullTransactionId(FullTransactionIdFromU64(position.barrier)));
+	ca_delivery_start(tap, redis, &position, stored);
+	ca_tap_timeline(&catch_up_to);
+	caught_up = false;
+	known_identity = identity;
+	phase = RUNNING;
+	ca_status_redis_state("connected");
+	ca_status_state("catching up");
+	note_healthy();
+}
+
+/* ---- running ---- */
+
+static void
+handle_ping(void *arg, const CaReply *reply)
+{
+	Size len;
+
+	if (reply == NULL)
+		return;
+	if (ca_reply_type(reply) == CA_REPLY_ERROR)
+	{
+		ca_status_error(ca_reply_text(reply, &len));
+		ca_status_publish();
+		answer_pings(PG_UINT64_MAX);
+		return;
+	}
+	pg_atomic_write_u64(&ca_shared->ping_us, GetCurrentTimestamp() - ping_at);
+	pg_atomic_write_u32(&ca_shared->ping_answered, ping_sent);
+	ConditionVariableBroadcast(&ca_shared->progress);
+}
+
+static void
+ping_if_asked(void)
+{
+	uint32 asked = pg_atomic_read_u32(&ca_shared->ping_asked);
+	const char *argv[] = {"PING"};
+	size_t len[] = {4};
+
+	if (asked == ping_sent || pg_atomic_read_u32(&ca_shared->ping_answered) == asked)
+		return;
+	ping_sent = asked;
+	ping_at = GetCurrentTimestamp();
+	ca_redis_send(redis, 1, argv, len, handle_ping, NULL);
+}
+
+/*
+ * Everything that was in the log when we connected has been read: a resync may begin now, because
+ * what it deletes cannot come back from a commit we have not seen.
+ */
+static void
+note_caught_up(void)
+{
+	caught_up = true;
+	if (resync_reason[0] && after_promotion && guc_resync_on_promotion == CA_RESYNC_AUTO &&
+		ca_tap_clean_switch(tap))
+	{
+		ereport(LOG,
+				(errmsg("cache_aside needs no resync: the old primary was shut down cleanly")));
+		resync_reason[0] = '\0';
+		ca_delivery_mark(CA_POSITION_OK, ca_delivery_position()->barrier);
+	}
+	if (resync_reason[0])
+		resync_ticket = ca_resync_request(CA_SURVEY_ALL, resync_reason);
+}
+
+/* Have all transactions ended that the barrier is about, and did we read their ends? */
+static bool
+barrier_passed(uint64 barrier, TransactionId oldest_running)
+{
+	TransactionId xid = XidFromFullTransactionId(FullTransactionIdFromU64(barrier));
+
+	return TransactionIdIsNormal(oldest_running) && !TransactionIdPrecedes(oldest_running, xid) &&
+		   ca_tap_read_end(tap) >= catch_up_to;
+}
+
+/* Pending until the resync ended; a barrier until every transaction it is about has. */
+static void
+note_progress(TransactionId oldest_running)
+{
+	uint64 barrier = ca_delivery_position()->barrier;
+	bool resynced = resync_ticket && ca_resync_done() >= resync_ticket;
+	bool passed = barrier && barrier_passed(barrier, oldest_running);
+
+	if (!resynced && !passed)
+		return;
+	if (resynced)
+	{
+		resync_ticket = 0;
+		resync_reason[0] = '\0';
+	}
+	if (passed)
+		ca_tap_lift_barrier(tap);
+	ca_delivery_mark(resync_reason[0] ? CA_POSITION_PENDING : CA_POSITION_OK, passed ? 0 : barrier);
+}
+
+static void
+publish_position(XLogRecPtr visible)
+{
+	const CaPosition *position = ca_delivery_position();
+
+	ca_status_now.timeline = position->timeline;
+	ca_status_now.confirmed = position->confirmed;
+	ca_status_now.restart = position->restart;
+	ca_status_now.read_end = ca_tap_read_end(tap);
+	ca_status_now.visible = visible;
+	if (ca_resync_running())
+		ca_status_state("resyncing");
+	else
+		ca_status_state(caught_up ? "delivering" : "catching up");
+}
+
+static const char *
+session_error(void)
+{
+	if (ca_redis_state(redis) == CA_REDIS_FAILED)
+		return ca_redis_error(redis);
+	if (ca_delivery_error())
+		return ca_delivery_error();
+	return ca_scan_error();
+}
+
+static bool
+read_log(void)
+{
+	CaTapResult result = CA_TAP_MORE;
+
+	if (ca_delivery_full())
+		return false;
+	result = ca_tap_read(tap, READ_BUDGET, ca_delivery_enqueue, NULL);
+	if (result == CA_TAP_GAP)
+		log_gone = true;
+	if (!caught_up && result != CA_TAP_GAP && ca_tap_read_end(tap) >= catch_up_to)
+		note_caught_up();
+	return result == CA_TAP_MORE;
+}
+
+/* One round: read, look, send. Returns true if there is more to do at once. */
+static bool
+run(void)
+{
+	TransactionId oldest_running = InvalidTransactionId;
+	XLogRecPtr visible;
+	bool more = read_log();
+	int sent;
+
+	if (log_gone)
+	{
+		fail_session("the log that had to be delivered next is gone");
+		retry_in(0);
+		return true;
+	}
+	visible = ca_tap_read_end(tap);
+	if (ca_delivery_invisible() || ca_delivery_position()->barrier)
+		visible = ca_delivery_look(&oldest_running);
+	if (caught_up)
+		ca_resync_step();
+	sent = ca_delivery_send();
+	ca_scan_step(redis);
+	note_progress(oldest_running);
+	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_shared->waiters) > 0);
+	ping_if_asked();
+	publish_position(visible);
+	return more || sent > 0;
+}
+
+static bool
+deliver(void)
+{
+	bool more;
+	const char *error;
+
+	ca_redis_advance(redis); /* answers first: they make room */
+	if ((error = session_error()) != NULL)
+	{
+		fail_session(error);
+		return false;
+	}
+	more = run();
+	if (phase == RUNNING)
+		ca_redis_advance(redis); /* and write what the round queued */
+	return more;
+}
+
+/* ---- phases ---- */
+
+static void
+open_session(void)
+{
+	char *endpoint = ca_redis_endpoint();
+
+	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
+	pfree(endpoint);
+	if (session_cxt == NULL)
+		session_cxt =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside session", ALLOCSET_DEFAULT_SIZES);
+	redis = ca_redis_open(session_cxt, "cache_aside worker");
+	ca_status_redis_state("connecting");
+	ca_status_now.reconnects++;
+	phase = OPENING;
+}
+
+static void
+advance_claim(void)
+{
+	CaRedisState state = ca_redis_advance(redis);
+
+	if (state == CA_REDIS_FAILED)
+		fail_session(ca_redis_error(redis));
+	else if (phase == OPENING && state == CA_REDIS_READY)
+	{
+		claim();
+		ca_redis_advance(redis);
+	}
+	else if (phase == CLAIMING && answers_missing == 0)
+	{
+		if (claim_error[0] || !ca_apply_ready())
+			fail_session(claim_error[0] ? claim_error : "Redis did not load the delivery script");
+		else
+			begin_running();
+	}
+}
+
+/* One step, never blocking. True: call again at once. */
+bool
+ca_session_step(void)
+{
+	if (phase == RUNNING)
+		return deliver();
+	if (phase == WAITING)
+	{
+		answer_pings(PG_UINT64_MAX);
+		if (GetCurrentTimestamp() < retry_at)
+			return false;
+		open_session();
+	}
+	advance_claim();
+	return phase == RUNNING;
+}
+
+/* Settings changed, or the server stops: begin again at the next step. */
+void
+ca_session_close(void)
+{
+	if (phase == RUNNING)
+	{
+		known_position = *ca_delivery_position();
+		position_known = true;
+	}
+	close_session();
+	retry_at = 0;
+}
+
+CaRedis *
+ca_session_redis(void)
+{
+	return redis;
+}
+
+/* Is everything that is flushed by now delivered and acknowledged? */
+bool
+ca_session_settled(void)
+{
+	XLogRecPtr end;
+
+	ca_tap_timeline(&end);
+	return phase == RUNNING && ca_delivery_idle() && ca_tap_read_end(tap) >= end;
+}
+
+bool
+ca_session_running(void)
+{
+	return phase == RUNNING;
+}
+
+/* Milliseconds until ca_session_step has something to do; -1: only events matter. */
+long
+ca_session_timeout(void)
+{
+	long timeout = redis ? ca_redis_timeout(redis) : -1;
+	long scan;
+
+	if (phase == WAITING)
+		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retry_at);
+	if (phase != RUNNING)
+		return timeout;
+	scan = ca_scan_timeout();
+	if (scan >= 0 && (timeout < 0 || scan < timeout))
+		timeout = scan;
+	if (ca_delivery_invisible() && (timeout < 0 || timeout > 1))
+		timeout = 1; /* nothing wakes us when a stalled commit becomes visible */
+	if (timeout < 0 || timeout > 1000)
+		timeout = 1000; /* log without messages moves the position once a second */
+	return timeout;
+}

@@ -1,0 +1,164 @@
+/*
+ * slot.c: the log that may be needed again.
+ *
+ * A physical replication slot keeps WAL from the restart LSN, and behind it what the last
+ * redelivery_window wrote, so that a Redis that went back in time can be brought forward again. It
+ * never keeps more than max_wal_retained: past that the slot moves on, and a session that needs what
+ * is gone finds the gap when it reads. A slot that was invalidated or dropped is made anew.
+ *
+ * The slot is acquired, moved and released within one call: whoever invalidates slots waits for a
+ * holder. Without a slot (none free, wal_level = minimal) delivery goes on and says so once. Errors
+ * of core's slot code end here; only ca_slot_drop, which a user asked for, lets them through.
+ */
+#include "worker.h"
+#include "status.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+#include "utils/timestamp.h"
+
+#define SLOT_NAME "cache_aside"
+#define SAMPLES 64
+
+/* Restart LSNs of the last redelivery_window, oldest first; one process, no lock. */
+static struct
+{
+	TimestampTz time;
+	XLogRecPtr lsn;
+} samples[SAMPLES];
+static int nsamples;
+static char last_complaint[128];
+
+static void
+sample(XLogRecPtr restart, TimestampTz now)
+{
+	if (nsamples > 0 && !TimestampDifferenceExceeds(samples[nsamples - 1].time, now,
+													guc_redelivery_window * 1000 / (SAMPLES - 4)))
+		return;
+	if (nsamples == SAMPLES)
+		memmove(samples, samples + 1, sizeof(samples[0]) * --nsamples);
+	samples[nsamples].time = now;
+	samples[nsamples++].lsn = restart;
+}
+
+/* The oldest LSN to keep: the restart LSN of redelivery_window ago, within max_wal_retained. */
+static XLogRecPtr
+keep_from(XLogRecPtr restart)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	XLogRecPtr keep = restart;
+	XLogRecPtr end;
+	uint64 most = (uint64) guc_max_wal_retained * 1024 * 1024;
+
+	sample(restart, now);
+	while (nsamples > 1 &&
+		   TimestampDifferenceExceeds(samples[1].time, now, guc_redelivery_window * 1000))
+		memmove(samples, samples + 1, sizeof(samples[0]) * --nsamples);
+	if (guc_redelivery_window > 0)
+		keep = Min(keep, samples[0].lsn);
+	ca_tap_timeline(&end);
+	if (end > most && keep < end - most)
+		keep = end - most;
+	return keep;
+}
+
+static void
+make_slot(void)
+{
+	CheckSlotRequirements();
+	ca_create_physical_slot(SLOT_NAME);
+	ReplicationSlotReserveWal();
+	ReplicationSlotMarkDirty();
+	ReplicationSlotSave();
+	ereport(LOG,
+			(errmsg("cache_aside keeps the log it needs with replication slot \"%s\"", SLOT_NAME)));
+}
+
+/* Leaves the slot acquired. */
+static void
+acquire_slot(void)
+{
+	if (SearchNamedReplicationSlot(SLOT_NAME, true) == NULL)
+	{
+		make_slot();
+		return;
+	}
+	ca_acquire_slot(SLOT_NAME);
+	if (!XLogRecPtrIsInvalid(MyReplicationSlot->data.restart_lsn))
+		return;
+	ereport(LOG, (errmsg("replication slot \"%s\" was invalidated; making it anew", SLOT_NAME)));
+	ReplicationSlotRelease();
+	ReplicationSlotDrop(SLOT_NAME, true);
+	make_slot();
+}
+
+static void
+move_slot(XLogRecPtr keep)
+{
+	XLogRecPtr now;
+
+	acquire_slot();
+	now = MyReplicationSlot->data.restart_lsn;
+	if (now < keep)
+	{
+		SpinLockAcquire(&MyReplicationSlot->mutex);
+		MyReplicationSlot->data.restart_lsn = now = keep;
+		SpinLockRelease(&MyReplicationSlot->mutex);
+		ReplicationSlotMarkDirty();
+		ReplicationSlotsComputeRequiredLSN();
+	}
+	ReplicationSlotRelease();
+	ca_status_now.slot_restart = now;
+	last_complaint[0] = '\0';
+}
+
+/* One line for each new reason, not one a second. */
+static void
+complain(const char *reason)
+{
+	ca_status_now.slot_restart = InvalidXLogRecPtr;
+	if (strncmp(last_complaint, reason, sizeof(last_complaint) - 1) == 0)
+		return;
+	strlcpy(last_complaint, reason, sizeof(last_complaint));
+	ereport(LOG,
+			(errmsg("cache_aside runs without its replication slot: %s", reason),
+			 errdetail("If the log it needs is removed before it was delivered, everything the "
+					   "rules could have cached is deleted instead.")));
+}
+
+void
+ca_slot_keep(XLogRecPtr restart)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		move_slot(keep_from(restart));
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		LWLockReleaseAll();
+		ConditionVariableCancelSleep();
+		if (MyReplicationSlot)
+			ReplicationSlotRelease();
+		complain(error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+}
+
+void
+ca_slot_drop(void)
+{
+	if (SearchNamedReplicationSlot(SLOT_NAME, true) != NULL)
+		ReplicationSlotDrop(SLOT_NAME, false);
+	ca_status_now.slot_restart = InvalidXLogRecPtr;
+}

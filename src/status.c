@@ -1,0 +1,454 @@
+/*
+ * status.c: what the worker tells the world, and how backends wait for it.
+ *
+ * The worker keeps ca_status_now to itself and copies it to shared memory at the end of each round
+ * of its loop (ca_status_publish), under a spinlock held for one struct copy. The confirmed LSN is
+ * also an atomic, stored after the answer of Redis that makes it true; waiting backends sleep on the
+ * condition variable `progress`, broadcast after the store, so that none can miss it.
+ *
+ * Waking the worker takes no lock: its proc number is an atomic, and proc latches stay where they
+ * are while the postmaster lives. If the worker has just gone, a stranger's latch is set once, which
+ * everybody's wait loop tolerates.
+ */
+#include "status.h"
+
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+CaShared *ca_shared;
+CaStatus ca_status_now;
+static uint32 resets_seen;
+
+PG_FUNCTION_INFO_V1(cache_aside_worker_status);
+PG_FUNCTION_INFO_V1(cache_aside_latency_histogram);
+PG_FUNCTION_INFO_V1(cache_aside_reset_stats);
+PG_FUNCTION_INFO_V1(cache_aside_wait_delivered);
+PG_FUNCTION_INFO_V1(cache_aside_ping);
+
+Size
+ca_status_shmem_size(void)
+{
+	return MAXALIGN(sizeof(CaShared));
+}
+
+void
+ca_status_shmem_init(void)
+{
+	bool found;
+
+	ca_shared = ShmemInitStruct("cache_aside", sizeof(CaShared), &found);
+	if (found)
+		return;
+	memset(ca_shared, 0, sizeof(CaShared));
+	SpinLockInit(&ca_shared->mutex);
+	pg_atomic_init_u32(&ca_shared->worker_proc, 0);
+	pg_atomic_init_u64(&ca_shared->confirmed, 0);
+	pg_atomic_init_u32(&ca_shared->reset_requested, 0);
+	ConditionVariableInit(&ca_shared->progress);
+	pg_atomic_init_u32(&ca_shared->waiters, 0);
+	pg_atomic_init_u32(&ca_shared->ping_asked, 0);
+	pg_atomic_init_u32(&ca_shared->ping_answered, 0);
+	pg_atomic_init_u64(&ca_shared->ping_us, 0);
+}
+
+void
+ca_status_wake_worker(void)
+{
+	uint32 proc;
+
+	if (ca_shared == NULL)
+		return;
+	proc = pg_atomic_read_u32(&ca_shared->worker_proc);
+	if (proc != 0)
+		SetLatch(&GetPGProcByNumber(proc - 1)->procLatch);
+}
+
+/* ---- worker side ---- */
+
+static void
+detach(int code, Datum arg)
+{
+	pg_atomic_write_u32(&ca_shared->worker_proc, 0);
+	ca_status_now.pid = 0;
+	ca_status_state("stopped");
+	ca_status_publish();
+	ConditionVariableBroadcast(&ca_shared->progress);
+}
+
+/* Counters survive a restart of the worker: they are read back from shared memory. */
+void
+ca_status_attach(void)
+{
+	SpinLockAcquire(&ca_shared->mutex);
+	ca_status_now = ca_shared->status;
+	SpinLockRelease(&ca_shared->mutex);
+	ca_status_now.pid = MyProcPid;
+	if (ca_status_now.stats_reset == 0)
+		ca_status_now.stats_reset = GetCurrentTimestamp();
+	resets_seen = pg_atomic_read_u32(&ca_shared->reset_requested);
+	before_shmem_exit(detach, (Datum) 0);
+	pg_atomic_write_u32(&ca_shared->worker_proc, ca_my_proc_number() + 1);
+}
+
+static void
+reset_counters(void)
+{
+	CaStatus *s = &ca_status_now;
+
+	s->commits = s->keys = s->patterns = s->batches = s->retries = s->reply_errors = 0;
+	s->reconnects = s->resyncs = s->skipped = 0;
+	memset(s->latency, 0, sizeof(s->latency));
+	s->stats_reset = GetCurrentTimestamp();
+}
+
+void
+ca_status_publish(void)
+{
+	bool advanced = pg_atomic_read_u64(&ca_shared->confirmed) != ca_status_now.confirmed;
+	uint32 resets = pg_atomic_read_u32(&ca_shared->reset_requested);
+
+	if (resets != resets_seen)
+	{
+		resets_seen = resets;
+		reset_counters();
+	}
+	SpinLockAcquire(&ca_shared->mutex);
+	ca_shared->status = ca_status_now;
+	SpinLockRelease(&ca_shared->mutex);
+	if (!advanced)
+		return;
+	pg_atomic_write_u64(&ca_shared->confirmed, ca_status_now.confirmed);
+	pg_memory_barrier(); /* a waiter counts itself, then looks: one of us sees the other */
+	if (pg_atomic_read_u32(&ca_shared->waiters) > 0)
+		ConditionVariableBroadcast(&ca_shared->progress);
+}
+
+void
+ca_status_error(const char *text)
+{
+	strlcpy(ca_status_now.last_error, text, sizeof(ca_status_now.last_error));
+	ca_status_now.last_error_at = GetCurrentTimestamp();
+}
+
+void
+ca_status_state(const char *state)
+{
+	strlcpy(ca_status_now.state, state, sizeof(ca_status_now.state));
+}
+
+void
+ca_status_redis_state(const char *state)
+{
+	if (strcmp(ca_status_now.redis_state, state) == 0)
+		return;
+	strlcpy(ca_status_now.redis_state, state, sizeof(ca_status_now.redis_state));
+	ca_status_now.redis_since = GetCurrentTimestamp();
+}
+
+void
+ca_status_latency(TimestampTz commit_time)
+{
+	int64 us = GetCurrentTimestamp() - commit_time;
+	int bucket = 0;
+
+	while (bucket < CA_LATENCY_BUCKETS - 1 && us >= ((int64) 16 << bucket))
+		bucket++;
+	ca_status_now.latency[bucket]++;
+}
+
+/* ---- SQL side ---- */
+
+static void
+copy_status(CaStatus *status)
+{
+	ca_require_preload();
+	SpinLockAcquire(&ca_shared->mutex);
+	*status = ca_shared->status;
+	SpinLockRelease(&ca_shared->mutex);
+}
+
+/* A row under construction: columns are filled in order. */
+typedef struct Row
+{
+	Datum values[40];
+	bool nulls[40];
+	int n;
+} Row;
+
+static void
+put(Row *row, Datum value, bool null)
+{
+	row->values[row->n] = value;
+	row->nulls[row->n++] = null;
+}
+
+static void
+put_text(Row *row, const char *text)
+{
+	put(row, CStringGetTextDatum(text), text[0] == '\0');
+}
+
+static void
+put_lsn(Row *row, XLogRecPtr lsn)
+{
+	put(row, LSNGetDatum(lsn), XLogRecPtrIsInvalid(lsn));
+}
+
+static void
+put_count(Row *row, uint64 count)
+{
+	put(row, Int64GetDatum((int64) count), false);
+}
+
+static void
+put_time(Row *row, TimestampTz time)
+{
+	put(row, TimestampTzGetDatum(time), time == 0);
+}
+
+static XLogRecPtr
+log_end(void)
+{
+	return RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetFlushRecPtr(NULL);
+}
+
+static void
+put_position(Row *row, const CaStatus *s)
+{
+	XLogRecPtr end = log_end();
+
+	put(row, Int32GetDatum((int32) s->timeline), s->timeline == 0);
+	put_lsn(row, s->confirmed);
+	put_lsn(row, s->restart);
+	put_lsn(row, s->read_end);
+	put_lsn(row, s->visible);
+	put(row, Int64GetDatum(end > s->confirmed ? (int64) (end - s->confirmed) : 0),
+		XLogRecPtrIsInvalid(s->confirmed));
+	put(row, Float8GetDatum(s->oldest ? Max(0, GetCurrentTimestamp() - s->oldest) / 1000.0 : 0.0),
+		XLogRecPtrIsInvalid(s->confirmed));
+	put_time(row, s->oldest);
+	put(row, Int64GetDatum(end > s->slot_restart ? (int64) (end - s->slot_restart) : 0),
+		XLogRecPtrIsInvalid(s->slot_restart));
+}
+
+static void
+put_counters(Row *row, const CaStatus *s)
+{
+	put_count(row, s->commits);
+	put_count(row, s->keys);
+	put_count(row, s->patterns);
+	put_count(row, s->batches);
+	put_count(row, s->retries);
+	put_count(row, s->reply_errors);
+	put_count(row, s->skipped);
+	put_count(row, s->reconnects);
+	put_count(row, s->resyncs);
+	put_count(row, s->resync_scanned);
+}
+
+/*
+ * cache_aside.worker_status() -> one row, the body of the view cache_aside.status. LSNs are NULL
+ * while unknown; lag_bytes is from confirmed to the end of the flushed (standby: replayed) log;
+ * lag_ms the age of the oldest commit not delivered.
+ */
+Datum
+cache_aside_worker_status(PG_FUNCTION_ARGS)
+{
+	Row row = {0};
+	CaStatus s;
+	TupleDesc desc;
+
+	copy_status(&s);
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	put_text(&row, RecoveryInProgress() ? "standby" : "primary");
+	put(&row, Int32GetDatum(s.pid), s.pid == 0);
+	put_text(&row, s.pid == 0 ? "stopped" : s.state);
+	put_text(&row, s.endpoint);
+	put_text(&row, s.redis_state);
+	put_time(&row, s.redis_since);
+	put_text(&row, s.redis_version);
+	put_position(&row, &s);
+	put_counters(&row, &s);
+	put_text(&row, s.last_error);
+	put_time(&row, s.last_error_at);
+	put_time(&row, s.stats_reset);
+	Assert(row.n == desc->natts);
+	PG_RETURN_DATUM(
+		HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), row.values, row.nulls)));
+}
+
+/* cache_aside.latency_histogram() -> (below interval, commits bigint); below NULL: the rest */
+Datum
+cache_aside_latency_histogram(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	CaStatus s;
+
+	copy_status(&s);
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < CA_LATENCY_BUCKETS; i++)
+	{
+		Row row = {0};
+		Interval *below = palloc0(sizeof(Interval));
+
+		below->time = (int64) 16 << i;
+		put(&row, IntervalPGetDatum(below), i == CA_LATENCY_BUCKETS - 1);
+		put_count(&row, s.latency[i]);
+		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+	}
+	return (Datum) 0;
+}
+
+Datum
+cache_aside_reset_stats(PG_FUNCTION_ARGS)
+{
+	ca_require_preload();
+	pg_atomic_fetch_add_u32(&ca_shared->reset_requested, 1);
+	ca_status_wake_worker();
+	PG_RETURN_VOID();
+}
+
+/* Microseconds in an interval that bounds a wait; months and days count as core's epoch does. */
+static int64
+interval_us(const Interval *interval)
+{
+	int64 us = interval->time + interval->day * USECS_PER_DAY +
+			   interval->month * (DAYS_PER_MONTH * USECS_PER_DAY);
+
+	if (us < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("timeout must not be negative"),
+				 errhint("Use an interval of zero to ask without waiting.")));
+	return us;
+}
+
+typedef bool (*Condition)(uint64 arg);
+
+/* Sleeps on `progress` until the condition holds (true) or `us` have passed (false). */
+static bool
+wait_until(Condition holds, uint64 arg, int64 us)
+{
+	TimestampTz deadline = GetCurrentTimestamp() + us;
+	bool result;
+
+	pg_atomic_fetch_add_u32(&ca_shared->waiters, 1);
+	PG_TRY();
+	{
+		ConditionVariablePrepareToSleep(&ca_shared->progress);
+		while (!(result = holds(arg)))
+		{
+			long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+			if (left <= 0)
+				break;
+			ca_status_wake_worker();
+			ConditionVariableTimedSleep(&ca_shared->progress, Min(left, 1000), PG_WAIT_EXTENSION);
+		}
+	}
+	PG_FINALLY();
+	{
+		ConditionVariableCancelSleep();
+		pg_atomic_fetch_sub_u32(&ca_shared->waiters, 1);
+	}
+	PG_END_TRY();
+	return result;
+}
+
+static bool
+is_confirmed(uint64 lsn)
+{
+	return pg_atomic_read_u64(&ca_shared->confirmed) >= lsn;
+}
+
+/*
+ * The LSN to wait for. A given one may lie behind the last record (insert positions skip page
+ * headers) and would never be reached on an idle server, so the log gets one more small record.
+ */
+static XLogRecPtr
+target_lsn(FunctionCallInfo fcinfo)
+{
+	XLogRecPtr lsn = PG_ARGISNULL(0) ? InvalidXLogRecPtr : PG_GETARG_LSN(0);
+
+	if (RecoveryInProgress())
+		return PG_ARGISNULL(0) ? GetXLogReplayRecPtr(NULL) : lsn;
+	if (!PG_ARGISNULL(0) && is_confirmed(lsn))
+		return lsn;
+	if (PG_ARGISNULL(0))
+		lsn = ca_message_log_barrier();
+	else
+		ca_message_log_barrier();
+	XLogFlush(PG_ARGISNULL(0) ? lsn : XactLastRecEnd);
+	return lsn;
+}
+
+/*
+ * cache_aside.wait_delivered(lsn, timeout) -> true once everything up to lsn (NULL: all that is in
+ * the log now) is delivered, false after the timeout. Open and prepared transactions do not count.
+ */
+Datum
+cache_aside_wait_delivered(PG_FUNCTION_ARGS)
+{
+	int64 us;
+
+	ca_require_preload();
+	if (PG_ARGISNULL(1))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("timeout must not be null"),
+						errhint("Use an interval of zero to ask without waiting.")));
+	us = interval_us(PG_GETARG_INTERVAL_P(1));
+	PG_RETURN_BOOL(wait_until(is_confirmed, target_lsn(fcinfo), us));
+}
+
+static bool
+is_answered(uint64 ticket)
+{
+	return (int32) (pg_atomic_read_u32(&ca_shared->ping_answered) - (uint32) ticket) >= 0;
+}
+
+/* cache_aside.ping() -> (round_trip interval, error text): one of them is NULL */
+Datum
+cache_aside_ping(PG_FUNCTION_ARGS)
+{
+	Row row = {0};
+	CaStatus s;
+	TupleDesc desc;
+	uint32 ticket;
+	uint64 us;
+	bool answered;
+
+	ca_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	ticket = pg_atomic_add_fetch_u32(&ca_shared->ping_asked, 1);
+	answered = wait_until(is_answered, ticket, 2000 * (int64) guc_command_timeout);
+	us = pg_atomic_read_u64(&ca_shared->ping_us);
+	copy_status(&s);
+	if (answered && us != PG_UINT64_MAX)
+	{
+		Interval *round_trip = palloc0(sizeof(Interval));
+
+		round_trip->time = us;
+		put(&row, IntervalPGetDatum(round_trip), false);
+		put(&row, (Datum) 0, true);
+	}
+	else
+	{
+		put(&row, (Datum) 0, true);
+		put(&row,
+			CStringGetTextDatum(s.pid == 0  ? "the worker is not running"
+								: !answered ? "no answer in time"
+											: s.last_error),
+			false);
+	}
+	PG_RETURN_DATUM(
+		HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), row.values, row.nulls)));
+}

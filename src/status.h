@@ -1,0 +1,75 @@
+/*
+ * status.h: what the worker publishes in shared memory, and who may touch it.
+ *
+ * One writer, the worker. CaStatus is copied whole under the spinlock `mutex`, by the worker when it
+ * publishes and by backends when they look; it holds no pointers. The fields outside it are atomics
+ * or condition variables and need no lock.
+ */
+#ifndef CA_STATUS_H
+#define CA_STATUS_H
+
+#include "cache_aside.h"
+
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/spin.h"
+
+#define CA_LATENCY_BUCKETS 24 /* bucket i: below 2^i * 16 microseconds; the last takes the rest */
+
+typedef struct CaStatus
+{
+	pid_t pid;            /* 0: no worker */
+	char state[24];       /* starting, delivering, resyncing, standby, fenced, off, ... */
+	char redis_state[24]; /* connecting, connected, unreachable */
+	char endpoint[256];   /* never a secret */
+	char redis_version[24];
+	TimestampTz redis_since; /* of redis_state */
+	TimeLineID timeline;
+	XLogRecPtr confirmed;
+	XLogRecPtr restart;
+	XLogRecPtr read_end;
+	XLogRecPtr visible;
+	XLogRecPtr slot_restart; /* invalid: no slot */
+	TimestampTz oldest;      /* commit time of the oldest undelivered commit; 0: none */
+	uint64 commits;          /* with keys, delivered */
+	uint64 keys;
+	uint64 patterns;
+	uint64 batches;
+	uint64 retries; /* sessions begun again after an error answer or a lost connection */
+	uint64 reply_errors;
+	uint64 reconnects;
+	uint64 resyncs;
+	uint64 resync_scanned;              /* keys seen by the resync or pattern scan under way */
+	uint64 skipped;                     /* commands skipped as certainly permanent for one key */
+	uint64 latency[CA_LATENCY_BUCKETS]; /* commits by time from commit to acknowledgement */
+	char last_error[256];
+	TimestampTz last_error_at;
+	TimestampTz stats_reset;
+} CaStatus;
+
+typedef struct CaShared
+{
+	slock_t mutex; /* guards status */
+	CaStatus status;
+	pg_atomic_uint32 worker_proc;     /* its number in the proc array + 1; 0: no worker */
+	pg_atomic_uint64 confirmed;       /* as status.confirmed */
+	pg_atomic_uint32 reset_requested; /* counts reset_stats() calls */
+	ConditionVariable progress;       /* broadcast: confirmed advanced, a ping was answered */
+	pg_atomic_uint32 waiters;         /* backends in wait_delivered or ping: batch no longer */
+	pg_atomic_uint32 ping_asked;      /* counts ping() calls ... */
+	pg_atomic_uint32 ping_answered;   /* ... and how far they are answered */
+	pg_atomic_uint64 ping_us;         /* round trip; PG_UINT64_MAX: see last_error */
+} CaShared;
+
+extern CaShared *ca_shared; /* NULL without preload */
+
+/* Worker side. ca_status_now is its private copy; publish copies it out. */
+extern CaStatus ca_status_now;
+extern void ca_status_attach(void); /* this process is the worker */
+extern void ca_status_publish(void);
+extern void ca_status_error(const char *text); /* becomes last_error */
+extern void ca_status_state(const char *state);
+extern void ca_status_redis_state(const char *state);
+extern void ca_status_latency(TimestampTz commit_time);
+
+#endif

@@ -1,0 +1,220 @@
+/*
+ * worker.c: the one background worker of a server; its life and its loop.
+ *
+ * Started by the postmaster as soon as the server is consistent, so that it runs on hot standbys
+ * too; connected to no database, like the logical replication launcher, which gives it a line in
+ * pg_stat_activity and shared catalogs. It exits with 1 whatever the reason (0 would mean "never
+ * start me again") and is started again a second later; everything it knows is in Redis, in the log
+ * and in shared memory.
+ *
+ * Each round makes one step of the session, publishes the status and waits for whatever comes first:
+ * the latch (a commit with keys, a signal, a survey), the socket, or a time-out. It never blocks on
+ * Redis, so signals and ProcSignal barriers (DROP DATABASE) are answered however slow Redis is.
+ *
+ * Pacing: an idle worker delivers a commit at once. When commits come faster than one each
+ * PACE_THRESHOLD microseconds, rounds are spaced about a millisecond apart: batches get larger, and
+ * because the worker does not wait on its latch meanwhile, committing backends find the latch set
+ * already and make no system call. A backend that waits for delivery ends the spacing.
+ */
+#include "worker.h"
+#include "status.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define PACE_MS 1
+#define PACE_COMMITS 3     /* in one round: more come than one at a time */
+#define SLOT_INTERVAL 1000 /* ms */
+#define LAST_DELIVERY 500  /* ms for what is in the log when the server stops */
+
+PGDLLEXPORT void cache_aside_worker_main(Datum arg);
+
+/* Two sets over the same socket: one with our latch, and one without for the pauses of pacing. */
+static WaitEventSet *sets[2];
+static const CaRedis *set_redis;
+static uint32 set_generation;
+static uint32 wait_main;
+static uint32 wait_pace;
+
+void
+ca_worker_register(void)
+{
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = 1;
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "cache_aside");
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "cache_aside_worker_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "cache_aside worker");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "cache_aside worker");
+	RegisterBackgroundWorker(&worker);
+}
+
+/* ---- waiting ---- */
+
+static void
+free_sets(void)
+{
+	for (int i = 0; i < 2; i++)
+	{
+		if (sets[i])
+			FreeWaitEventSet(sets[i]);
+		sets[i] = NULL;
+	}
+}
+
+/* Sockets come and go; a descriptor may even come back with the same number. */
+static void
+make_sets(const CaRedis *redis, pgsocket socket)
+{
+	free_sets();
+	for (int i = 0; i < 2; i++)
+	{
+		sets[i] = ca_create_wait_set(TopMemoryContext, 3);
+		AddWaitEventToSet(sets[i], WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		if (i == 0)
+			AddWaitEventToSet(sets[i], WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		if (socket != PGINVALID_SOCKET)
+			AddWaitEventToSet(sets[i], WL_SOCKET_READABLE, socket, NULL, NULL);
+	}
+	set_redis = redis;
+	set_generation = redis ? ca_redis_generation(redis) : 0;
+}
+
+static void
+wait_for_event(bool paced, long timeout)
+{
+	const CaRedis *redis = ca_session_redis();
+	pgsocket socket = redis ? ca_redis_socket(redis) : PGINVALID_SOCKET;
+	WaitEvent event;
+
+	if (sets[0] == NULL || redis != set_redis ||
+		(redis && ca_redis_generation(redis) != set_generation))
+		make_sets(redis, socket);
+	if (socket != PGINVALID_SOCKET)
+		ModifyWaitEvent(sets[paced ? 1 : 0], paced ? 1 : 2, ca_redis_events(redis), NULL);
+	WaitEventSetWait(sets[paced ? 1 : 0], timeout, &event, 1, paced ? wait_pace : wait_main);
+	if (!paced)
+		ResetLatch(MyLatch);
+}
+
+/* ---- the loop ---- */
+
+static void
+reload(void)
+{
+	char *before = pstrdup(guc_redis_url);
+	char *file_before = pstrdup(guc_redis_password_file);
+
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	if (strcmp(before, guc_redis_url) != 0 || strcmp(file_before, guc_redis_password_file) != 0)
+		ca_session_close();
+	pfree(before);
+	pfree(file_before);
+}
+
+/* The server stops: deliver what is in the log, if Redis is there and quick. */
+static void
+finish(void)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LAST_DELIVERY);
+
+	while (ca_session_running() && !ca_session_settled() && GetCurrentTimestamp() < deadline)
+		if (!ca_session_step())
+			wait_for_event(true, PACE_MS);
+	ca_delivery_heartbeat(true);
+	if (ca_session_running())
+		ca_session_step();
+	ca_status_publish();
+}
+
+static void
+keep_log(void)
+{
+	static TimestampTz last;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (XLogRecPtrIsInvalid(ca_status_now.restart) ||
+		!TimestampDifferenceExceeds(last, now, SLOT_INTERVAL))
+		return;
+	last = now;
+	ca_slot_keep(ca_status_now.restart);
+}
+
+/* After a burst of commits the next round waits a moment; a lone commit is delivered at once. */
+static bool
+saturated(void)
+{
+	static uint64 commits_before;
+	uint64 commits = ca_status_now.commits;
+	bool many = commits - commits_before >= PACE_COMMITS;
+
+	commits_before = commits;
+	return many && pg_atomic_read_u32(&ca_shared->waiters) == 0;
+}
+
+static void
+handle_signals(void)
+{
+	if (ProcSignalBarrierPending)
+		ProcessProcSignalBarrier();
+	if (ShutdownRequestPending)
+	{
+		finish();
+		proc_exit(1);
+	}
+	if (ConfigReloadPending)
+		reload();
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+run_round(void)
+{
+	bool more;
+
+	handle_signals();
+	more = ca_session_step();
+	keep_log();
+	ca_status_publish();
+	if (saturated())
+		wait_for_event(true, PACE_MS);
+	else
+		wait_for_event(false, more ? 0 : ca_session_timeout());
+}
+
+void
+cache_aside_worker_main(Datum arg)
+{
+	MemoryContext round_cxt;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	wait_main = ca_wait_event("CacheAsideMain");
+	wait_pace = ca_wait_event("CacheAsidePace");
+	ca_status_attach();
+	ca_status_state("starting");
+	round_cxt =
+		AllocSetContextCreate(TopMemoryContext, "cache_aside round", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		MemoryContextReset(round_cxt);
+		MemoryContextSwitchTo(round_cxt);
+		run_round();
+	}
+}

@@ -1,0 +1,192 @@
+/*
+ * worker.h: what only the worker process knows; its stages in flow order.
+ *
+ *	tap (WAL to committed transactions) -> delivery (queue, visibility, batches) -> redis
+ *
+ * session.c decides, at each connection, where delivery resumes (position.c) and what has to be
+ * deleted wholesale first (resync.c); slot.c keeps the log that may be needed again. All of it runs
+ * in one process and one thread; nothing here needs a lock except what status.c publishes.
+ */
+#ifndef CA_WORKER_H
+#define CA_WORKER_H
+
+#include "cache_aside.h"
+
+#include "lib/ilist.h"
+#include "utils/snapshot.h"
+
+/* ---- position.c: where delivery stands; stored in Redis beside the data it describes ---- */
+typedef enum CaPositionState
+{
+	CA_POSITION_OK,     /* everything at or below confirmed is delivered */
+	CA_POSITION_PENDING /* a resync began and did not finish: begin again */
+} CaPositionState;
+
+typedef struct CaPosition
+{
+	TimeLineID timeline;
+	XLogRecPtr confirmed; /* commits ending at or below it are delivered */
+	XLogRecPtr restart;   /* reading resumes here, the start of a record */
+	uint64 sequence;      /* grows with each write: no two positions are the same text */
+	CaPositionState state;
+	bool async;     /* asynchronous commits carried keys: a crash may have lost some */
+	uint64 barrier; /* full xid: transactions below it may have messages never read; 0: none */
+} CaPosition;
+
+#define CA_POSITION_TEXT 160 /* bytes enough for any position and its NUL */
+
+extern const char *ca_position_key(void); /* cache_aside:position:<system identifier> */
+extern void ca_position_format(const CaPosition *position, char *text);
+extern bool ca_position_parse(const char *text, Size len, CaPosition *position);
+
+/* ---- tap.c: WAL to committed transactions ---- */
+#define CA_BATCH_KEYS 512 /* Redis is held for less than a millisecond */
+#define CA_BATCH_STICKS 64
+
+typedef struct CaCommit
+{
+	dlist_node node;
+	TransactionId xid;       /* top level */
+	XLogRecPtr start;        /* of the commit record; the commit is undelivered above it ... */
+	XLogRecPtr end;          /* ... and is identified by its end */
+	XLogRecPtr first;        /* start of the first message */
+	XLogRecPtr last;         /* start of the last message */
+	TimestampTz time;        /* of the commit, by the writer's clock */
+	bool visible;            /* new snapshots see it */
+	bool async;              /* written under synchronous_commit = off */
+	bool large;              /* entries are not here; read again from first to last */
+	StringInfoData entries;  /* payloads of its messages, each preceded by its length */
+	TransactionId *children; /* subtransactions that logged messages */
+	int nchildren;
+	/* delivery's place in it */
+	Size offset;      /* of the next payload in entries */
+	CaMessage cursor; /* in the payload before that */
+	bool sent;        /* every key was sent; only a scan or a resync may be missing */
+	uint64 scan;      /* ticket of the scan that covers its patterns; 0: none */
+	uint64 resync;    /* ticket of the resync it asked for; 0: none */
+	bool unread;      /* it may have logged messages before we began to read */
+} CaCommit;
+
+typedef enum CaTapResult
+{
+	CA_TAP_MORE,  /* stopped at the budget */
+	CA_TAP_END,   /* everything flushed (standby: replayed) was read */
+	CA_TAP_RETRY, /* a segment is missing for a moment (promotion): call again later */
+	CA_TAP_GAP    /* the log needed is gone */
+} CaTapResult;
+
+typedef void (*CaCommitHandler)(void *arg, CaCommit *commit);
+
+typedef struct CaTap CaTap;
+
+/*
+ * `barrier`: transactions below it may have messages that are not read; their commits are handed
+ * over as unread ones. Invalid: there are none.
+ */
+extern CaTap *ca_tap_open(MemoryContext cxt, XLogRecPtr restart, XLogRecPtr confirmed,
+						  TransactionId barrier);
+extern void ca_tap_lift_barrier(CaTap *tap);
+extern void ca_tap_close(CaTap *tap);
+/* Reads about `budget` bytes; hands each message-carrying commit above confirmed to the handler. */
+extern CaTapResult ca_tap_read(CaTap *tap, Size budget, CaCommitHandler handler, void *arg);
+extern XLogRecPtr ca_tap_read_end(const CaTap *tap); /* end of the last complete record read */
+/* First message of the oldest transaction still open or prepared; invalid if there is none. */
+extern XLogRecPtr ca_tap_oldest_open(const CaTap *tap);
+extern bool ca_tap_clean_switch(const CaTap *tap); /* the last change of timeline lost nothing */
+extern TimeLineID
+ca_tap_timeline(XLogRecPtr *end); /* of this server now; end: flushed or replayed */
+extern void ca_commit_free(CaCommit *commit);
+/*
+ * The payloads of a large commit, read again from the log in steps. next returns 1 with a payload,
+ * 0 at the end, -1 when the log is gone.
+ */
+typedef struct CaReplayed CaReplayed;
+extern CaReplayed *ca_replayed_open(MemoryContext cxt, const CaCommit *commit);
+extern int ca_replayed_next(CaReplayed *replayed, const char **payload, Size *len);
+extern void ca_replayed_close(CaReplayed *replayed);
+
+/* ---- delivery.c: queue, visibility, batches ---- */
+extern void ca_delivery_reset(void); /* forgets everything queued; the log has it */
+extern void ca_delivery_start(CaTap *tap, CaRedis *redis, const CaPosition *position,
+							  const char *stored);
+extern void ca_delivery_enqueue(void *unused, CaCommit *commit); /* a CaCommitHandler */
+extern bool ca_delivery_full(void);                              /* the tap should not read on */
+extern bool ca_delivery_idle(void);      /* nothing queued, nothing unanswered */
+extern bool ca_delivery_invisible(void); /* something queued is not known to be visible */
+extern XLogRecPtr ca_delivery_look(TransactionId *oldest_running);
+extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
+extern int ca_delivery_send(void);
+extern void ca_delivery_heartbeat(bool now);
+extern const char *ca_delivery_error(void);          /* what stopped the session, or NULL */
+extern const CaPosition *ca_delivery_position(void); /* as last acknowledged by Redis */
+
+/* ---- apply.c: the one atomic call per batch ---- */
+typedef struct CaBatch
+{
+	dlist_node node;
+	CaPosition position;  /* as it is once Redis has applied the batch */
+	dlist_head done;      /* commits that are delivered with it */
+	StringInfoData bytes; /* keys and stick names, one behind the other */
+	int nkeys;
+	int nsticks;
+	struct
+	{
+		Size offset;
+		Size len;
+	} keys[CA_BATCH_KEYS];
+	struct
+	{
+		Size offset;
+		Size len;
+		uint32 ttl; /* ms */
+		XLogRecPtr lsn;
+	} sticks[CA_BATCH_STICKS];
+} CaBatch;
+
+extern void ca_apply_prepare(CaRedis *redis); /* load the script */
+extern bool ca_apply_ready(void);
+/* `expected`: text of the position Redis must hold, empty for none. */
+extern void ca_apply_send(CaRedis *redis, const CaBatch *batch, const char *expected,
+						  CaReplyHandler handler, void *arg);
+
+/* ---- scan.c: patterns; SCAN and UNLINK in steps between deliveries ---- */
+/* Adds a pattern to the next pass over the keyspace; the ticket is done when that pass is. */
+extern uint64 ca_scan_request(const char *pattern, Size len);
+extern uint64 ca_scan_done(void); /* tickets at or below it are done */
+extern void ca_scan_reset(void);
+extern void ca_scan_step(CaRedis *redis); /* sends the next SCAN or UNLINK, if one is due */
+extern bool ca_scan_running(void);
+extern long ca_scan_timeout(void);
+extern const char *ca_scan_error(void);
+
+/* ---- survey.c: the patterns of every database's rules ---- */
+typedef enum CaSurveyScope
+{
+	CA_SURVEY_UNLOGGED, /* rules on unlogged tables */
+	CA_SURVEY_ALL       /* every rule and registered pattern */
+} CaSurveyScope;
+
+extern void ca_survey_begin(CaSurveyScope scope);
+extern bool ca_survey_step(void (*found)(const char *pattern, Size len));
+extern void ca_survey_cancel(void);
+
+/* ---- resync.c: delete everything the rules could have produced ---- */
+extern uint64 ca_resync_request(CaSurveyScope scope, const char *reason); /* a ticket */
+extern uint64 ca_resync_done(void); /* tickets at or below it are done */
+extern bool ca_resync_running(void);
+extern void ca_resync_step(void);
+extern void ca_resync_interrupted(void); /* the session ended */
+
+/* ---- session.c: one connection to Redis, from the claim to its end ---- */
+extern bool ca_session_step(void); /* true: there is more to do at once */
+extern void ca_session_close(void);
+extern bool ca_session_settled(void); /* everything flushed so far is delivered */
+extern CaRedis *ca_session_redis(void);
+extern long ca_session_timeout(void); /* ms until ca_session_step has something to do */
+extern bool ca_session_running(void);
+
+/* ---- slot.c: the log that may be needed again ---- */
+extern void ca_slot_keep(XLogRecPtr restart); /* call about once a second */
+extern void ca_slot_drop(void);               /* waits for a holder; raises what core raises */
+
+#endif
