@@ -481,10 +481,7 @@ read_records(CaTap *tap, Size budget)
 
 	if (tap->reader == NULL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(tap->cxt);
-
 		tap->reader = make_reader(&tap->end);
-		MemoryContextSwitchTo(old);
 		XLogBeginRead(tap->reader, skip_page_header(tap->read_end));
 	}
 	tap->end.end_of_wal = false;
@@ -512,6 +509,7 @@ ca_tap_read(CaTap *tap, Size budget, CaCommitHandler handler, void *arg)
 
 	tap->handler = handler;
 	tap->handler_arg = arg;
+	MemoryContextSwitchTo(tap->cxt); /* the reader grows its buffers in the current context */
 	PG_TRY();
 	{
 		result = read_records(tap, budget);
@@ -528,6 +526,7 @@ ca_tap_read(CaTap *tap, Size budget, CaCommitHandler handler, void *arg)
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
 	return result;
 }
 
@@ -608,10 +607,7 @@ next_payload(CaReplayed *replayed, const char **payload, Size *len)
 
 	if (!replayed->begun)
 	{
-		MemoryContext old = MemoryContextSwitchTo(replayed->cxt);
-
 		replayed->reader = make_reader(&replayed->end);
-		MemoryContextSwitchTo(old);
 		XLogBeginRead(replayed->reader, replayed->commit->first);
 		replayed->begun = true;
 	}
@@ -635,6 +631,7 @@ ca_replayed_next(CaReplayed *replayed, const char **payload, Size *len)
 	MemoryContext caller = CurrentMemoryContext;
 	volatile int result = -1;
 
+	MemoryContextSwitchTo(replayed->cxt);
 	PG_TRY();
 	{
 		result = next_payload(replayed, payload, len);
@@ -646,5 +643,6 @@ ca_replayed_next(CaReplayed *replayed, const char **payload, Size *len)
 		FlushErrorState();
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
 	return result;
 }
