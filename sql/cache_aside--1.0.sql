@@ -274,6 +274,43 @@ GRANT SELECT ON cache_aside.rule_triggers, cache_aside.rules, cache_aside.gaps T
 
 /* ---- worker: delivery and status ---- */
 
+CREATE TABLE cache_aside.registered_pattern (
+	pattern text PRIMARY KEY CHECK (pattern OPERATOR(pg_catalog.<>) '')
+);
+
+COMMENT ON TABLE cache_aside.registered_pattern IS
+'Patterns of keys that only invalidate() produces, so that a resync deletes them too';
+
+SELECT pg_catalog.pg_extension_config_dump('cache_aside.registered_pattern', '');
+
+CREATE FUNCTION cache_aside.register_pattern(pattern text) RETURNS void
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'INSERT INTO cache_aside.registered_pattern VALUES ($1) ON CONFLICT DO NOTHING';
+
+COMMENT ON FUNCTION cache_aside.register_pattern(text) IS
+'Names keys that only invalidate() produces by a glob pattern: a resync deletes them too';
+
+REVOKE ALL ON FUNCTION cache_aside.register_pattern(text) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.unregister_pattern(pattern text) RETURNS boolean
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'WITH gone AS (DELETE FROM cache_aside.registered_pattern AS r
+                  WHERE r.pattern OPERATOR(pg_catalog.=) $1 RETURNING 1)
+    SELECT EXISTS (SELECT FROM gone)';
+
+COMMENT ON FUNCTION cache_aside.unregister_pattern(text) IS
+'Undoes register_pattern(); false if the pattern was not registered';
+
+REVOKE ALL ON FUNCTION cache_aside.unregister_pattern(text) FROM PUBLIC;
+
+CREATE VIEW cache_aside.patterns AS
+SELECT r.pattern, false AS unlogged FROM cache_aside.registered_pattern AS r;
+
+COMMENT ON VIEW cache_aside.patterns IS
+'What a resync of this database deletes, as glob patterns';
+
 CREATE FUNCTION cache_aside.worker_status(
 	OUT role text, OUT pid integer, OUT state text,
 	OUT endpoint text, OUT redis_state text, OUT redis_since timestamptz, OUT redis_version text,
