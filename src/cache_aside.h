@@ -290,6 +290,7 @@ extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char
 extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
 extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
 extern CaGuardProblem ca_guard_problem(const CaReply *reply);
+
 /* ---- glob.c: Redis glob patterns ---- */
 extern Size ca_glob_prefix(const char *pattern, Size len, char *out);
 extern void ca_glob_escape(StringInfo out, const char *text, Size len);
