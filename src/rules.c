@@ -122,8 +122,8 @@ typedef struct NewRule
 {
 	Relation relation;
 	const char *name;
-	const char *table;	   /* qualified and quoted */
-	const char *prefix;	   /* of trigger names */
+	const char *table;     /* qualified and quoted */
+	const char *prefix;    /* of trigger names */
 	const char *arguments; /* quoted, for EXECUTE FUNCTION */
 	bool statement;
 	Bitmapset *columns; /* compared by UPDATE; NULL: any change counts */
@@ -158,8 +158,8 @@ init_rule(NewRule *rule, Relation relation, const char *name, bool statement)
 	rule->statement = statement;
 	rule->table = quote_qualified_identifier(namespace, RelationGetRelationName(relation));
 	identity = psprintf("%s %s", rule->table, name);
-	rule->prefix = psprintf(
-		"cache_aside_%08x", hash_bytes((unsigned char *) identity, (int) strlen(identity)));
+	rule->prefix = psprintf("cache_aside_%08x",
+							hash_bytes((unsigned char *) identity, (int) strlen(identity)));
 }
 
 static void
@@ -221,13 +221,11 @@ create_triggers(const NewRule *rule)
 	else
 	{
 		create_trigger(&sql, rule, "row", "INSERT OR DELETE", ROW_BODY);
-		create_trigger(
-			&sql, rule, "update", "UPDATE",
-			psprintf("FOR EACH ROW %s EXECUTE FUNCTION cache_aside.invalidate_row",
-					 changed_condition(rule)));
+		create_trigger(&sql, rule, "update", "UPDATE",
+					   psprintf("FOR EACH ROW %s EXECUTE FUNCTION cache_aside.invalidate_row",
+								changed_condition(rule)));
 	}
-	if (CA_FOREIGN_TRUNCATE_TRIGGERS ||
-		rule->relation->rd_rel->relkind != RELKIND_FOREIGN_TABLE)
+	if (CA_FOREIGN_TRUNCATE_TRIGGERS || rule->relation->rd_rel->relkind != RELKIND_FOREIGN_TABLE)
 		create_trigger(&sql, rule, "truncate", "TRUNCATE", TABLE_BODY);
 	relation_close(rule->relation, NoLock); /* ALTER TABLE wants it unused */
 	if ((result = SPI_execute(sql.data, false, 0)) < 0)
@@ -260,13 +258,11 @@ find_column(Relation relation, const char *name)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 						errmsg("column \"%s\" of relation \"%s\" does not exist", name,
 							   RelationGetRelationName(relation)),
-						errdetail("\"columns\" names it."),
-						errhint("Name columns of the table.")));
+						errdetail("\"columns\" names it."), errhint("Name columns of the table.")));
 	if (attnum < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-				 errmsg("column \"%s\" is a system column", name),
-				 errdetail("\"columns\" names it."), errhint("Name columns of the table.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
+						errmsg("column \"%s\" is a system column", name),
+						errdetail("\"columns\" names it."), errhint("Name columns of the table.")));
 	return attnum;
 }
 
@@ -290,15 +286,15 @@ parse_columns(FunctionCallInfo fcinfo, Relation relation, bool statement)
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR,
 					  &elements, &nulls, &count);
 	if (count == 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("\"columns\" must not be empty"),
-						errdetail("A rule without columns would follow no UPDATE."),
-						errhint("Leave it out to follow every change.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"columns\" must not be empty"),
+				 errdetail("A rule without columns would follow no UPDATE."),
+				 errhint("Leave it out to follow every change.")));
 	for (int i = 0; i < count; i++)
 	{
 		ca_rule_check_null(nulls[i], "attach", "columns");
-		columns = bms_add_member(columns,
-								 find_column(relation, NameStr(*DatumGetName(elements[i]))));
+		columns =
+			bms_add_member(columns, find_column(relation, NameStr(*DatumGetName(elements[i]))));
 	}
 	return columns;
 }
@@ -306,12 +302,11 @@ parse_columns(FunctionCallInfo fcinfo, Relation relation, bool statement)
 static void
 warn_constant(const char *template, Relation relation)
 {
-	ereport(WARNING,
-			(errcode(ERRCODE_WARNING),
-			 errmsg("cache key template \"%s\" has no placeholder", template),
-			 errdetail("Every row of \"%s\" gives the same key.",
-					   RelationGetRelationName(relation)),
-			 errhint("Write {column} for the row's values if one key per row is meant.")));
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_WARNING), errmsg("cache key template \"%s\" has no placeholder", template),
+		 errdetail("Every row of \"%s\" gives the same key.", RelationGetRelationName(relation)),
+		 errhint("Write {column} for the row's values if one key per row is meant.")));
 }
 
 Datum
@@ -380,13 +375,12 @@ cache_aside_attach_query(PG_FUNCTION_ARGS)
 static void
 refuse_inherited(Relation relation, const Trigger *trigger)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-			 errmsg("cannot detach cache rule \"%s\" from partition \"%s\"",
-					ca_rules_name(trigger->tgnargs, trigger->tgargs),
-					RelationGetRelationName(relation)),
-			 errdetail("It comes from the partitioned table."),
-			 errhint("Detach it from the partitioned table.")));
+	ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					errmsg("cannot detach cache rule \"%s\" from partition \"%s\"",
+						   ca_rules_name(trigger->tgnargs, trigger->tgargs),
+						   RelationGetRelationName(relation)),
+					errdetail("It comes from the partitioned table."),
+					errhint("Detach it from the partitioned table.")));
 }
 
 /* DROP TRIGGER statements for a rule, or for all; counts rules, not triggers. */
@@ -394,9 +388,8 @@ static int
 collect_drops(Relation relation, const char *name, StringInfo sql)
 {
 	TriggerDesc *triggers = relation->trigdesc;
-	const char *table =
-		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-								   RelationGetRelationName(relation));
+	const char *table = quote_qualified_identifier(
+		get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation));
 	List *names = NIL;
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
@@ -430,8 +423,8 @@ cache_aside_detach(PG_FUNCTION_ARGS)
 	initStringInfo(&sql);
 	relation = relation_open(PG_GETARG_OID(0), AccessExclusiveLock);
 	ca_rule_check_owner(relation);
-	count = collect_drops(relation,
-						  PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)), &sql);
+	count = collect_drops(relation, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)),
+						  &sql);
 	relation_close(relation, NoLock);
 	if (count > 0)
 	{
@@ -467,10 +460,10 @@ static TupleTableSlot *
 populate_row(Relation relation, Datum row)
 {
 	Oid types[1] = {JSONBOID};
-	char *sql = psprintf(
-		"SELECT (pg_catalog.jsonb_populate_record(NULL::%s, $1)).*",
-		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-								   RelationGetRelationName(relation)));
+	char *sql =
+		psprintf("SELECT (pg_catalog.jsonb_populate_record(NULL::%s, $1)).*",
+				 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+											RelationGetRelationName(relation)));
 	TupleTableSlot *slot;
 
 	if (SPI_execute_with_args(sql, 1, types, &row, NULL, true, 1) != SPI_OK_SELECT)
