@@ -1,17 +1,359 @@
 /*
- * ddl.c: utility hook for what fires no trigger.
+ * ddl.c: changes of rows that fire no trigger, because a statement changes the table instead.
+ *
+ *	DROP TABLE, of a partition, through SCHEMA, OWNED, EXTENSION ...   object access hook
+ *	ALTER TABLE that rewrites                                          utility hook, file changed
+ *	ATTACH, DETACH PARTITION, INHERIT, NO INHERIT                      utility hook
+ *	COMMIT PREPARED                                                    utility hook, wakes the worker
+ *	CREATE TRIGGER by hand                                             utility hook, checked
+ *
+ * Input: the statement or the object. Output: the pattern of every rule concerned, of the relation
+ * and of the tables above it, in the pending set of the same transaction: rolled back with it.
+ *
+ * A dropped table's triggers are dropped before it, one by one; the hook remembers what they were
+ * and uses it when the table itself goes. Dropping a trigger alone invalidates nothing. The memory
+ * belongs to the transaction.
+ *
+ * DETACH CONCURRENTLY commits in the middle, hence its patterns are added before and after.
+ * Relations are looked up by name without a lock before the statement runs; if another session
+ * renames them meanwhile, the statement waits or fails on its own lookup, and at worst a pattern too
+ * many is deleted.
  */
 #include "cache_aside.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
 #include "nodes/parsenodes.h"
+#include "storage/bufmgr.h"
 #include "tcop/utility.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "rules.h"
+
+typedef struct DroppedTrigger
+{
+	Oid relid;
+	char *pattern;
+} DroppedTrigger;
+
+typedef struct TableFile
+{
+	Oid relid;
+	Oid file;
+} TableFile;
 
 static ProcessUtility_hook_type previous_utility;
+static object_access_hook_type previous_access;
+static MemoryContext dropped_context; /* child of TopTransactionContext, or NULL */
+static List *dropped;                 /* DroppedTrigger, in dropped_context */
+
+/* ---- rules of a relation and of what is above it ---- */
+
+static bool
+is_table(Oid relid)
+{
+	char kind = get_rel_relkind(relid);
+
+	return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE ||
+		   kind == RELKIND_FOREIGN_TABLE;
+}
+
+/* Appends the direct parents of a relation to the list. */
+static List *
+append_parents(List *relids, Oid relid)
+{
+	Relation catalog = table_open(InheritsRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		relids = list_append_unique_oid(relids, ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent);
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return relids;
+}
 
 static void
-run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
-			ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
-			DestReceiver *target, QueryCompletion *completion)
+add_rules(Oid relid)
+{
+	Relation relation = try_relation_open(relid, AccessShareLock);
+
+	if (relation == NULL)
+		return;
+	ca_rules_add_patterns(relation);
+	relation_close(relation, AccessShareLock);
+}
+
+static void
+add_rules_upwards(Oid relid, bool itself)
+{
+	List *relids = list_make1_oid(relid);
+
+	for (int i = 0; i < list_length(relids); i++)
+	{
+		if (i > 0 || itself)
+			add_rules(list_nth_oid(relids, i));
+		relids = append_parents(relids, list_nth_oid(relids, i));
+	}
+}
+
+/* ---- DROP ---- */
+
+static void
+forget_dropped(void *arg)
+{
+	dropped_context = NULL;
+	dropped = NIL;
+}
+
+static void
+remember_trigger(Oid relid, const char *pattern)
+{
+	MemoryContext previous;
+	DroppedTrigger *trigger;
+
+	if (dropped_context == NULL)
+	{
+		MemoryContextCallback *callback;
+
+		dropped_context = AllocSetContextCreate(TopTransactionContext, "cache_aside dropped",
+												ALLOCSET_SMALL_SIZES);
+		callback = MemoryContextAllocZero(dropped_context, sizeof(*callback));
+		callback->func = forget_dropped;
+		MemoryContextRegisterResetCallback(dropped_context, callback);
+	}
+	previous = MemoryContextSwitchTo(dropped_context);
+	trigger = palloc(sizeof(*trigger));
+	trigger->relid = relid;
+	trigger->pattern = pstrdup(pattern);
+	dropped = lappend(dropped, trigger);
+	MemoryContextSwitchTo(previous);
+}
+
+/* pg_trigger.tgargs as an array of texts. */
+static char **
+unpack_arguments(Form_pg_trigger form, HeapTuple tuple, TupleDesc columns)
+{
+	char **arguments = palloc0((form->tgnargs + 1) * sizeof(char *));
+	bool isnull;
+	Datum packed = heap_getattr(tuple, Anum_pg_trigger_tgargs, columns, &isnull);
+	char *at = isnull ? NULL : VARDATA_ANY(DatumGetByteaPP(packed));
+
+	for (int i = 0; i < form->tgnargs; i++)
+	{
+		arguments[i] = at;
+		at += strlen(at) + 1;
+	}
+	return arguments;
+}
+
+static void
+note_dropped_trigger(Oid trigger)
+{
+	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (ca_rules_kind(form->tgfoid) != CA_TRIGGER_NONE)
+		{
+			char **arguments = unpack_arguments(form, tuple, RelationGetDescr(catalog));
+			const char *pattern = ca_rules_pattern(form->tgnargs, arguments);
+
+			if (pattern != NULL)
+				remember_trigger(form->tgrelid, pattern);
+		}
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+}
+
+static void
+add_dropped_table(Oid relid)
+{
+	ListCell *cell;
+
+	foreach (cell, dropped)
+	{
+		DroppedTrigger *trigger = lfirst(cell);
+
+		if (trigger->relid == relid)
+			ca_prefix_add_pattern(trigger->pattern, strlen(trigger->pattern),
+								  "A rule of a dropped table");
+	}
+	if (is_table(relid))
+		add_rules_upwards(relid, false);
+}
+
+static void
+at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void *arg)
+{
+	if (previous_access)
+		previous_access(access, class, object, part, arg);
+	if (access != OAT_DROP || !guc_enabled)
+		return;
+	if (class == TriggerRelationId)
+		note_dropped_trigger(object);
+	else if (class == RelationRelationId && part == 0)
+		add_dropped_table(object);
+}
+
+/* ---- ALTER TABLE ---- */
+
+/* Does this kind of change leave all values as they are, even if it copies the table? */
+static bool
+keeps_values(AlterTableType kind)
+{
+	return kind == AT_SetTableSpace || kind == AT_SetLogged || kind == AT_SetUnLogged ||
+		   kind == AT_SetAccessMethod;
+}
+
+static bool
+may_rewrite(AlterTableStmt *statement)
+{
+	ListCell *cell;
+
+	foreach (cell, statement->cmds)
+	{
+		if (!keeps_values(((AlterTableCmd *) lfirst(cell))->subtype))
+			return true;
+	}
+	return false;
+}
+
+static Oid
+file_of(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid file;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	file = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+	ReleaseSysCache(tuple);
+	return file;
+}
+
+/* The table and everything below it, with the file each has now. */
+static List *
+note_files(Oid relid)
+{
+	List *files = NIL;
+	ListCell *cell;
+
+	foreach (cell, find_all_inheritors(relid, NoLock, NULL))
+	{
+		TableFile *file = palloc(sizeof(*file));
+
+		file->relid = lfirst_oid(cell);
+		file->file = file_of(file->relid);
+		files = lappend(files, file);
+	}
+	return files;
+}
+
+static void
+add_rewritten(List *files)
+{
+	ListCell *cell;
+
+	foreach (cell, files)
+	{
+		TableFile *file = lfirst(cell);
+		Oid now = file_of(file->relid);
+
+		if (OidIsValid(now) && now != file->file)
+			add_rules_upwards(file->relid, true);
+	}
+}
+
+/* An empty partition brings no rows; making one ahead of time is too common to flush for it. */
+static bool
+is_empty(RangeVar *name)
+{
+	Oid relid = RangeVarGetRelid(name, NoLock, true);
+	Relation relation;
+	bool empty;
+
+	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION)
+		return false;
+	relation = try_relation_open(relid, AccessShareLock);
+	if (relation == NULL)
+		return false;
+	empty = RelationGetNumberOfBlocks(relation) == 0;
+	relation_close(relation, AccessShareLock);
+	return empty;
+}
+
+/* Does the statement make rows appear below this table, or disappear? */
+static bool
+moves_rows(AlterTableCmd *command)
+{
+	switch (command->subtype)
+	{
+		case AT_AttachPartition:
+			return !is_empty(((PartitionCmd *) command->def)->name);
+		case AT_DetachPartition:
+		case AT_DetachPartitionFinalize:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Rules above the tables that the statement connects or disconnects. */
+static void
+add_moved(Oid relid, AlterTableStmt *statement)
+{
+	ListCell *cell;
+
+	foreach (cell, statement->cmds)
+	{
+		AlterTableCmd *command = lfirst(cell);
+
+		if (moves_rows(command))
+			add_rules_upwards(relid, true);
+		else if (command->subtype == AT_AddInherit || command->subtype == AT_DropInherit)
+		{
+			Oid parent = RangeVarGetRelid((RangeVar *) command->def, NoLock, true);
+
+			if (OidIsValid(parent))
+				add_rules_upwards(parent, true);
+		}
+	}
+}
+
+/* ---- the hook ---- */
+
+static void
+run_next(PlannedStmt *statement, const char *query, bool read_only_tree,
+		 ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+		 DestReceiver *target, QueryCompletion *completion)
 {
 	if (previous_utility)
 		previous_utility(statement, query, read_only_tree, context, params, environment, target,
@@ -19,9 +361,47 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	else
 		standard_ProcessUtility(statement, query, read_only_tree, context, params, environment,
 								target, completion);
-	if (IsA(statement->utilityStmt, TransactionStmt) &&
-		((TransactionStmt *) statement->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED)
+}
+
+static Oid
+altered_table(Node *node)
+{
+	AlterTableStmt *statement = (AlterTableStmt *) node;
+	Oid relid;
+
+	if (!IsA(node, AlterTableStmt) || !guc_enabled || RecoveryInProgress())
+		return InvalidOid;
+	relid = RangeVarGetRelid(statement->relation, NoLock, true);
+	return OidIsValid(relid) && is_table(relid) ? relid : InvalidOid;
+}
+
+static void
+run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
+			ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+			DestReceiver *target, QueryCompletion *completion)
+{
+	Node *node = statement->utilityStmt;
+	bool commits_prepared = IsA(node, TransactionStmt) &&
+							((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED;
+	Oid relid = altered_table(node);
+	List *files = NIL;
+
+	if (IsA(node, CreateTrigStmt))
+		ca_rule_check_trigger((CreateTrigStmt *) node);
+	if (OidIsValid(relid))
+	{
+		add_moved(relid, (AlterTableStmt *) node);
+		if (may_rewrite((AlterTableStmt *) node))
+			files = note_files(relid);
+	}
+	run_next(statement, query, read_only_tree, context, params, environment, target, completion);
+	if (commits_prepared)
 		ca_commit_note_prepared();
+	if (OidIsValid(relid))
+	{
+		add_moved(relid, (AlterTableStmt *) node);
+		add_rewritten(files);
+	}
 }
 
 void
@@ -29,4 +409,6 @@ ca_ddl_init(void)
 {
 	previous_utility = ProcessUtility_hook;
 	ProcessUtility_hook = run_utility;
+	previous_access = object_access_hook;
+	object_access_hook = at_object_access;
 }

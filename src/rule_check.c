@@ -8,11 +8,15 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/catalog.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_subscription_rel.h"
+#include "catalog/pg_trigger.h"
 #include "miscadmin.h"
+#include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -155,4 +159,77 @@ ca_rule_check_pattern(const char *pattern)
 						errmsg("pattern of a cache rule is too long"),
 						errdetail("It has %zu bytes; %d are allowed.", strlen(pattern), CA_MAX_KEY),
 						errhint("Shorten the pattern.")));
+}
+
+/* ---- triggers written by hand ---- */
+
+static void
+refuse_trigger(const char *name, char *detail, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+					errmsg("trigger \"%s\" cannot invalidate cache keys", name),
+					errdetail("%s", detail), errhint("%s", hint)));
+}
+
+static void
+check_events(CreateTrigStmt *statement, CaTriggerKind kind)
+{
+	bool truncate = TRIGGER_FOR_TRUNCATE(statement->events);
+
+	if (statement->timing != TRIGGER_TYPE_AFTER)
+		refuse_trigger(statement->trigname, "It does not fire after the write.",
+					   "Create it with AFTER.");
+	if (statement->row != (kind == CA_TRIGGER_ROW))
+		refuse_trigger(statement->trigname,
+					   statement->row ? "It fires for each row." : "It fires for each statement.",
+					   "Only invalidate_row() goes with FOR EACH ROW.");
+	if (truncate != (kind == CA_TRIGGER_TABLE) ||
+		(truncate && statement->events != TRIGGER_TYPE_TRUNCATE))
+		refuse_trigger(statement->trigname, "Its function does not go with its events.",
+					   "Use invalidate_table() for TRUNCATE, and only there.");
+	if (kind == CA_TRIGGER_STATEMENT && statement->transitionRels == NIL)
+		refuse_trigger(statement->trigname, "It has no transition table.",
+					   "Add REFERENCING OLD TABLE and NEW TABLE.");
+}
+
+/*
+ * A column that is not there is only a warning: a rule that lost its column works on by its pattern,
+ * and a dump of it must load.
+ */
+static void
+check_template(CreateTrigStmt *statement, const char *template)
+{
+	Oid relid = RangeVarGetRelid(statement->relation, NoLock, true);
+	Relation relation = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	const char *missing = NULL;
+
+	if (relation == NULL)
+		return;
+	ca_key_parse(template, RelationGetDescr(relation), RelationGetRelationName(relation), &missing);
+	if (missing != NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of relation \"%s\" does not exist", missing,
+						RelationGetRelationName(relation)),
+				 errdetail("Cache rule \"%s\" names it: every write will delete its whole pattern.",
+						   template),
+				 errhint("Drop the trigger and create it with today's columns.")));
+	relation_close(relation, NoLock);
+}
+
+void
+ca_rule_check_trigger(CreateTrigStmt *statement)
+{
+	Oid function = LookupFuncName(statement->funcname, 0, NULL, true);
+	CaTriggerKind kind = OidIsValid(function) ? ca_rules_kind(function) : CA_TRIGGER_NONE;
+	int count = list_length(statement->args);
+
+	if (kind == CA_TRIGGER_NONE)
+		return;
+	check_events(statement, kind);
+	if (count < 1 || count > (kind == CA_TRIGGER_ROW ? 1 : 3))
+		refuse_trigger(statement->trigname, psprintf("Its function has %d arguments.", count),
+					   "Give the key template as the argument.");
+	if (count == 1)
+		check_template(statement, strVal(linitial(statement->args)));
 }

@@ -4,6 +4,7 @@
 #ifndef CA_RULES_H
 #define CA_RULES_H
 
+#include "nodes/parsenodes.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 
@@ -30,5 +31,7 @@ extern void ca_rule_check_null(bool isnull, const char *function, const char *ar
 extern void ca_rule_check_owner(Relation relation);
 extern void ca_rule_check_relation(Relation relation, bool statement);
 extern void ca_rule_check_pattern(const char *pattern);
+/* Before CREATE TRIGGER, by hand or by a restore: can a trigger with our function work? */
+extern void ca_rule_check_trigger(CreateTrigStmt *statement);
 
 #endif
