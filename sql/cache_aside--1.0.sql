@@ -392,6 +392,12 @@ REVOKE ALL ON FUNCTION cache_aside.ping() FROM PUBLIC;
 
 /* ---- reads: guarded fills ---- */
 
+CREATE FUNCTION cache_aside.read_token() RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'cache_aside_read_token';
+COMMENT ON FUNCTION cache_aside.read_token() IS
+'proof of how fresh this transaction''s reads are, to pass to a fill; NULL: do not fill (the transaction has written, is very old, or no worker runs)';
+
 /* ---- row versions ---- */
 
 CREATE FUNCTION cache_aside.row_version() RETURNS trigger

@@ -61,6 +61,7 @@ request_shmem(void)
 	if (previous_shmem_request)
 		previous_shmem_request();
 	RequestAddinShmemSpace(ca_status_shmem_size());
+	RequestAddinShmemSpace(ca_token_shmem_size());
 }
 
 static void
@@ -70,6 +71,7 @@ startup_shmem(void)
 		previous_shmem_startup();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	ca_status_shmem_init();
+	ca_token_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -24,6 +24,7 @@
 #include "lib/stringinfo.h"
 #include "nodes/bitmapset.h"
 #include "storage/latch.h"
+#include "utils/snapshot.h"
 #include "utils/guc.h"
 
 #include "compat.h"
@@ -220,6 +221,18 @@ extern bool ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event);
 extern char *ca_redis_endpoint(void);
 /* GUC check hook for cache_aside.redis_url */
 extern bool ca_redis_check_url(char **newval, void **extra, GucSource source);
+
+/* ---- token.c: how fresh is what a transaction reads ---- */
+#define CA_TOKEN_TEXT 64 /* bytes enough for any token and its NUL */
+extern Size ca_token_shmem_size(void);
+extern void ca_token_shmem_init(void);
+/* Of the worker alone, with a snapshot taken before the call. */
+extern void ca_token_sample(Snapshot snapshot, XLogRecPtr visible, TimeLineID timeline);
+extern void ca_token_sample_replayed(void); /* for a standby that reads no log */
+extern void ca_token_reset(void);           /* when it begins, and when it ends */
+extern const char *ca_token_current(void);  /* NULL: there is none; static storage */
+extern void ca_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, char *token);
+extern bool ca_token_parse(const char *token, uint64 *sysid, TimeLineID *timeline, XLogRecPtr *lsn);
 
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
 #define CA_GUARD_VERSION 1 /* of the library; VERSION there */
