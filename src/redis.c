@@ -26,8 +26,8 @@
 
 #include "utils/memutils.h"
 
-#define CA_MAX_UNSENT ((Size) 1024 * 1024 * 1024)
-#define CA_READS_PER_ADVANCE 64 /* of 16 kB each, before the caller's turn */
+#define CA_SLICE ((Size) 64 * 1024)
+#define CA_TURNS 64 /* reads, and writes, of one ca_redis_advance */
 
 typedef enum CaStep
 {
@@ -36,12 +36,6 @@ typedef enum CaStep
 	STEP_READY,
 	STEP_FAILED
 } CaStep;
-
-typedef struct CaCommand
-{
-	CaReplyHandler handler;
-	void *arg;
-} CaCommand;
 
 struct CaRedis
 {
@@ -56,15 +50,11 @@ struct CaRedis
 	int64 deadline;        /* for everything up to READY */
 	redisContext *hiredis; /* once connected; closes the socket */
 	void *tls;             /* belongs to `hiredis` */
+	CaPipeline pipeline;
 	CaReplyGuard guard;
 	bool blocked;      /* the kernel has not taken all of the output yet */
 	bool more;         /* stopped reading before the socket was empty */
 	int64 progress_at; /* see the header: command_timeout counts from here */
-
-	CaCommand *queue; /* ring of commands without an answer */
-	int capacity;     /* a power of two */
-	int head;
-	int count;
 };
 
 /* ---- failing and letting go ---- */
@@ -110,27 +100,17 @@ fail_with_hiredis(CaRedis *redis, const char *what)
 	{
 		const char *reason = ca_redis_tls_reason(redis->tls);
 
-		ca_redis_fail(redis, "%s: %s", what, reason ? reason : c->errstr);
+		ca_redis_fail(redis, "%s: %s", reason ? "TLS" : what, reason ? reason : c->errstr);
 	}
-}
-
-static CaCommand
-take_command(CaRedis *redis)
-{
-	CaCommand command = redis->queue[redis->head];
-
-	redis->head = (redis->head + 1) & (redis->capacity - 1);
-	redis->count--;
-	return command;
 }
 
 /* Handlers run here may queue again; those wait for the next round. */
 static void
 answer_with_null(CaRedis *redis)
 {
-	for (int n = redis->count; n > 0; n--)
+	for (int n = redis->pipeline.count; n > 0; n--)
 	{
-		CaCommand command = take_command(redis);
+		CaCommand command = ca_pipeline_answered(&redis->pipeline);
 
 		command.handler(command.arg, NULL);
 	}
@@ -140,7 +120,7 @@ void
 ca_redis_abandon(CaRedis *redis, const char *reason)
 {
 	ca_redis_fail(redis, "%s", reason);
-	redis->count = 0;
+	redis->pipeline.count = 0;
 }
 
 /* ---- connecting ---- */
@@ -165,7 +145,7 @@ begin_login(CaRedis *redis)
 		redis->tls = ca_redis_tls_begin(c, redis->url.host, &reason);
 		if (redis->tls == NULL)
 		{
-			ca_redis_fail(redis, "%s", reason ? reason : c->errstr);
+			ca_redis_fail(redis, "TLS: %s", reason ? reason : c->errstr);
 			return;
 		}
 	}
@@ -221,15 +201,16 @@ handle_replies(CaRedis *redis)
 			return;
 		reply = object;
 		ca_reply_guard_next(&redis->guard, c->reader);
-		if (redis->count == 0 || reply->type < REDIS_REPLY_STRING ||
+		if (redis->pipeline.count == 0 || reply->type < REDIS_REPLY_STRING ||
 			reply->type > REDIS_REPLY_ERROR)
 		{
 			freeReplyObject(reply);
-			ca_redis_fail(redis, redis->count == 0 ? "Redis sent what nobody asked for"
-												   : "bad reply: a type that RESP2 does not have");
+			ca_redis_fail(redis, redis->pipeline.count == 0
+									 ? "Redis sent what nobody asked for"
+									 : "bad reply: a type that RESP2 does not have");
 			return;
 		}
-		command = take_command(redis);
+		command = ca_pipeline_answered(&redis->pipeline);
 		command.handler(command.arg, (const CaReply *) reply);
 		freeReplyObject(reply);
 	}
@@ -239,7 +220,7 @@ static void
 receive(CaRedis *redis)
 {
 	redis->more = false;
-	for (int i = 0; i < CA_READS_PER_ADVANCE; i++)
+	for (int i = 0; i < CA_TURNS; i++)
 	{
 		redisContext *c = redis->hiredis;
 		Size before = c->reader->len;
@@ -271,34 +252,63 @@ receive(CaRedis *redis)
 }
 
 static void
-transmit(CaRedis *redis)
+fail_to_send(CaRedis *redis)
+{
+	char words[CA_REDIS_QUOTE];
+
+	if (redis->tls == NULL &&
+		ca_redis_login_parting_words(redis->dial.fd, &redis->url, words, sizeof(words)))
+		ca_redis_fail(redis, "Redis closed the connection: %s", words);
+	else
+		fail_with_hiredis(redis, "could not send");
+}
+
+/* Hands hiredis the next slice if it has room for one, and writes. True: there was progress. */
+static bool
+transmit_slice(CaRedis *redis)
 {
 	redisContext *c = redis->hiredis;
-	Size before = sdslen(c->obuf);
+	Size before;
 
-	if (before == 0)
-		return;
+	if (sdslen(c->obuf) == 0)
+	{
+		Size len;
+		const char *slice = ca_pipeline_take(&redis->pipeline, CA_SLICE, &len);
+
+		if (len == 0)
+			return false;
+		if (redisAppendFormattedCommand(c, slice, len) != REDIS_OK)
+		{
+			fail_with_hiredis(redis, "could not send");
+			return false;
+		}
+	}
+	before = sdslen(c->obuf);
 	ca_redis_tls_prepare(redis->tls);
 	/* Without a `done`: hiredis 0.14 would look into the buffer it could not allocate. */
 	if (redisBufferWrite(c, NULL) != REDIS_OK)
-	{
-		char words[CA_REDIS_QUOTE];
-
-		if (redis->tls == NULL &&
-			ca_redis_login_parting_words(redis->dial.fd, &redis->url, words, sizeof(words)))
-			ca_redis_fail(redis, "Redis closed the connection: %s", words);
-		else
-			fail_with_hiredis(redis, "could not send");
-		return;
-	}
-	if (c->obuf == NULL)
-	{
+		fail_to_send(redis);
+	else if (c->obuf == NULL)
 		ca_redis_fail(redis, "out of memory");
-		return;
+	return redis->step != STEP_FAILED && sdslen(c->obuf) < before;
+}
+
+static void
+transmit(CaRedis *redis)
+{
+	int turns = 0;
+
+	while (turns < CA_TURNS && transmit_slice(redis))
+	{
+		turns++;
+		if (redis->blocked)
+			redis->progress_at = ca_dial_clock();
 	}
-	if (redis->blocked && sdslen(c->obuf) < before)
-		redis->progress_at = ca_dial_clock();
-	redis->blocked = sdslen(c->obuf) > 0;
+	if (redis->step == STEP_FAILED)
+		return;
+	redis->more |= turns == CA_TURNS;
+	redis->blocked = ca_redis_unsent_bytes(redis) > 0;
+	ca_pipeline_clean(&redis->pipeline);
 }
 
 static void
@@ -308,7 +318,7 @@ check_deadlines(CaRedis *redis)
 
 	if (redis->step == STEP_READY)
 	{
-		if (redis->count > 0 && now - redis->progress_at >= guc_command_timeout)
+		if (redis->pipeline.count > 0 && now - redis->progress_at >= guc_command_timeout)
 			ca_redis_fail(redis, "no answer from Redis for %d ms", guc_command_timeout);
 	}
 	else if (now >= redis->deadline)
@@ -320,32 +330,11 @@ void
 ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
 			   CaReplyHandler handler, void *arg)
 {
-	Size bytes = 16;
-
-	if (redis->count == redis->capacity)
-	{
-		int capacity = redis->capacity * 2;
-		CaCommand *queue = MemoryContextAlloc(redis->cxt, capacity * sizeof(CaCommand));
-
-		for (int i = 0; i < redis->count; i++)
-			queue[i] = redis->queue[(redis->head + i) & (redis->capacity - 1)];
-		pfree(redis->queue);
-		redis->queue = queue;
-		redis->capacity = capacity;
-		redis->head = 0;
-	}
-	redis->queue[(redis->head + redis->count) & (redis->capacity - 1)] =
-		(CaCommand){.handler = handler, .arg = arg};
-	if (redis->count++ == 0)
-		redis->progress_at = ca_dial_clock();
-	if (redis->hiredis == NULL)
-		return; /* FAILED: the handler gets its NULL later */
-	for (int i = 0; i < argc; i++)
-		bytes += argvlen[i] + 16;
-	if (bytes > CA_MAX_UNSENT || sdslen(redis->hiredis->obuf) > CA_MAX_UNSENT - bytes)
+	if (redis->step != STEP_FAILED && !ca_pipeline_add(&redis->pipeline, argc, argv, argvlen))
 		ca_redis_fail(redis, "more than 1 GB to send");
-	else if (redisAppendCommandArgv(redis->hiredis, argc, argv, argvlen) != REDIS_OK)
-		fail_with_hiredis(redis, "could not queue a command");
+	if (redis->pipeline.count == 0)
+		redis->progress_at = ca_dial_clock();
+	ca_pipeline_expect(&redis->pipeline, handler, arg); /* gets its NULL later if FAILED */
 }
 
 /* ---- what the others see ---- */
@@ -358,8 +347,7 @@ ca_redis_open(MemoryContext cxt, const char *client_name)
 
 	redis->cxt = own;
 	ca_dial_init(&redis->dial);
-	redis->capacity = 64;
-	redis->queue = MemoryContextAlloc(own, redis->capacity * sizeof(CaCommand));
+	ca_pipeline_init(&redis->pipeline, own);
 	redis->on_reset.func = let_go;
 	redis->on_reset.arg = redis;
 	MemoryContextRegisterResetCallback(own, &redis->on_reset);
@@ -428,13 +416,15 @@ ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen
 int
 ca_redis_in_flight(const CaRedis *redis)
 {
-	return redis->count;
+	return redis->pipeline.count;
 }
 
 Size
 ca_redis_unsent_bytes(const CaRedis *redis)
 {
-	return redis->hiredis ? sdslen(redis->hiredis->obuf) : 0;
+	if (redis->hiredis == NULL)
+		return 0;
+	return sdslen(redis->hiredis->obuf) + ca_pipeline_unsent(&redis->pipeline);
 }
 
 pgsocket
@@ -467,10 +457,10 @@ ca_redis_timeout(const CaRedis *redis)
 	int64 deadline = redis->deadline;
 
 	if (redis->step == STEP_FAILED)
-		return redis->count > 0 ? 0 : -1;
+		return redis->pipeline.count > 0 ? 0 : -1;
 	if (redis->more)
 		return 0;
-	if (redis->step == STEP_READY && redis->count == 0)
+	if (redis->step == STEP_READY && redis->pipeline.count == 0)
 		return -1;
 	if (redis->step == STEP_READY)
 		deadline = redis->progress_at + guc_command_timeout;

@@ -105,6 +105,37 @@ extern void ca_redis_login_quote(const CaRedisUrl *url, const char *said, Size l
  */
 extern bool ca_redis_login_parting_words(int fd, const CaRedisUrl *url, char *quoted, Size size);
 
+/* ---- redis_pipeline.c: bytes the socket has not taken, handlers not answered ---- */
+typedef struct CaCommand
+{
+	CaReplyHandler handler;
+	void *arg;
+} CaCommand;
+
+typedef struct CaPipeline
+{
+	StringInfoData bytes;
+	Size sent;       /* so many from the front have been handed on */
+	CaCommand *ring; /* commands without an answer, oldest at `head` */
+	int capacity;    /* a power of two */
+	int head;
+	int count;
+} CaPipeline;
+
+extern void ca_pipeline_init(CaPipeline *pipeline, MemoryContext cxt);
+/* One more handler, for the command just added. */
+extern void ca_pipeline_expect(CaPipeline *pipeline, CaReplyHandler handler, void *arg);
+/* False: too long; nothing was added then, nor when it raises. */
+extern bool ca_pipeline_add(CaPipeline *pipeline, int argc, const char **argv,
+							const size_t *argvlen);
+/* Takes out the oldest command. */
+extern CaCommand ca_pipeline_answered(CaPipeline *pipeline);
+extern Size ca_pipeline_unsent(const CaPipeline *pipeline);
+/* The next bytes, valid until something is added */
+extern const char *ca_pipeline_take(CaPipeline *pipeline, Size most, Size *len);
+/* When all bytes are handed on: starts anew at the front. */
+extern void ca_pipeline_clean(CaPipeline *pipeline);
+
 /* ---- redis_tls.c: rediss:// ---- */
 struct redisContext;
 

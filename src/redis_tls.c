@@ -31,8 +31,6 @@ make_context(void)
 	if (context == NULL)
 		return NULL;
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-	/* partial writes: progress on a slow line must be seen before the last byte has gone */
-	SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_AUTO_RETRY);
 	if (SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) == 1 &&
 		SSL_CTX_set_default_verify_paths(context) == 1)
 		return context;
