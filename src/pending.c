@@ -143,7 +143,7 @@ reset_set(void)
 	if (set.buffer.maxlen > RETAINED_MEMORY || set.seen->size > 4096 || set.mark_room > 64)
 	{
 		MemoryContextReset(set.context);
-		set.buffer.data = NULL;
+		memset(&set.buffer, 0, sizeof(set.buffer));
 		set.seen = NULL;
 	}
 	else if (set.buffer.len > 0)
