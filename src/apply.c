@@ -1,37 +1,23 @@
 /*
- * apply.c: the one atomic call per batch.
+ * apply.c: the one atomic call per batch, in the dialect this Redis speaks.
  *
- * Keys and the position that says they are deleted change in one script, so that neither a crash nor
- * a lost connection can leave one without the other. The script first compares the position with
- * the one this worker wrote last: a batch that Redis refused (out of memory, read only, ...) stops
- * every later one already in the pipeline, a Redis that went back in time or was replaced behind an
- * address stops the worker at once, and of two workers only one gets through.
- *
- * UNLINK comes before SET also because Redis, when full, refuses SET but not UNLINK, and lets a
- * script that has begun to write finish: the position moves even then.
- *
- * Sticks hold the LSN of a commit, 16 hexadecimal digits that sort as text; they never go backwards.
- * A stick key of a wrong type is that key's own fault: it is counted and skipped.
+ * Redis >= 7 and Valkey: the function library (guard.c), which raises the guard, deletes the keys and
+ * writes the position in one call. Older servers: a plain script that does the same without guard.
+ * Either way the call first compares the position with the one this worker wrote last. So a batch
+ * that Redis refused stops every later one already in the pipeline, a Redis that went back in time
+ * or was replaced behind an address stops the worker at once, and of two workers only one gets
+ * through.
  */
 #include "worker.h"
 
-static const char script[] =
-	"local at = redis.call('get', KEYS[1]) or ''\n"
-	"if at ~= ARGV[1] then return redis.error_reply('CACHEASIDE position is \"' .. at .. '\"') "
-	"end\n"
-	"local sticks, failed = tonumber(ARGV[3]), 0\n"
-	"local first = #KEYS - sticks\n"
-	"redis.call('unlink', unpack(KEYS, first > 1 and 2 or 1, first))\n"
-	"for i = 1, sticks do\n"
-	"  local key, lsn, ttl = KEYS[first + i], ARGV[2 + 2 * i], ARGV[3 + 2 * i]\n"
-	"  local old = redis.pcall('get', key)\n"
-	"  if type(old) == 'table' then failed = failed + 1\n"
-	"  elseif not old or old < lsn then redis.call('set', key, lsn, 'px', ttl) end\n"
-	"end\n"
-	"redis.call('set', KEYS[1], ARGV[2])\n"
-	"return failed\n";
+static bool plain; /* no functions here */
+static char plain_sha[41];
 
-static char script_sha[41];
+void
+ca_apply_use_functions(void)
+{
+	plain = false;
+}
 
 static void
 remember_sha(void *arg, const CaReply *reply)
@@ -39,31 +25,32 @@ remember_sha(void *arg, const CaReply *reply)
 	Size len;
 	const char *sha;
 
-	script_sha[0] = '\0';
+	plain_sha[0] = '\0';
 	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_STRING)
 		return;
 	sha = ca_reply_text(reply, &len);
-	if (len == sizeof(script_sha) - 1)
-		memcpy(script_sha, sha, len);
+	if (len == sizeof(plain_sha) - 1)
+		memcpy(plain_sha, sha, len);
 }
 
-/* Queues the loading of the script; answers of later commands come after it was loaded. */
+/* Queues the loading of the plain script; later answers come after it was loaded. */
 void
-ca_apply_prepare(CaRedis *redis)
+ca_apply_use_plain(CaRedis *redis)
 {
-	const char *argv[] = {"SCRIPT", "LOAD", script};
-	size_t len[] = {6, 4, sizeof(script) - 1};
+	const char *argv[] = {"SCRIPT", "LOAD", ca_guard_plain_script};
+	size_t len[] = {6, 4, strlen(ca_guard_plain_script)};
 
+	plain = true;
 	ca_redis_send(redis, 3, argv, len, remember_sha, NULL);
 }
 
 bool
-ca_apply_ready(void)
+ca_apply_guarded(void)
 {
-	return script_sha[0] != '\0';
+	return guc_guard && !plain;
 }
 
-/* Arguments under construction; numbers get room of their own. */
+/* Arguments of the plain script under construction. */
 typedef struct Args
 {
 	int n;
@@ -84,38 +71,70 @@ add_text(Args *args, const char *text)
 	add(args, text, strlen(text));
 }
 
-void
-ca_apply_send(CaRedis *redis, const CaBatch *batch, const char *expected, CaReplyHandler handler,
-			  void *arg)
+static void
+send_plain(CaRedis *redis, const CaBatch *batch, const char *expected, const char *position,
+		   CaReplyHandler handler)
 {
 	static Args args; /* too big for a stack frame worth liking */
-	static char numbers[CA_BATCH_STICKS][2][24];
-	char position[CA_POSITION_TEXT];
+	static char numbers[CA_BATCH_STICKS][2][32];
 	char numkeys[12];
-	char numsticks[12];
 
 	args.n = 0;
-	ca_position_format(&batch->position, position);
-	snprintf(numkeys, sizeof(numkeys), "%d", 1 + batch->nkeys + batch->nsticks);
-	snprintf(numsticks, sizeof(numsticks), "%d", batch->nsticks);
-	add(&args, "EVALSHA", 7);
-	add(&args, script_sha, 40);
+	snprintf(numkeys, sizeof(numkeys), "%d", 2 + batch->nkeys);
+	add_text(&args, "EVALSHA");
+	add_text(&args, plain_sha);
 	add_text(&args, numkeys);
 	add_text(&args, ca_position_key());
+	add_text(&args, ca_guard_key());
 	for (int i = 0; i < batch->nkeys; i++)
 		add(&args, batch->bytes.data + batch->keys[i].offset, batch->keys[i].len);
-	for (int i = 0; i < batch->nsticks; i++)
-		add(&args, batch->bytes.data + batch->sticks[i].offset, batch->sticks[i].len);
 	add_text(&args, expected);
 	add_text(&args, position);
-	add_text(&args, numsticks);
 	for (int i = 0; i < batch->nsticks; i++)
 	{
-		snprintf(numbers[i][0], sizeof(numbers[i][0]), "%016" INT64_MODIFIER "X",
-				 batch->sticks[i].lsn);
-		snprintf(numbers[i][1], sizeof(numbers[i][1]), "%u", batch->sticks[i].ttl);
+		const CaStick *stick = &batch->sticks[i];
+
+		snprintf(numbers[i][0], sizeof(numbers[i][0]), "%X/%X", LSN_FORMAT_ARGS(stick->lsn));
+		snprintf(numbers[i][1], sizeof(numbers[i][1]), "%u", stick->ttl);
+		add(&args, batch->bytes.data + stick->offset, stick->len);
 		add_text(&args, numbers[i][0]);
 		add_text(&args, numbers[i][1]);
 	}
-	ca_redis_send(redis, args.n, args.v, args.len, handler, arg);
+	ca_redis_send(redis, args.n, args.v, args.len, handler, (void *) batch);
+}
+
+/* The handler gets the batch; ca_apply_read understands the answer. */
+void
+ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected, CaReplyHandler handler)
+{
+	char position[CA_POSITION_TEXT];
+	CaGuardBatch call = {0};
+
+	ca_position_format(&batch->position, position);
+	if (plain)
+	{
+		send_plain(redis, batch, expected, position, handler);
+		return;
+	}
+	call.bytes = batch->bytes.data;
+	call.keys = batch->keys;
+	call.nkeys = batch->nkeys;
+	call.sticks = batch->sticks;
+	call.nsticks = batch->nsticks;
+	call.lsn = guc_guard ? Max(batch->lsn, 1) : InvalidXLogRecPtr;
+	ca_guard_apply(redis, &call, expected, position, handler, batch);
+}
+
+/* false: an error, or not an answer to such a call */
+bool
+ca_apply_read(const CaReply *reply, CaApplied *applied)
+{
+	if (!plain)
+		return ca_guard_read_apply(reply, applied);
+	if (ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) != 2)
+		return false;
+	applied->deleted = ca_reply_integer(ca_reply_element(reply, 0));
+	applied->failed_sticks = ca_reply_integer(ca_reply_element(reply, 1));
+	applied->guarded = false;
+	return true;
 }

@@ -29,6 +29,7 @@ bool guc_import_mode = false;
 int guc_resync_on_promotion;
 int guc_redelivery_window;
 int guc_max_wal_retained;
+bool guc_guard;
 int guc_scan_rate;
 
 static bool preloaded = false;
@@ -148,6 +149,10 @@ define_version_settings(void)
 static void
 define_delivery_settings(void)
 {
+	DefineCustomBoolVariable(
+		"cache_aside.guard", "Keep the guard that admits guarded fills.",
+		"Off saves a little work in Redis; then every guarded fill is refused.", &guc_guard, true,
+		PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable(
 		"cache_aside.resync_on_promotion", "Delete everything cached after a promotion?",
 		"What was cached from commits that the old primary lost is invalidated by nobody. auto: "

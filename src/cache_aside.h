@@ -50,6 +50,7 @@ typedef enum CaResyncPolicy
 extern int guc_resync_on_promotion;   /* CaResyncPolicy */
 extern int guc_redelivery_window;     /* s */
 extern int guc_max_wal_retained;      /* MB */
+extern bool guc_guard;                /* keep the guard that admits guarded fills */
 extern int guc_scan_rate;             /* keys looked at per second by a pattern scan; 0: no limit */
 extern bool ca_preloaded(void);       /* did shared_preload_libraries load us? */
 extern void ca_require_preload(void); /* ERROR with HINT otherwise */

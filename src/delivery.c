@@ -51,6 +51,7 @@ static CaPosition acked;                                  /* as of the last one 
 static char expected[CA_POSITION_TEXT];
 static TimestampTz last_sent;
 static bool async_seen;   /* an asynchronous commit carried keys */
+static bool armed;        /* guarded fills are admitted */
 static bool marked;       /* state or barrier changed since the last position */
 static char failure[256]; /* empty: none */
 
@@ -109,6 +110,7 @@ ca_delivery_start(CaTap *new_tap, CaRedis *new_redis, const CaPosition *position
 	sent = acked = *position;
 	strlcpy(expected, stored, sizeof(expected));
 	last_sent = 0;
+	armed = false;
 	marked = true; /* write it at once: it may be absent, or of another timeline */
 }
 
@@ -238,6 +240,7 @@ make_batch(void)
 	dlist_init(&batch->done);
 	initStringInfo(&batch->bytes);
 	batch->nkeys = batch->nsticks = 0;
+	batch->lsn = InvalidXLogRecPtr;
 	MemoryContextSwitchTo(old);
 	return batch;
 }
@@ -307,10 +310,11 @@ add_stick(CaBatch *batch, const CaCommit *commit, const CaEntry *entry)
 }
 
 static void
-add_key(CaBatch *batch, const CaEntry *entry)
+add_key(CaBatch *batch, const CaCommit *commit, const CaEntry *entry)
 {
 	int i = batch->nkeys++;
 
+	batch->lsn = Max(batch->lsn, commit->end);
 	batch->keys[i].offset = batch->bytes.len;
 	batch->keys[i].len = entry->len;
 	appendBinaryStringInfo(&batch->bytes, entry->data, entry->len);
@@ -336,7 +340,7 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 	switch (entry->kind)
 	{
 		case CA_ENTRY_KEY:
-			add_key(batch, entry);
+			add_key(batch, commit, entry);
 			break;
 		case CA_ENTRY_PATTERN:
 			commit->scan = ca_scan_request(entry->data, entry->len);
@@ -469,14 +473,12 @@ note_delivered(CaBatch *batch)
 	acked = batch->position;
 }
 
-static void
-handle_answer(void *arg, const CaReply *reply)
+/* The part of any answer to a batch, epoch or arming that is the same: true if it went well. */
+static bool
+answered_well(const CaReply *reply)
 {
-	CaBatch *batch = arg;
 	Size len;
 
-	dlist_delete(&batch->node);
-	in_flight--;
 	if (reply == NULL)
 		fail("connection lost");
 	else if (ca_reply_type(reply) == CA_REPLY_ERROR)
@@ -484,11 +486,25 @@ handle_answer(void *arg, const CaReply *reply)
 		ca_status_now.reply_errors++;
 		fail(ca_reply_text(reply, &len));
 	}
-	else if (failure[0] == '\0')
+	return failure[0] == '\0';
+}
+
+static void
+handle_answer(void *arg, const CaReply *reply)
+{
+	CaBatch *batch = arg;
+	CaApplied applied;
+
+	dlist_delete(&batch->node);
+	in_flight--;
+	if (answered_well(reply) && !ca_apply_read(reply, &applied))
+		fail("unexpected answer to a batch");
+	if (failure[0] == '\0')
 	{
-		if (ca_reply_type(reply) == CA_REPLY_INTEGER)
-			ca_status_now.skipped += ca_reply_integer(reply);
+		ca_status_now.skipped += applied.failed_sticks;
 		note_delivered(batch);
+		if (armed && !applied.guarded)
+			armed = false; /* evicted: made anew by the next arming */
 	}
 	free_batch(batch);
 }
@@ -501,7 +517,7 @@ send_batch(CaBatch *batch)
 	compute_position(&batch->position);
 	dlist_push_tail(&flight, &batch->node);
 	in_flight++;
-	ca_apply_send(redis, batch, expected, handle_answer, batch);
+	ca_apply_send(redis, batch, expected, handle_answer);
 	ca_position_format(&batch->position, expected);
 	sent = batch->position;
 	marked = false;
@@ -535,6 +551,68 @@ ca_delivery_send(void)
 	return batches;
 }
 
+/* ---- guard ---- */
+
+/* An answer to an epoch or an arming; `arg` is not NULL for the latter. */
+static void
+handle_guard(void *arg, const CaReply *reply)
+{
+	if (answered_well(reply) && arg)
+		armed = true;
+}
+
+/*
+ * Raises the guard's floor to the end of what was read, in one call with the position: every fill
+ * whose snapshot is older is refused from here on, so that nothing returns behind a scan. `clear`:
+ * the buckets start anew, because LSNs of another timeline are in them.
+ */
+void
+ca_delivery_raise_floor(bool clear)
+{
+	char text[CA_POSITION_TEXT];
+	CaPosition next;
+
+	if (!ca_apply_guarded())
+		return;
+	compute_position(&next);
+	next.confirmed = sent.confirmed; /* this call delivers nothing */
+	next.restart = Min(next.restart, sent.restart);
+	ca_position_format(&next, text);
+	ca_guard_epoch(redis, expected, text, ca_tap_read_end(tap), clear, handle_guard, NULL);
+	strlcpy(expected, text, sizeof(expected));
+	sent = next;
+}
+
+/*
+ * Admits fills, once everything visible up to `caught_up_to` was sent (Redis applies it first). A
+ * guard that is missing is made with the end of what was read as floor: all that was delivered before
+ * lies at or below it.
+ */
+bool
+ca_delivery_arm(XLogRecPtr caught_up_to)
+{
+	static char yes;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &queue)
+	{
+		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
+
+		if (commit->end > caught_up_to)
+			break;
+		if (commit->visible)
+			return false;
+	}
+	ca_guard_arm(redis, expected, ca_tap_read_end(tap), handle_guard, &yes);
+	return true;
+}
+
+bool
+ca_delivery_armed(void)
+{
+	return armed;
+}
+
 /* The position alone, so that the log behind it can go and waiting backends learn where we are. */
 void
 ca_delivery_heartbeat(bool now)
@@ -544,9 +622,10 @@ ca_delivery_heartbeat(bool now)
 	if (in_flight > 0 || failure[0])
 		return;
 	compute_position(&next);
-	if (next.confirmed == sent.confirmed && next.restart == sent.restart && !marked)
-		return;
-	if (!now && !marked && next.confirmed - sent.confirmed < HEARTBEAT_BYTES &&
+	if (next.confirmed == sent.confirmed && next.restart == sent.restart && !marked && !armed)
+		return; /* armed: a heartbeat also finds out whether the guard is still there */
+	if (!(now && next.confirmed != sent.confirmed) && !marked &&
+		next.confirmed - sent.confirmed < HEARTBEAT_BYTES &&
 		!TimestampDifferenceExceeds(last_sent, GetCurrentTimestamp(), HEARTBEAT_MS))
 		return;
 	send_batch(make_batch());

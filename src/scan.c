@@ -11,8 +11,8 @@
  * looked at per second: neither Redis nor the deliveries beside it notice. An error answer or a lost
  * connection ends the session; the commits that wait for the pass are read again from the log.
  *
- * Plain clients aside, whoever must not see a key refilled behind the scan raises the guard's floor
- * before asking.
+ * The caller raises the guard's floor when a pass begins (ca_scan_begins), so that no guarded fill
+ * puts an old value behind the cursor.
  */
 #include "worker.h"
 #include "status.h"
@@ -267,6 +267,13 @@ handle_page(void *arg, const CaReply *reply)
 	ca_status_now.resync_scanned += ca_reply_count(keys);
 	if (!unlink_matching(arg, keys))
 		finish_page();
+}
+
+bool
+ca_scan_begins(void)
+{
+	return !running && !waiting && failure[0] == '\0' && !dlist_is_empty(&wanted) &&
+		   GetCurrentTimestamp() >= next_step;
 }
 
 void

@@ -63,6 +63,8 @@ static Identity identity;
 static char stored[CA_POSITION_TEXT]; /* the position's text; empty: absent */
 static bool stored_nonsense;
 static char claim_error[256];
+static CaGuardProblem claim_problem;
+static bool library_loaded; /* by this session */
 
 /* Of the last session that ran in this process */
 static Identity known_identity;
@@ -73,9 +75,11 @@ static bool position_known;
 static char resync_reason[128]; /* empty: none is needed */
 static uint64 resync_ticket;    /* 0: none is awaited */
 static bool after_promotion;
-static bool log_gone;          /* survives the session that found it */
-static bool caught_up;         /* read to the end that was current after connecting */
-static XLogRecPtr catch_up_to; /* that end */
+static bool log_gone;           /* survives the session that found it */
+static bool caught_up;          /* read to the end that was current after connecting */
+static XLogRecPtr catch_up_to;  /* that end */
+static XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
+static bool arming;             /* the arming was sent */
 static uint32 ping_sent;
 static TimestampTz ping_at;
 
@@ -197,6 +201,19 @@ handle_info(void *arg, const CaReply *reply)
 }
 
 static void
+keep_stored(const char *text, Size len)
+{
+	if (len >= sizeof(stored))
+		stored_nonsense = true;
+	else
+	{
+		memcpy(stored, text, len);
+		stored[len] = '\0';
+	}
+}
+
+/* Redis before 7: GET instead of the claim. */
+static void
 handle_position(void *arg, const CaReply *reply)
 {
 	Size len;
@@ -206,15 +223,39 @@ handle_position(void *arg, const CaReply *reply)
 	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_NIL)
 		return;
 	text = ca_reply_text(reply, &len);
-	if (ca_reply_type(reply) == CA_REPLY_ERROR && strncmp(text, "WRONGTYPE", 9) != 0)
+	if (ca_reply_type(reply) == CA_REPLY_STRING)
+		keep_stored(text, len);
+	else if (ca_reply_type(reply) == CA_REPLY_ERROR && strncmp(text, "WRONGTYPE", 9) != 0)
 		strlcpy(claim_error, text, sizeof(claim_error));
-	else if (ca_reply_type(reply) != CA_REPLY_STRING || len >= sizeof(stored))
-		stored_nonsense = true;
 	else
+		stored_nonsense = true;
+}
+
+static void
+handle_claim(void *arg, const CaReply *reply)
+{
+	CaClaim claim;
+	Size len;
+
+	answers_missing--;
+	claim_problem = ca_guard_problem(reply);
+	if (claim_problem == CA_GUARD_OTHER || claim_problem == CA_GUARD_CONNECT_AGAIN)
+		strlcpy(claim_error, ca_reply_text(reply, &len), sizeof(claim_error));
+	else if (claim_problem == CA_GUARD_NO_PROBLEM && !ca_guard_read_claim(reply, &claim))
+		strlcpy(claim_error, "unexpected answer to the claim", sizeof(claim_error));
+	else if (claim_problem == CA_GUARD_NO_PROBLEM)
 	{
-		memcpy(stored, text, len);
-		stored[len] = '\0';
+		if (!claim.current)
+			claim_problem = CA_GUARD_NOT_LOADED;
+		else if (claim.found)
+			keep_stored(claim.position, claim.position_len);
 	}
+}
+
+static void
+handle_load(void *arg, const CaReply *reply)
+{
+	claim_answered(reply);
 }
 
 static void
@@ -229,21 +270,64 @@ send_words(CaReplyHandler handler, const char *first, const char *second)
 	size_t len[] = {strlen(first), strlen(second)};
 
 	ca_redis_send(redis, 2, argv, len, handler, NULL);
+}
+
+static void
+send_claim(void)
+{
+	XLogRecPtr end;
+
+	stored[0] = '\0';
+	stored_nonsense = false;
+	ca_guard_claim(redis, ca_tap_timeline(&end), handle_claim, NULL);
 	answers_missing++;
 }
 
 static void
-claim(void)
+begin_claim(void)
 {
 	memset(&identity, 0, sizeof(identity));
-	stored[0] = claim_error[0] = '\0';
-	stored_nonsense = false;
-	answers_missing = 0;
-	ca_apply_prepare(redis);
+	claim_error[0] = '\0';
+	library_loaded = false;
+	answers_missing = 2;
+	ca_apply_use_functions();
 	send_words(handle_info, "INFO", "server");
 	send_words(handle_info, "INFO", "replication");
-	send_words(handle_position, "GET", ca_position_key());
+	send_claim();
 	phase = CLAIMING;
+}
+
+/* The library is missing or of another version: load it and claim again. */
+static void
+load_and_claim(void)
+{
+	if (library_loaded)
+	{
+		strlcpy(claim_error, "Redis does not keep the function library", sizeof(claim_error));
+		return;
+	}
+	library_loaded = true;
+	ca_guard_load(redis, handle_load, NULL);
+	answers_missing++;
+	send_claim();
+}
+
+/* No functions here: deliver without guard. */
+static void
+claim_plainly(void)
+{
+	static bool told;
+
+	if (!told)
+		ereport(
+			LOG,
+			(errmsg("guarded fills are not available with Redis %s", ca_status_now.redis_version),
+			 errdetail("They need functions (Redis 7 or Valkey); everything else works.")));
+	told = true;
+	claim_problem = CA_GUARD_NO_PROBLEM;
+	ca_apply_use_plain(redis);
+	send_words(handle_position, "GET", ca_position_key());
+	answers_missing++;
 }
 
 /* What is not a position is in the way of one. */
@@ -358,7 +442,7 @@ begin_running(void)
 	bool fenced;
 	const char *reason = choose_position(&position, &fenced);
 
-	if (fenced)
+	if (fenced || claim_problem == CA_GUARD_FENCED)
 	{
 		close_session();
 		ca_status_state("fenced");
@@ -377,7 +461,7 @@ begin_running(void)
 					  XidFromFullTransactionId(FullTransactionIdFromU64(position.barrier)));
 	ca_delivery_start(tap, redis, &position, stored);
 	ca_tap_timeline(&catch_up_to);
-	caught_up = false;
+	caught_up = arming = false;
 	known_identity = identity;
 	phase = RUNNING;
 	ca_status_redis_state("connected");
@@ -428,6 +512,7 @@ static void
 note_caught_up(void)
 {
 	caught_up = true;
+	caught_up_to = ca_tap_read_end(tap);
 	if (resync_reason[0] && after_promotion && guc_resync_on_promotion == CA_RESYNC_AUTO &&
 		ca_tap_clean_switch(tap))
 	{
@@ -436,8 +521,23 @@ note_caught_up(void)
 		resync_reason[0] = '\0';
 		ca_delivery_mark(CA_POSITION_OK, ca_delivery_position()->barrier);
 	}
+	if (after_promotion)
+		ca_delivery_raise_floor(
+			true); /* LSNs of the old timeline beyond the fork are in the buckets */
 	if (resync_reason[0])
 		resync_ticket = ca_resync_request(CA_SURVEY_ALL, resync_reason);
+}
+
+/* Guarded fills are admitted when nothing that may have been lost is undelivered. */
+static void
+arm_if_due(void)
+{
+	if (!caught_up || resync_reason[0] || !ca_apply_guarded())
+		return;
+	if (ca_delivery_armed())
+		arming = false;
+	else if (!arming)
+		arming = ca_delivery_arm(caught_up_to);
 }
 
 /* Have all transactions ended that the barrier is about, and did we read their ends? */
@@ -532,7 +632,10 @@ run(void)
 	if (caught_up)
 		ca_resync_step();
 	sent = ca_delivery_send();
+	if (ca_scan_begins())
+		ca_delivery_raise_floor(false);
 	ca_scan_step(redis);
+	arm_if_due();
 	note_progress(oldest_running);
 	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_shared->waiters) > 0);
 	ping_if_asked();
@@ -577,6 +680,24 @@ open_session(void)
 }
 
 static void
+finish_claim(void)
+{
+	if (claim_error[0] == '\0' && claim_problem == CA_GUARD_NOT_LOADED)
+		load_and_claim();
+	else if (claim_error[0] == '\0' && claim_problem == CA_GUARD_UNSUPPORTED)
+		claim_plainly();
+	else if (claim_error[0] == '\0')
+	{
+		begin_running();
+		return;
+	}
+	if (claim_error[0])
+		fail_session(claim_error);
+	else
+		ca_redis_advance(redis);
+}
+
+static void
 advance_claim(void)
 {
 	CaRedisState state = ca_redis_advance(redis);
@@ -585,16 +706,11 @@ advance_claim(void)
 		fail_session(ca_redis_error(redis));
 	else if (phase == OPENING && state == CA_REDIS_READY)
 	{
-		claim();
+		begin_claim();
 		ca_redis_advance(redis);
 	}
 	else if (phase == CLAIMING && answers_missing == 0)
-	{
-		if (claim_error[0] || !ca_apply_ready())
-			fail_session(claim_error[0] ? claim_error : "Redis did not load the delivery script");
-		else
-			begin_running();
-	}
+		finish_claim();
 }
 
 /* One step, never blocking. True: call again at once. */

@@ -41,7 +41,6 @@ extern bool ca_position_parse(const char *text, Size len, CaPosition *position);
 
 /* ---- tap.c: WAL to committed transactions ---- */
 #define CA_BATCH_KEYS 512 /* Redis is held for less than a millisecond */
-#define CA_BATCH_STICKS 64
 
 typedef struct CaCommit
 {
@@ -115,6 +114,9 @@ extern bool ca_delivery_idle(void);      /* nothing queued, nothing unanswered *
 extern bool ca_delivery_invisible(void); /* something queued is not known to be visible */
 extern XLogRecPtr ca_delivery_look(TransactionId *oldest_running);
 extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
+extern void ca_delivery_raise_floor(bool clear);
+extern bool ca_delivery_arm(XLogRecPtr caught_up_to); /* once; false: not yet */
+extern bool ca_delivery_armed(void);
 extern int ca_delivery_send(void);
 extern void ca_delivery_heartbeat(bool now);
 extern const char *ca_delivery_error(void);          /* what stopped the session, or NULL */
@@ -126,28 +128,21 @@ typedef struct CaBatch
 	dlist_node node;
 	CaPosition position;  /* as it is once Redis has applied the batch */
 	dlist_head done;      /* commits that are delivered with it */
+	XLogRecPtr lsn;       /* highest commit among its keys; 0: no keys */
 	StringInfoData bytes; /* keys and stick names, one behind the other */
 	int nkeys;
 	int nsticks;
-	struct
-	{
-		Size offset;
-		Size len;
-	} keys[CA_BATCH_KEYS];
-	struct
-	{
-		Size offset;
-		Size len;
-		uint32 ttl; /* ms */
-		XLogRecPtr lsn;
-	} sticks[CA_BATCH_STICKS];
+	CaSlice keys[CA_BATCH_KEYS];
+	CaStick sticks[CA_BATCH_STICKS];
 } CaBatch;
 
-extern void ca_apply_prepare(CaRedis *redis); /* load the script */
-extern bool ca_apply_ready(void);
+extern void ca_apply_use_functions(void);
+extern void ca_apply_use_plain(CaRedis *redis); /* Redis before 7 */
+extern bool ca_apply_guarded(void);             /* is there a guard to raise? */
 /* `expected`: text of the position Redis must hold, empty for none. */
-extern void ca_apply_send(CaRedis *redis, const CaBatch *batch, const char *expected,
-						  CaReplyHandler handler, void *arg);
+extern void ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected,
+						  CaReplyHandler handler);
+extern bool ca_apply_read(const CaReply *reply, CaApplied *applied);
 
 /* ---- scan.c: patterns; SCAN and UNLINK in steps between deliveries ---- */
 /* Adds a pattern to the next pass over the keyspace; the ticket is done when that pass is. */
@@ -156,6 +151,7 @@ extern uint64 ca_scan_done(void); /* tickets at or below it are done */
 extern void ca_scan_reset(void);
 extern void ca_scan_step(CaRedis *redis); /* sends the next SCAN or UNLINK, if one is due */
 extern bool ca_scan_running(void);
+extern bool ca_scan_begins(void); /* the next step begins a pass: raise the floor first */
 extern long ca_scan_timeout(void);
 extern const char *ca_scan_error(void);
 
