@@ -33,8 +33,9 @@ sub benchmark
 	foreach my $connections (1, 4, 50)
 	{
 		cache_numbered($redis, 'k:', $keys);
-		my $out = join '', `redis-benchmark -s @{[ $redis->socket ]} -n $keys -r $keys -P 100`
-		  . ` -c $connections -q UNLINK k:__rand_int__ 2>&1`;
+		my $command = "redis-benchmark -s " . $redis->socket
+		  . " -n $keys -r $keys -P 100 -c $connections -q UNLINK k:__rand_int__ 2>&1";
+		my $out = join '', `$command`;
 		my ($rate) = $out =~ /.*:\s*([\d.]+) requests per second/s or die $out;
 		$best = $rate if $rate > $best;
 	}

@@ -27,7 +27,7 @@ use PgServer;
 use RedisServer;
 
 our @EXPORT = qw(servers title note_line verdict median percentile paired timed scaled commas child
-  wait_children cache_numbered freeze thaw high_water delivered reached);
+  wait_children cache_numbered freeze thaw high_water delivered);
 
 $| = 1;
 $SIG{$_} = sub { exit 130 } foreach qw(INT TERM HUP);
@@ -148,7 +148,7 @@ sub cache_numbered
 sub freeze { my ($pid) = @_; kill 'STOP', $pid or die "cannot stop $pid: $!"; return; }
 sub thaw { my ($pid) = @_; kill 'CONT', $pid or die "cannot continue $pid: $!"; return; }
 
-# Most memory a process ever had resident, in MB; start = 1 forgets what it had before.
+# Most memory a process ever had resident, in MB.
 sub high_water
 {
 	my ($pid) = @_;
@@ -161,17 +161,6 @@ sub delivered
 	my ($sql) = @_;
 	$sql->value("SELECT cache_aside.wait_delivered(NULL, '10 min')") eq 't' or die 'not delivered';
 	return;
-}
-
-# Seconds until the worker has read the log up to an LSN.
-sub reached
-{
-	my ($sql, $lsn) = @_;
-	return timed(
-		sub {
-			select undef, undef, undef, 0.002
-			  while $sql->value("SELECT read_end < '$lsn' FROM cache_aside.status") ne 'f';
-		});
 }
 
 sub _lines
