@@ -236,8 +236,9 @@ extern void ca_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, c
 extern bool ca_token_parse(const char *token, uint64 *sysid, TimeLineID *timeline, XLogRecPtr *lsn);
 
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
-#define CA_GUARD_VERSION 1 /* of the library; VERSION there */
-#define CA_BATCH_STICKS 64 /* most in one call */
+#define CA_GUARD_VERSION 1   /* of the library; VERSION there */
+#define CA_BATCH_STICKS 64   /* most in one call */
+#define CA_GUARD_PRECISE 256 /* keys; a larger batch is always coarse */
 
 typedef struct CaSlice
 {
@@ -261,6 +262,7 @@ typedef struct CaGuardBatch
 	const CaStick *sticks;
 	int nsticks;
 	XLogRecPtr lsn; /* highest commit among the keys; invalid: guard = off, the guard is deleted */
+	bool coarse;    /* a backlog: cheaper for Redis, refuses more fills of readers behind it */
 } CaGuardBatch;
 
 typedef struct CaClaim

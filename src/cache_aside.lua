@@ -47,13 +47,17 @@ FOR THE WORKER (KEYS[1] = position, KEYS[2] = guard in each)
         timeline, lost commits); "0": they stay and the floor only rises. Made anew when missing.
         -> 1
     cache_aside_arm 2 position guard  nonce expected floor
-        Caught up: fills are admitted. A guard that is missing or of an older timeline is made with
-        `floor`, which must be E: the end of the last complete record read, after reading to at least
-        what was flushed (replayed) when it was observed after connecting.
+        Caught up: fills are admitted. A guard that is missing, of another timeline, or not the one
+        this process knows (it restarted) is made with `floor`, which must be E: the end of the last
+        complete record read, after reading to at least what was flushed (replayed) when it was
+        observed after connecting.
         -> 1 the guard was there, 2 it was made anew
     cache_aside_apply 2+n position guard key...  nonce expected new lsn [stick-key lsn ttl_ms]...
-        One batch. lsn: the highest commit LSN in it; "" when guard = off, then the guard is deleted.
-        -> {keys deleted, sticks that failed (wrong type), 1 if the guard is there else 0: arm again}
+        One batch. lsn: the highest commit LSN in it; with a "+" before it the floor rises instead of
+        the keys' buckets (for a backlog; and always beyond 256 keys); "" when guard = off, then the
+        guard is deleted.
+        -> {keys deleted, sticks that failed (wrong type), 1 if buckets could be raised, else 0: arm
+        (again) once caught up}
     `expected` is the position text that must be stored now, "" for none; CA_POSITION otherwise, and
     nothing happened: the failure of one call of a pipeline stops all that follow it. CA_NONCE when
     the nonce is not the one claimed last in this very process; then connect again.
@@ -63,10 +67,12 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
 * apply raises K's bucket, then deletes K, then writes the position, atomically. Delivered before the
   fill: bucket >= L; a snapshot that missed L has R < L, refused. Delivered after it: the delete removes
   the value. Deleting first would let a fill pass in between should a batch ever tear; the position
-  last, since it vouches for both. Buckets never go down: batches are out of order when one commit
-  is slow to become visible.
-* More than 128 keys in a call: the floor rises instead of 128 buckets. Floor >= L covers K too; what
-  is lost is only the admission of other reads older than this batch. It keeps a call short.
+  last, since it vouches for both. Batches are out of order when one commit is slow to become
+  visible, and a bucket must never go down: so what is written is the highest LSN of all batches
+  since the guard was made. No bucket is above it, none need be read, and every LSN at or below it
+  is visible once the slow commit is, so that no key stays unfillable.
+* Floor >= L covers K too; what is lost is only the admission of other reads older than the batch. It
+  keeps a call short.
 * A missing guard refuses; buckets are written only into an existing one. Made anew, its floor is E:
   everything delivered before is below it. The position or the visible LSN would not do, deliveries
   are out of order.
@@ -83,13 +89,16 @@ local VERSION = 1
 local MAGIC = 'CAG1'
 local HEADER = 64
 local BUCKETS = 65536
-local BUCKETED = 128 -- most keys of a batch that raise buckets; 128 * 2 us stay well below 1 ms
+local BUCKETED = 256 -- most keys of a batch that raise buckets, about 1.2 us each
 local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
 local GUARD = 'cache_aside:guard:'
 local LEASE = 'cache_aside:lease:'
 
-local claims = {} -- guard key -> {nonce, timeline, armed, prefix, seen, hi, lo}
+-- guard key -> the claim: nonce, timeline, armed; prefix: how the header of the guard begins that this
+-- process made; top_hi, top_lo: no bucket of it is above; seen: its header, whose floor is hi, lo
+local claims = {}
+
 
 -- Libraries are out of reach while this file loads; bound by the first call.
 local call, try, sha1hex, match, sub, pack, unpack_bytes
@@ -132,23 +141,27 @@ local function read_header(guard)
     return header
 end
 
-local function write_header(guard, timeline, nonce, hi, lo)
-    call('SETRANGE', guard, '0', MAGIC .. pack('>I4', timeline) .. nonce .. pack('>I4I4', hi, lo))
-end
-
--- UNLINK: whatever was there, of whatever type; SETRANGE: one allocation of zeroed memory
-local function make_guard(guard, timeline, nonce, hi, lo)
-    call('UNLINK', guard)
-    call('SETRANGE', guard, HEADER + BUCKETS * 8 - 1, '\0')
-    write_header(guard, timeline, nonce, hi, lo)
-end
-
 local function header_timeline(header)
     return (unpack_bytes('>I4', header, 5))
 end
 
--- A nonce that no claim has: the guard is kept, but not armed.
-local UNARMED = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+local function prefix_of(mine)
+    return MAGIC .. pack('>I4', mine.timeline) .. mine.nonce
+end
+
+-- UNLINK: whatever was there, of whatever type; SETRANGE: one allocation of zeroed memory
+local function make_guard(mine, guard, hi, lo)
+    mine.prefix = prefix_of(mine)
+    mine.top_hi, mine.top_lo = 0, 0
+    call('UNLINK', guard)
+    call('SETRANGE', guard, HEADER + BUCKETS * 8 - 1, '\0')
+    call('SETRANGE', guard, '0', mine.prefix .. pack('>I4I4', hi, lo))
+end
+
+-- Is this the guard whose buckets this process has written, and of the claim's timeline?
+local function is_known(mine, header)
+    return header and sub(header, 1, 24) == mine.prefix and header_timeline(header) == mine.timeline
+end
 
 local function raise_floor(guard, header, hi, lo)
     local floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
@@ -157,19 +170,13 @@ local function raise_floor(guard, header, hi, lo)
     end
 end
 
-local function bucket_offset(key)
-    return HEADER + tonumber(sub(sha1hex(key), 1, 4), 16) * 8
-end
-
-local function raise_buckets(guard, keys, hi, lo)
-    local bytes = pack('>I4I4', hi, lo)
+local function raise_buckets(mine, guard, keys, hi, lo)
+    if at_least(hi, lo, mine.top_hi, mine.top_lo) then
+        mine.top_hi, mine.top_lo = hi, lo
+    end
+    local bytes = pack('>I4I4', mine.top_hi, mine.top_lo)
     for i = 3, #keys do
-        local offset = bucket_offset(keys[i])
-        local old = call('GETRANGE', guard, offset, offset + 7)
-        local old_hi, old_lo = unpack_bytes('>I4I4', old)
-        if not at_least(old_hi, old_lo, hi, lo) then
-            call('SETRANGE', guard, offset, bytes)
-        end
+        call('SETRANGE', guard, HEADER + tonumber(sub(sha1hex(keys[i]), 1, 4), 16) * 8, bytes)
     end
 end
 
@@ -200,7 +207,9 @@ local function claim(keys, args)
         return failed('CA_FENCED', 'a server of timeline ' ..
             math.max(position_timeline, guard_timeline) .. ' delivers here, this one is of ' .. timeline)
     end
-    claims[guard] = { nonce = nonce, timeline = timeline, armed = false }
+    local last = claims[guard] or {}
+    claims[guard] = { nonce = nonce, timeline = timeline, armed = false, prefix = last.prefix,
+        top_hi = last.top_hi, top_lo = last.top_lo }
     local floor_hi, floor_lo = 0, 0
     if header then
         floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
@@ -234,10 +243,10 @@ local function epoch(keys, args)
         return problem
     end
     local header = read_header(guard)
-    if args[5] == '1' or not header or header_timeline(header) ~= mine.timeline then
-        make_guard(guard, mine.timeline, mine.armed and mine.nonce or UNARMED, hi, lo)
-    else
+    if args[5] ~= '1' and is_known(mine, header) then
         raise_floor(guard, header, hi, lo)
+    else
+        make_guard(mine, guard, hi, lo)
     end
     call('SET', keys[1], args[3])
     return 1
@@ -254,34 +263,34 @@ local function arm(keys, args)
     if not mine then
         return problem
     end
-    local header = read_header(guard)
     local answer = 1
-    if not header or header_timeline(header) ~= mine.timeline then
-        make_guard(guard, mine.timeline, mine.nonce, hi, lo)
-        answer = 2
+    if is_known(mine, read_header(guard)) then
+        mine.prefix = prefix_of(mine)
+        call('SETRANGE', guard, '0', mine.prefix)
     else
-        call('SETRANGE', guard, '8', mine.nonce)
+        make_guard(mine, guard, hi, lo)
+        answer = 2
     end
-    mine.prefix = MAGIC .. pack('>I4', mine.timeline) .. mine.nonce
     mine.armed = true
     return answer
 end
 
--- Raises what is there; true if a guard of our timeline is.
+-- Raises what is there; true if there is something that can be raised.
 local function guard_batch(mine, guard, keys, lsn)
     if lsn == '' then -- nobody raises buckets now: what they say would no longer be the truth
         call('UNLINK', guard)
         return false
     end
     local header = read_header(guard)
-    if not header or header_timeline(header) ~= mine.timeline then
+    if not is_known(mine, header) then
         return false
     end
-    local hi, lo = parse_lsn(lsn)
-    if #keys - 2 > BUCKETED then
+    local coarse = sub(lsn, 1, 1) == '+'
+    local hi, lo = parse_lsn(coarse and sub(lsn, 2) or lsn)
+    if coarse or #keys - 2 > BUCKETED then
         raise_floor(guard, header, hi, lo)
     else
-        raise_buckets(guard, keys, hi, lo)
+        raise_buckets(mine, guard, keys, hi, lo)
     end
     return true
 end
@@ -318,7 +327,7 @@ end
 
 local function apply(keys, args)
     bind()
-    if args[4] ~= '' and not parse_lsn(args[4]) or (#args - 4) % 3 ~= 0 then
+    if args[4] ~= '' and not parse_lsn((string.gsub(args[4], '^%+', ''))) or (#args - 4) % 3 ~= 0 then
         return failed('CA_ARGUMENT', 'apply takes nonce, expected and new position, LSN and sticks')
     end
     for i = 6, #args, 3 do

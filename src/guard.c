@@ -188,7 +188,8 @@ ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
 
 	snprintf(numkeys, sizeof(numkeys), "%d", 2 + batch->nkeys);
 	if (!XLogRecPtrIsInvalid(batch->lsn))
-		format_lsn(lsn, sizeof(lsn), batch->lsn);
+		snprintf(lsn, sizeof(lsn), "%s%X/%X", batch->coarse ? "+" : "",
+				 LSN_FORMAT_ARGS(batch->lsn));
 	begin_call("cache_aside_apply", numkeys);
 	for (int i = 0; i < batch->nkeys; i++)
 		add(batch->bytes + batch->keys[i].offset, batch->keys[i].len);

@@ -52,9 +52,15 @@ is($worker->fill('k', 'v', '0/200'), 1, 'and admits what saw the commit');
 is($worker->fill('unrelated', 'v', '0/1FF'), 1, 'other buckets are as they were');
 $worker->apply('0/190', 'k');
 is($worker->fill('k', 'v', '0/1FF'), 0, 'a later batch with a lower LSN lowers no bucket');
+is($worker->fill('k', 'v', '0/200'), 1, 'nor does it raise it above what was delivered');
 $worker->apply('1/0', 'wide');
 is($worker->fill('wide', 'v', '0/FFFFFFFF'), 0, 'LSN compared as 64 bits');
 is($worker->fill('wide', 'v', '1/0'), 1, 'not as text');
+
+$redis->mset(k => 'v');
+is_deeply($worker->apply('+1/80', 'k'), [ 1, 0, 1 ], 'a coarse batch deletes its keys');
+is($worker->fill('unrelated', 'v', '1/7F'), 0, 'and raises the floor');
+is($worker->fill('unrelated', 'v', '1/80'), 1, 'to its LSN');
 
 my @many = map { "many:$_" } 1 .. 2500;
 $redis->mset(map { $_ => 'v' } @many);
