@@ -3,7 +3,7 @@
  *
  * Input: a regclass and jsonb objects from the caller. Output: typed values; null is NULL; strings,
  * numbers and booleans go through the column type's input function, as if written as a literal;
- * arrays and objects, for columns that are not json or jsonb, through jsonb_populate_record.
+ * arrays and objects, for columns that are not json or jsonb, through jsonb_to_record.
  *
  * Bad input raises before any statement runs, and names the column: 42703 for one that is not there,
  * the input function's own SQLSTATE (22P02, 22003, 22001, 23514, ...) with DETAIL and COLUMN added for
@@ -169,11 +169,12 @@ scalar_text(JsonbValue *json, bool *structured)
 	}
 }
 
-/* An array or object for an array, composite or other column: as jsonb_populate_record has it. */
+/* An array or object for an array, composite or other column: as jsonb_to_record has it. */
 static Datum
 structured_value(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bool *isnull)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	const char *column = quote_identifier(NameStr(att->attname));
 	JsonbParseState *state = NULL;
 	JsonbValue field;
 	CaStatement statement;
@@ -189,10 +190,11 @@ structured_value(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bo
 
 	SPI_connect();
 	ca_statement_init(&statement, RelationGetRelid(table->rel), true);
-	appendStringInfo(&statement.sql, "SELECT (pg_catalog.jsonb_populate_record(NULL::%s, ",
-					 table->name);
+	appendStringInfo(&statement.sql, "SELECT r.%s FROM pg_catalog.jsonb_to_record(", column);
 	ca_statement_param(&statement, JSONBOID, value, false);
-	appendStringInfo(&statement.sql, ")).%s", quote_identifier(NameStr(att->attname)));
+	appendStringInfo(&statement.sql, ") AS r (%s %s)", column,
+					 format_type_extended(att->atttypid, att->atttypmod,
+										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 	ca_statement_run(&statement, true, NULL);
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
 	if (!*isnull)
@@ -211,16 +213,16 @@ convert(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bool *isnul
 {
 	Oid base = getBaseType(att->atttypid);
 	bool structured;
-	char *text;
+	char *literal;
 	Oid input;
 	Oid ioparam;
 
 	*isnull = json->type == jbvNull;
 	if ((base == JSONBOID || base == JSONOID) && !*isnull)
-		text = JsonbToCString(NULL, &JsonbValueToJsonb(json)->root, 0);
+		literal = JsonbToCString(NULL, &JsonbValueToJsonb(json)->root, 0);
 	else
 	{
-		text = scalar_text(json, &structured);
+		literal = scalar_text(json, &structured);
 		if (structured)
 			return structured_value(table, att, json, isnull);
 	}
@@ -228,7 +230,7 @@ convert(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bool *isnul
 	if (*isnull && base == att->atttypid)
 		return (Datum) 0;
 	getTypeInputInfo(att->atttypid, &input, &ioparam);
-	return OidInputFunctionCall(input, text, ioparam, att->atttypmod);
+	return OidInputFunctionCall(input, literal, ioparam, att->atttypmod);
 }
 
 static void

@@ -92,13 +92,13 @@ highest(Oid type)
 static void
 parse_presents(Relation rel, Trigger *trigger, CaVersioning *versioning)
 {
-	const char *text = trigger->tgnargs >= 2 ? trigger->tgargs[1] : "";
+	const char *presents = trigger->tgnargs >= 2 ? trigger->tgargs[1] : "";
 
-	versioning->presents_read = strncmp(text, "read", 4) == 0;
-	if (versioning->presents_read || strncmp(text, "next", 4) == 0)
+	versioning->presents_read = strncmp(presents, "read", 4) == 0;
+	if (versioning->presents_read || strncmp(presents, "next", 4) == 0)
 	{
-		versioning->from_sequence = strcmp(text + 4, ", sequence") == 0;
-		if (versioning->from_sequence || text[4] == '\0')
+		versioning->from_sequence = strcmp(presents + 4, ", sequence") == 0;
+		if (versioning->from_sequence || presents[4] == '\0')
 			return;
 	}
 	ereport(
@@ -107,7 +107,7 @@ parse_presents(Relation rel, Trigger *trigger, CaVersioning *versioning)
 		 errmsg("trigger \"%s\" on table \"%s\" has arguments that cache_aside.row_version does "
 				"not understand",
 				trigger->tgname, RelationGetRelationName(rel)),
-		 errdetail("It has %d arguments; the second is \"%s\".", (int) trigger->tgnargs, text),
+		 errdetail("It has %d arguments; the second is \"%s\".", (int) trigger->tgnargs, presents),
 		 errhint("Write row_version('column', 'next' or 'read' or 'next, sequence' or "
 				 "'read, sequence' [, counted columns...]).")));
 }
