@@ -255,6 +255,22 @@ CREATE TRIGGER nest AFTER INSERT ON nested FOR EACH ROW EXECUTE FUNCTION nest();
 SELECT cache_aside.put_if_absent('nested', '{"id": 1}');
 SELECT count(*) FROM nested;
 
+---- rules on the table see what items do, in the same transaction
+CREATE TABLE cached (id int PRIMARY KEY, n int);
+SELECT cache_aside.enable_versioning('cached');
+SELECT cache_aside.attach('cached', 'cached:{id}:{version}');
+BEGIN;
+SELECT cache_aside.put_if_absent('cached', '{"id": 1, "n": 0}');
+SELECT cache_aside.update_item('cached', '{"id": 1}', '{"n": 1}', 1);
+SAVEPOINT s;
+SELECT cache_aside.update_item_if('cached', '{"id": 1}', '{"n": 2}', 2);
+ROLLBACK TO s;
+SELECT cache_aside.update_item_if('cached', '{"id": 1}', '{"n": 2}', 1); -- a conflict changes nothing
+SELECT cache_aside.put_if_absent('cached', '{"id": 1, "n": 9}');
+SELECT * FROM cache_aside.pending() ORDER BY key;
+SELECT cache_aside.delete_item('cached', '{"id": 1}', 2);
+COMMIT;
+
 ---- rights are the caller's
 CREATE ROLE it_user;
 CREATE ROLE it_other;
