@@ -53,7 +53,7 @@ struct CaRedis
 	CaPipeline pipeline;
 	CaReplyGuard guard;
 	bool blocked;      /* the kernel has not taken all of the output yet */
-	bool more;         /* stopped reading before the socket was empty */
+	bool more;         /* stopped, though the socket would have gone on */
 	int64 progress_at; /* see the header: command_timeout counts from here */
 };
 
