@@ -77,11 +77,17 @@ ca_reply_type(const CaReply *reply)
 	}
 }
 
+/* Errors reach the log, and SQL results in whatever encoding: they become printable ASCII. */
 const char *
 ca_reply_text(const CaReply *reply, Size *len)
 {
 	const redisReply *r = (const redisReply *) reply;
 
+	if (ca_reply_type(reply) == CA_REPLY_ERROR && r->str)
+	{
+		for (Size i = 0; i < r->len; i++)
+			r->str[i] = r->str[i] >= ' ' && r->str[i] <= '~' ? r->str[i] : '?';
+	}
 	*len = r->str ? r->len : 0;
 	return r->str ? r->str : "";
 }

@@ -76,6 +76,7 @@ static char resync_reason[128]; /* empty: none is needed */
 static uint64 resync_ticket;    /* 0: none is awaited */
 static bool after_promotion;
 static bool log_gone;           /* survives the session that found it */
+static uint64 keys_before;      /* delivered by earlier sessions */
 static bool caught_up;          /* read to the end that was current after connecting */
 static XLogRecPtr catch_up_to;  /* that end */
 static XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
@@ -149,9 +150,16 @@ fail_session(const char *why)
 	outage_logged = true;
 }
 
+/*
+ * A connection is no delivery: a Redis that is full or read only accepts every login. The outage
+ * ends, and the back-off with it, when keys were acknowledged or none are left.
+ */
 static void
 note_healthy(void)
 {
+	if ((!outage_logged && backoff == 0) ||
+		(ca_status_now.keys == keys_before && !(caught_up && ca_delivery_idle())))
+		return;
 	if (outage_logged)
 		ereport(LOG, (errmsg("cache_aside delivers to Redis at %s again", ca_status_now.endpoint)));
 	outage_logged = false;
@@ -466,7 +474,7 @@ begin_running(void)
 	phase = RUNNING;
 	ca_status_redis_state("connected");
 	ca_status_state("catching up");
-	note_healthy();
+	keys_before = ca_status_now.keys;
 }
 
 /* ---- running ---- */
@@ -655,6 +663,7 @@ deliver(void)
 		fail_session(error);
 		return false;
 	}
+	note_healthy();
 	more = run();
 	if (phase == RUNNING)
 		ca_redis_advance(redis); /* and write what the round queued */
