@@ -238,7 +238,7 @@ extern bool ca_token_parse(const char *token, uint64 *sysid, TimeLineID *timelin
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
 #define CA_GUARD_VERSION 1   /* of the library; VERSION there */
 #define CA_BATCH_STICKS 64   /* most in one call */
-#define CA_GUARD_PRECISE 256 /* keys; a larger batch is always coarse */
+#define CA_GUARD_PRECISE 128 /* keys; a larger batch is always coarse */
 
 typedef struct CaSlice
 {

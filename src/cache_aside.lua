@@ -54,7 +54,7 @@ FOR THE WORKER (KEYS[1] = position, KEYS[2] = guard in each)
         -> 1 the guard was there, 2 it was made anew
     cache_aside_apply 2+n position guard key...  nonce expected new lsn [stick-key lsn ttl_ms]...
         One batch. lsn: the highest commit LSN in it; with a "+" before it the floor rises instead of
-        the keys' buckets (for a backlog; and always beyond 256 keys); "" when guard = off, then the
+        the keys' buckets (for a backlog; and always beyond 128 keys); "" when guard = off, then the
         guard is deleted.
         -> {keys deleted, sticks that failed (wrong type), 1 if buckets could be raised, else 0: arm
         (again) once caught up}
@@ -89,7 +89,7 @@ local VERSION = 1
 local MAGIC = 'CAG1'
 local HEADER = 64
 local BUCKETS = 65536
-local BUCKETED = 256 -- most keys of a batch that raise buckets, about 1.2 us each
+local BUCKETED = 128 -- most keys of a batch that raise buckets, about 1.5 us each
 local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
 local GUARD = 'cache_aside:guard:'
