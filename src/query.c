@@ -234,6 +234,23 @@ warn_broken(CaRule *rule, const ErrorData *error)
 			 errhint("Detach the rule and attach one that fits today's tables.")));
 }
 
+/*
+ * In PG_CATCH: takes the error and rolls back the subtransaction in which it happened. Whoever
+ * catches a rethrown error counts on its own subtransaction being the innermost.
+ */
+static ErrorData *
+leave_subtransaction(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	return error;
+}
+
 /* Returns false when the query does not fit the schema any more; nothing was added then. */
 bool
 ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler)
@@ -256,15 +273,10 @@ ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
+		ErrorData *error = leave_subtransaction(context);
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
 		if (!is_schema_error(error->sqlerrcode))
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
+			ReThrowError(error);
 		warn_broken(rule, error);
 	}
 	PG_END_TRY();
@@ -373,14 +385,22 @@ ca_query_problem(Relation relation, const char *query)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	const char *detail;
+	const char *volatile detail = NULL;
 	int sqlstate;
 
 	SPI_connect();
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	detail = find_problem(relation, query, &sqlstate);
-	RollbackAndReleaseCurrentSubTransaction();
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(context);
+		detail = find_problem(relation, query, &sqlstate);
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ReThrowError(leave_subtransaction(context));
+	}
+	PG_END_TRY();
 	CurrentResourceOwner = owner;
 	SPI_finish();
 	MemoryContextSwitchTo(context);
