@@ -398,6 +398,36 @@ CREATE FUNCTION cache_aside.read_token() RETURNS text
 COMMENT ON FUNCTION cache_aside.read_token() IS
 'proof of how fresh this transaction''s reads are, to pass to a fill; NULL: do not fill (the transaction has written, is very old, or no worker runs)';
 
+CREATE FUNCTION cache_aside.get(key text) RETURNS text
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'cache_aside_get';
+COMMENT ON FUNCTION cache_aside.get(text) IS
+'cached value, NULL when there is none; Redis that does not answer is a WARNING and NULL';
+REVOKE ALL ON FUNCTION cache_aside.get(text) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.fill(
+    key text, value text, ttl interval DEFAULT '5 min', token text DEFAULT cache_aside.read_token()
+) RETURNS boolean
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'cache_aside_fill';
+COMMENT ON FUNCTION cache_aside.fill(text, text, interval, text) IS
+'stores a value that this transaction read; false when it may miss an invalidation, or without a token';
+REVOKE ALL ON FUNCTION cache_aside.fill(text, text, interval, text) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.fetch(key text, query text, ttl interval, VARIADIC params text[])
+    RETURNS text
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'cache_aside_fetch';
+COMMENT ON FUNCTION cache_aside.fetch(text, text, interval, text[]) IS
+'cached value, else the query''s, which is stored; params are its $1, $2, ...';
+REVOKE ALL ON FUNCTION cache_aside.fetch(text, text, interval, text[]) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.shard(key text, copies integer) RETURNS text
+    LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'cache_aside_shard';
+COMMENT ON FUNCTION cache_aside.shard(text, integer) IS
+'name of one of the copies of a hot key whose rule says {column#copies}';
+
 /* ---- row versions ---- */
 
 CREATE FUNCTION cache_aside.row_version() RETURNS trigger

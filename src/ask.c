@@ -1,0 +1,125 @@
+/*
+ * ask.c: a backend asks Redis something and waits for the answer.
+ *
+ * One connection per backend, opened when first needed and kept. A value in redis_url that changed
+ * by a reload closes it. Nothing here raises for what Redis or the network do: the caller decides
+ * whether no answer is a miss or an error. Every wait ends: connect_timeout for the connection,
+ * command_timeout for an answer; interrupts are served, and a cancelled wait leaves a connection that
+ * is closed at the next use, for its answers would come too late.
+ *
+ * After a failure nothing is tried for RETRY_MS, so that a query over many rows costs one time-out
+ * while Redis is down, not one per row.
+ */
+#include "reads.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#define RETRY_MS 1000
+
+static MemoryContext ask_cxt;
+static CaRedis *connection;
+static char *connected_url; /* redis_url when it was opened */
+static TimestampTz failed_at;
+static char problem[256];
+
+static void
+close_connection(void)
+{
+	ca_redis_close(connection);
+	connection = NULL;
+	if (ask_cxt)
+		MemoryContextReset(ask_cxt);
+	connected_url = NULL;
+}
+
+static void
+note_failure(void)
+{
+	strlcpy(problem, ca_redis_error(connection) ? ca_redis_error(connection) : "no answer",
+			sizeof(problem));
+	failed_at = GetCurrentTimestamp();
+	close_connection();
+}
+
+static bool
+still_good(void)
+{
+	return connection != NULL && ca_redis_state(connection) == CA_REDIS_READY &&
+		   ca_redis_in_flight(connection) == 0 && strcmp(connected_url, guc_redis_url) == 0;
+}
+
+/* A connection that Redis closed while we were idle is found out here, before anything is sent. */
+static bool
+usable(void)
+{
+	if (still_good())
+		ca_redis_advance(connection);
+	return still_good();
+}
+
+CaRedis *
+ca_ask_connect(void)
+{
+	if (usable())
+		return connection;
+	close_connection();
+	if (failed_at != 0 && !TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), RETRY_MS))
+		return NULL;
+	if (ask_cxt == NULL)
+		ask_cxt = AllocSetContextCreate(TopMemoryContext, "cache_aside backend connection",
+										ALLOCSET_DEFAULT_SIZES);
+	connected_url = MemoryContextStrdup(ask_cxt, guc_redis_url);
+	connection = ca_redis_open(ask_cxt, "cache_aside backend");
+	if (!ca_redis_wait(connection, guc_connect_timeout, PG_WAIT_EXTENSION))
+	{
+		note_failure();
+		return NULL;
+	}
+	failed_at = 0;
+	return connection;
+}
+
+bool
+ca_ask_wait(CaRedis *redis)
+{
+	if (ca_redis_wait(redis, -1, PG_WAIT_EXTENSION))
+		return true;
+	note_failure();
+	return false;
+}
+
+bool
+ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, void *arg)
+{
+	CaRedis *redis = ca_ask_connect();
+
+	if (redis == NULL)
+		return false;
+	ca_redis_send(redis, argc, argv, lens, handler, arg);
+	return ca_ask_wait(redis);
+}
+
+const char *
+ca_ask_problem(void)
+{
+	return problem;
+}
+
+void
+ca_ask_warn(const char *consequence)
+{
+	static TimestampTz warned;
+	char *endpoint;
+
+	if (warned == GetCurrentStatementStartTimestamp())
+		return;
+	warned = GetCurrentStatementStartTimestamp();
+	endpoint = ca_redis_endpoint();
+	ereport(WARNING, (errcode(ERRCODE_CONNECTION_FAILURE),
+					  errmsg("no answer from Redis at %s: %s", endpoint, problem),
+					  errdetail("%s", consequence)));
+	pfree(endpoint);
+}
