@@ -11,11 +11,11 @@ use Test::More;
 use Time::HiRes 'time';
 
 my $primary = CacheAside->new_node('primary');
-my $a = CacheAside->new_standby('a', $primary);
-my $b = CacheAside->new_standby('b', $primary);
+my $first = CacheAside->new_standby('a', $primary);
+my $second = CacheAside->new_standby('b', $primary);
 my $write = PgWire->new($primary);
-my $read = PgWire->new($b);
-my $watch = PgWire->new($b);
+my $read = PgWire->new($second);
+my $watch = PgWire->new($second);
 
 sub write_row
 {
@@ -71,15 +71,14 @@ foreach (1 .. 50)
 	push @ms, 1000 * (time - $start);
 }
 @ms = sort { $a <=> $b } @ms;
-@ms = sort { $a <=> $b } @ms;
 note sprintf 'from write to woken: median %.1f ms, worst %.1f ms', $ms[25], $ms[49];
 cmp_ok($ms[25], '<', 20, 'wakes within milliseconds of replay');
 
 # Received is not replayed.
 $watch->query('SELECT pg_wal_replay_pause()');
-$b->poll_query_until('postgres', q{SELECT pg_get_wal_replay_pause_state() = 'paused'});
+$second->poll_query_until('postgres', q{SELECT pg_get_wal_replay_pause_state() = 'paused'});
 $lsn = write_row();
-$b->poll_query_until('postgres', "SELECT pg_last_wal_receive_lsn() >= '$lsn'");
+$second->poll_query_until('postgres', "SELECT pg_last_wal_receive_lsn() >= '$lsn'");
 is($read->value("SELECT cache_aside.caught_up('$lsn')"), 'f', 'received, not replayed');
 is($read->value(call_for($lsn, '50 ms')), 'timeout', 'timeout');
 is($read->value(call_for($lsn, '0')), 'timeout', 'no time: an answer at once');
@@ -110,20 +109,20 @@ is(error_of(call_for('x', '1 s')), '22P02', 'not an LSN');
 $read->send(call_for('FFFFFFFF/0', '180 s'));
 waiting();
 $primary->stop;
-$a->promote;
-$b->enable_streaming($a);
-$b->reload;
+$first->promote;
+$second->enable_streaming($first);
+$second->reload;
 is($read->receive->{rows}[0][0], 'other timeline', 'followed to another timeline');
 
 # Below it, the same history: nothing to complain of.
-my $new = PgWire->new($a);
+my $new = PgWire->new($first);
 $new->query('INSERT INTO t DEFAULT VALUES');
 my $token = $new->value('SELECT cache_aside.commit_lsn()');
 is($read->value(call_for($token, '60 s')), 'reached', 'a token of the new timeline');
 
 $read->send(call_for('FFFFFFFF/0', '180 s'));
 waiting();
-$b->promote;
+$second->promote;
 is($read->receive->{rows}[0][0], 'not in recovery', 'promoted while waiting');
 
 done_testing();
