@@ -9,6 +9,7 @@
  * only: a role that could set them per session could aim the server at any host.
  */
 #include "cache_aside.h"
+#include "routing.h"
 
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -63,6 +64,8 @@ request_shmem(void)
 		previous_shmem_request();
 	RequestAddinShmemSpace(ca_status_shmem_size());
 	RequestAddinShmemSpace(ca_token_shmem_size());
+	ca_progress_shmem_request();
+	ca_topology_shmem_request();
 }
 
 static void
@@ -73,6 +76,8 @@ startup_shmem(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	ca_status_shmem_init();
 	ca_token_shmem_init();
+	ca_progress_shmem_init();
+	ca_topology_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -181,6 +186,7 @@ _PG_init(void)
 	MarkGUCPrefixReserved("cache_aside");
 	ca_pending_init();
 	ca_commit_init();
+	ca_replicas_init();
 	ca_ddl_init();
 	if (!preloaded)
 		return;

@@ -26,6 +26,20 @@
 #define CA_IS_JSON_EXPR(node) false
 #endif
 
+/* 16 let CREATE SUBSCRIPTION insist on a password */
+#if PG_VERSION_NUM >= 160000
+#define ca_check_conninfo(conninfo) walrcv_check_conninfo(conninfo, false)
+#else
+#define ca_check_conninfo(conninfo) walrcv_check_conninfo(conninfo)
+#endif
+
+/* 16 renamed it; the index counts from 1 in both */
+#if PG_VERSION_NUM >= 160000
+#define ca_backend_status(index) pgstat_get_local_beentry_by_index(index)
+#else
+#define ca_backend_status(index) pgstat_fetch_stat_local_beentry(index)
+#endif
+
 /* 16 made ownership checks generic and gave foreign tables TRUNCATE triggers. */
 #if PG_VERSION_NUM >= 160000
 #define ca_owns_relation(relid, roleid) object_ownercheck(RelationRelationId, relid, roleid)

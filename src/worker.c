@@ -17,6 +17,7 @@
  * already and make no system call. A backend that waits for delivery ends the spacing.
  */
 #include "worker.h"
+#include "routing.h"
 #include "status.h"
 
 #include "access/xact.h"
@@ -180,19 +181,29 @@ handle_signals(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
+static long
+next_timeout(void)
+{
+	long session = ca_session_timeout();
+	long publish = ca_publish_timeout();
+
+	return session < 0 || (publish >= 0 && publish < session) ? publish : session;
+}
+
 static void
 run_round(void)
 {
 	bool more;
 
 	handle_signals();
+	ca_publish_step(ca_session_running() ? ca_session_redis() : NULL);
 	more = ca_session_step();
 	keep_log();
 	ca_status_publish();
 	if (saturated())
 		wait_for_event(true, PACE_MS);
 	else
-		wait_for_event(false, more ? 0 : ca_session_timeout());
+		wait_for_event(false, more ? 0 : next_timeout());
 }
 
 void
