@@ -26,7 +26,7 @@ REGRESS_OPTS = --temp-instance=./tmp_check --inputdir=$(here)/test --load-extens
 ISOLATION = $(call names_of,test/specs/*.spec)
 ISOLATION_OPTS = --temp-instance=./tmp_check_iso --inputdir=$(here)/test --outputdir=. \
 	--load-extension=cache_aside
-EXTRA_CLEAN = portlock
+EXTRA_CLEAN = portlock src/lua_text.h
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
@@ -46,7 +46,7 @@ $(CURDIR)/src:
 	mkdir -p $@
 # What runs inside Redis, as string literals: the worker loads it without a file.
 src/guard.o src/guard.bc: src/lua_text.h
-src/lua_text.h: $(here)/src/cache_aside.lua $(here)/src/apply_plain.lua | src
+src/lua_text.h: $(here)/src/cache_aside.lua $(here)/src/apply_plain.lua | $(CURDIR)/src
 	for file in $^; do \
 		echo "#define CA_$$(basename $$file .lua | tr a-z A-Z)_LUA \\"; \
 		sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n" \\/' $$file; \

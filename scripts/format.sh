@@ -5,4 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=(--dry-run --Werror)
 [ "${1:-}" != -i ] || mode=(-i)
-exec clang-format "${mode[@]}" src/*.c src/*.h
+shopt -s extglob
+exec clang-format "${mode[@]}" src/*.c src/!(lua_text).h # that one is generated

@@ -66,9 +66,9 @@ add(Args *args, const char *data, Size len)
 }
 
 static void
-add_text(Args *args, const char *text)
+add_text(Args *args, const char *word)
 {
-	add(args, text, strlen(text));
+	add(args, word, strlen(word));
 }
 
 static void
