@@ -135,9 +135,11 @@ finish(void)
 	while (ca_session_running() && !ca_session_settled() && GetCurrentTimestamp() < deadline)
 		if (!ca_session_step())
 			wait_for_event(true, PACE_MS);
-	ca_delivery_heartbeat(true);
 	if (ca_session_running())
+	{
+		ca_delivery_heartbeat(true);
 		ca_session_step();
+	}
 	ca_status_publish();
 }
 
