@@ -17,5 +17,5 @@ for compiler in "$@"; do
 	cp -R Makefile cache_aside.control sql src scripts test "$copy/$compiler/"
 	echo "strict warnings with $compiler"
 	find "$copy/$compiler/src" \( -name '*.o' -o -name '*.bc' \) -delete
-	make -s -C "$copy/$compiler" all "CC=$compiler" "PG_CFLAGS=$flags" with_llvm=no
+	make -s -k -j2 -C "$copy/$compiler" all "CC=$compiler" "PG_CFLAGS=$flags" with_llvm=no
 done
