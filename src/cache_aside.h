@@ -230,8 +230,9 @@ extern void ca_token_shmem_init(void);
 /* Of the worker alone, with a snapshot taken before the call. */
 extern void ca_token_sample(Snapshot snapshot, XLogRecPtr visible, TimeLineID timeline);
 extern void ca_token_sample_replayed(void); /* for a standby that reads no log */
-extern void ca_token_reset(void);           /* when it begins, and when it ends */
-extern const char *ca_token_current(void);  /* NULL: there is none; static storage */
+extern void ca_token_attach(void);          /* the worker begins; tokens end with it */
+extern void ca_token_reset(void);
+extern const char *ca_token_current(void); /* NULL: there is none; static storage */
 extern void ca_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, char *token);
 extern bool ca_token_parse(const char *token, uint64 *sysid, TimeLineID *timeline, XLogRecPtr *lsn);
 

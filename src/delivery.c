@@ -224,6 +224,9 @@ ca_delivery_look(TransactionId *oldest_running)
 	StartTransactionCommand();
 	snapshot = GetTransactionSnapshot();
 	visible = mark_visible(snapshot);
+	/* Blind start: transactions that are open may have messages which nobody will ever read. */
+	if (sent.barrier == 0)
+		ca_token_sample(snapshot, visible, sent.timeline);
 	*oldest_running = snapshot->xmin;
 	CommitTransactionCommand();
 	return visible;

@@ -81,6 +81,7 @@ static bool caught_up;          /* read to the end that was current after connec
 static XLogRecPtr catch_up_to;  /* that end */
 static XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
 static bool arming;             /* the arming was sent */
+static XLogRecPtr looked_at;    /* end of what was read at the last look for what is visible */
 static uint32 ping_sent;
 static TimestampTz ping_at;
 
@@ -470,6 +471,7 @@ begin_running(void)
 	ca_delivery_start(tap, redis, &position, stored);
 	ca_tap_timeline(&catch_up_to);
 	caught_up = arming = false;
+	looked_at = InvalidXLogRecPtr;
 	known_identity = identity;
 	phase = RUNNING;
 	ca_status_redis_state("connected");
@@ -635,8 +637,11 @@ run(void)
 		return true;
 	}
 	visible = ca_tap_read_end(tap);
-	if (ca_delivery_invisible() || ca_delivery_position()->barrier)
+	if (ca_delivery_invisible() || ca_delivery_position()->barrier || visible != looked_at)
+	{
+		looked_at = visible;
 		visible = ca_delivery_look(&oldest_running);
+	}
 	if (caught_up)
 		ca_resync_step();
 	sent = ca_delivery_send();

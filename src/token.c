@@ -39,6 +39,7 @@
 #include "fmgr.h"
 #include "port/atomics.h"
 #include "portability/instr_time.h"
+#include "storage/ipc.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -264,6 +265,19 @@ ca_token_reset(void)
 	for (int i = 0; i < LEVELS; i++)
 		ring->levels[i].written = 0;
 	end_write();
+}
+
+static void
+detach(int code, Datum arg)
+{
+	ca_token_reset();
+}
+
+void
+ca_token_attach(void)
+{
+	ca_token_reset();
+	before_shmem_exit(detach, (Datum) 0);
 }
 
 /* ---- the readers' side ---- */

@@ -221,6 +221,7 @@ cache_aside_worker_main(Datum arg)
 	wait_main = ca_wait_event("CacheAsideMain");
 	wait_pace = ca_wait_event("CacheAsidePace");
 	ca_status_attach();
+	ca_token_attach();
 	ca_status_state("starting");
 	round_cxt =
 		AllocSetContextCreate(TopMemoryContext, "cache_aside round", ALLOCSET_DEFAULT_SIZES);
