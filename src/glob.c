@@ -28,13 +28,13 @@ ca_glob_prefix(const char *pattern, Size len, char *out)
 }
 
 void
-ca_glob_escape(StringInfo out, const char *text, Size len)
+ca_glob_escape(StringInfo out, const char *subject, Size len)
 {
 	for (Size i = 0; i < len; i++)
 	{
-		if (strchr("*?[]^\\-", text[i]) != NULL && text[i] != '\0')
+		if (strchr("*?[]^\\-", subject[i]) != NULL && subject[i] != '\0')
 			appendStringInfoChar(out, '\\');
-		appendStringInfoChar(out, text[i]);
+		appendStringInfoChar(out, subject[i]);
 	}
 }
 
@@ -67,14 +67,14 @@ match_set(const char **p, const char *end, unsigned char c)
 	return found != negated;
 }
 
-/* Does `text` match? Iterative: one place to come back to, the last star. */
+/* Does `subject` match? Iterative: one place to come back to, the last star. */
 bool
-ca_glob_match(const char *pattern, Size pattern_len, const char *text, Size text_len)
+ca_glob_match(const char *pattern, Size pattern_len, const char *subject, Size subject_len)
 {
 	const char *p = pattern;
 	const char *pend = pattern + pattern_len;
-	const char *t = text;
-	const char *tend = text + text_len;
+	const char *t = subject;
+	const char *tend = subject + subject_len;
 	const char *star = NULL;
 	const char *star_text = NULL;
 

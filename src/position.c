@@ -22,9 +22,9 @@ ca_position_key(void)
 }
 
 void
-ca_position_format(const CaPosition *position, char *text)
+ca_position_format(const CaPosition *position, char *out)
 {
-	snprintf(text, CA_POSITION_TEXT, "%u %X/%X %X/%X " UINT64_FORMAT " %s %d " UINT64_FORMAT,
+	snprintf(out, CA_POSITION_TEXT, "%u %X/%X %X/%X " UINT64_FORMAT " %s %d " UINT64_FORMAT,
 			 position->timeline, LSN_FORMAT_ARGS(position->confirmed),
 			 LSN_FORMAT_ARGS(position->restart), position->sequence,
 			 position->state == CA_POSITION_OK ? "ok" : "pending", position->async ? 1 : 0,
@@ -33,7 +33,7 @@ ca_position_format(const CaPosition *position, char *text)
 
 /* Exact inverse of ca_position_format: what does not format to the same text again is refused. */
 bool
-ca_position_parse(const char *text, Size len, CaPosition *position)
+ca_position_parse(const char *stored, Size len, CaPosition *position)
 {
 	char copy[CA_POSITION_TEXT];
 	char again[CA_POSITION_TEXT];
@@ -44,7 +44,7 @@ ca_position_parse(const char *text, Size len, CaPosition *position)
 
 	if (len >= sizeof(copy))
 		return false;
-	memcpy(copy, text, len);
+	memcpy(copy, stored, len);
 	copy[len] = '\0';
 	if (sscanf(copy, "%u %X/%X %X/%X %llu %15s %d %llu", &timeline, &confirmed_hi, &confirmed_lo,
 			   &restart_hi, &restart_lo, &sequence, state, &async, &barrier) != 9)

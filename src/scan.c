@@ -228,14 +228,14 @@ unlink_matching(CaRedis *redis, const CaReply *keys)
 	{
 		const CaReply *key = ca_reply_element(keys, i);
 		Size len;
-		const char *text;
+		const char *name;
 
 		if (ca_reply_type(key) != CA_REPLY_STRING)
 			continue;
-		text = ca_reply_text(key, &len);
-		if ((len >= 12 && memcmp(text, "cache_aside:", 12) == 0) || !matches_any(text, len))
+		name = ca_reply_text(key, &len);
+		if ((len >= 12 && memcmp(name, "cache_aside:", 12) == 0) || !matches_any(name, len))
 			continue;
-		argv[argc] = text;
+		argv[argc] = name;
 		argvlen[argc++] = len;
 	}
 	if (argc > 1)
