@@ -306,10 +306,40 @@ COMMENT ON FUNCTION cache_aside.unregister_pattern(text) IS
 REVOKE ALL ON FUNCTION cache_aside.unregister_pattern(text) FROM PUBLIC;
 
 CREATE VIEW cache_aside.patterns AS
-SELECT r.pattern, false AS unlogged FROM cache_aside.registered_pattern AS r;
+SELECT r.pattern, c.relpersistence = 'u' AS unlogged
+  FROM cache_aside.rules r
+  JOIN pg_catalog.pg_class c ON c.oid = r.relation
+ WHERE r.pattern IS NOT NULL
+UNION
+SELECT p.pattern, false FROM cache_aside.registered_pattern p;
 
 COMMENT ON VIEW cache_aside.patterns IS
 'What a resync of this database deletes, as glob patterns';
+
+CREATE FUNCTION cache_aside.resync() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_resync';
+
+COMMENT ON FUNCTION cache_aside.resync() IS
+'Deletes everything the rules of every database could have cached, when the transaction commits';
+
+REVOKE ALL ON FUNCTION cache_aside.resync() FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.flush(relation regclass) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_flush';
+
+COMMENT ON FUNCTION cache_aside.flush(regclass) IS
+'Deletes everything the rules of one table could have cached, when the transaction commits';
+
+CREATE FUNCTION cache_aside.uninstall() RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_uninstall';
+
+COMMENT ON FUNCTION cache_aside.uninstall() IS
+'Stops delivery until the next restart and drops the replication slot; before the library is taken out';
+
+REVOKE ALL ON FUNCTION cache_aside.uninstall() FROM PUBLIC;
 
 CREATE FUNCTION cache_aside.worker_status(
 	OUT role text, OUT pid integer, OUT state text,

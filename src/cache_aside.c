@@ -27,6 +27,7 @@ char *guc_redis_password_file;
 int guc_connect_timeout;
 int guc_command_timeout;
 bool guc_import_mode = false;
+int guc_delivery;
 int guc_resync_on_promotion;
 int guc_redelivery_window;
 int guc_max_wal_retained;
@@ -124,6 +125,13 @@ define_capture_settings(void)
 		&guc_key_prefix, "", PGC_SIGHUP, 0, NULL, ca_prefix_assign, NULL);
 }
 
+static const struct config_enum_entry delivery_modes[] = {
+	{"primary", CA_DELIVER_PRIMARY, false},
+	{"always", CA_DELIVER_ALWAYS, false},
+	{"off", CA_DELIVER_OFF, false},
+	{NULL, 0, false},
+};
+
 static const struct config_enum_entry resync_policies[] = {
 	{"auto", CA_RESYNC_AUTO, false},
 	{"always", CA_RESYNC_ALWAYS, false},
@@ -154,6 +162,11 @@ define_version_settings(void)
 static void
 define_delivery_settings(void)
 {
+	DefineCustomEnumVariable(
+		"cache_aside.delivery", "Which server deletes keys.",
+		"primary: the primary; a standby keeps the log it needs to take over. always: this server "
+		"also as a standby, in a Redis of its own, after replay. off: nobody.",
+		&guc_delivery, CA_DELIVER_PRIMARY, delivery_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable(
 		"cache_aside.guard", "Keep the guard that admits guarded fills.",
 		"Off saves a little work in Redis; then every guarded fill is refused.", &guc_guard, true,

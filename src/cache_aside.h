@@ -47,6 +47,14 @@ typedef enum CaResyncPolicy
 	CA_RESYNC_NEVER
 } CaResyncPolicy;
 
+typedef enum CaDeliveryMode
+{
+	CA_DELIVER_PRIMARY, /* only when not in recovery; a standby follows */
+	CA_DELIVER_ALWAYS,  /* a standby too, into its own Redis, after replay */
+	CA_DELIVER_OFF
+} CaDeliveryMode;
+
+extern int guc_delivery;              /* CaDeliveryMode */
 extern int guc_resync_on_promotion;   /* CaResyncPolicy */
 extern int guc_redelivery_window;     /* s */
 extern int guc_max_wal_retained;      /* MB */
@@ -120,6 +128,7 @@ extern void ca_commit_token_report(XLogRecPtr lsn);
 #define CA_ENTRY_STICK 's'   /* data: uint32 ttl in ms, then the name */
 
 #define CA_ENTRY_RESYNC 'r' /* no data: resync() was called */
+#define CA_ENTRY_CENSUS 'x' /* no data: the extension or a database that had it was dropped */
 #define CA_ENTRY_CRASH 'c'  /* no data: the server recovered from a crash */
 
 typedef struct CaEntry

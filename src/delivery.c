@@ -232,6 +232,23 @@ ca_delivery_look(TransactionId *oldest_running)
 	return visible;
 }
 
+/* A standby that does not deliver keeps the queue for the visible LSN alone. */
+void
+ca_delivery_discard_visible(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify (iter, &queue)
+	{
+		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
+
+		if (!commit->visible)
+			continue;
+		take_from_queue(commit);
+		ca_commit_free(commit);
+	}
+}
+
 /* ---- batches ---- */
 
 static CaBatch *
@@ -351,6 +368,9 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 			break;
 		case CA_ENTRY_RESYNC:
 			commit->resync = ca_resync_request(CA_SURVEY_ALL, "it was asked for");
+			break;
+		case CA_ENTRY_CENSUS:
+			ca_census_ask();
 			break;
 		case CA_ENTRY_CRASH:
 			note_crash(commit);

@@ -73,33 +73,31 @@ want_pattern(const char *pattern, Size len)
 	scan_ticket = ca_scan_request(pattern, len);
 }
 
-/* The fast path: one pattern for each prefix. */
+static void
+look_at_prefix(void *all_prefixed, const char *pattern, Size len)
+{
+	if (len == 1) /* "*": no prefix */
+		*(bool *) all_prefixed = false;
+}
+
+static void
+want_prefix(void *unused, const char *pattern, Size len)
+{
+	want_pattern(pattern, len);
+}
+
+/* The fast path: one pattern for each prefix; not when one of them is empty. */
 static bool
 want_prefixes(void)
 {
-	StringInfoData pattern;
-	const char *at = guc_key_prefix;
+	bool all_prefixed = true;
 
-	if (wanted_scope != CA_SURVEY_ALL || at == NULL || *at == '\0')
+	if (wanted_scope != CA_SURVEY_ALL)
 		return false;
-	initStringInfo(&pattern);
-	while (*at)
-	{
-		Size len = strcspn(at, ",");
-
-		resetStringInfo(&pattern);
-		ca_glob_escape(&pattern, at, len);
-		appendStringInfoChar(&pattern, '*');
-		if (len == 0) /* an empty prefix among others covers everything */
-		{
-			pfree(pattern.data);
-			return false;
-		}
-		want_pattern(pattern.data, pattern.len);
-		at += len + (at[len] == ',' ? 1 : 0);
-	}
-	pfree(pattern.data);
-	return true;
+	ca_prefix_each(CA_ENTRY_PATTERN, "*", 1, "The prefix", look_at_prefix, &all_prefixed);
+	if (all_prefixed)
+		ca_prefix_each(CA_ENTRY_PATTERN, "*", 1, "The prefix", want_prefix, NULL);
+	return all_prefixed;
 }
 
 static void
@@ -119,7 +117,7 @@ begin(void)
 void
 ca_resync_step(void)
 {
-	if (stage == IDLE && wanted)
+	if (stage == IDLE && wanted && !ca_census_running())
 		begin();
 	if (stage == SURVEYING && ca_survey_step(want_pattern))
 		stage = SCANNING;

@@ -33,6 +33,9 @@
 #define BACKOFF_LAST 5000
 #define FENCED_RETRY 5000
 #define READ_BUDGET (1024 * 1024)
+#define IDLE_PAUSE 10000 /* ms, when there is nothing to do here */
+#define STANDBY_PAUSE 10
+#define STANDBY_QUIET_PAUSE 100
 
 typedef enum Phase
 {
@@ -42,6 +45,16 @@ typedef enum Phase
 	RUNNING
 } Phase;
 
+typedef enum Duty
+{
+	NONE_YET,
+	DELIVER,
+	FOLLOW,
+	NOT_INSTALLED,
+	UNINSTALLED,
+	SWITCHED_OFF
+} Duty;
+
 /* Who Redis says it is: the same process with the same data history. */
 typedef struct Identity
 {
@@ -49,7 +62,9 @@ typedef struct Identity
 	char replication_id[48];
 } Identity;
 
+static Duty duty = NONE_YET;
 static Phase phase = WAITING;
+static TimeLineID session_timeline;
 static MemoryContext session_cxt;
 static CaRedis *redis;
 static CaTap *tap;
@@ -469,7 +484,7 @@ begin_running(void)
 	tap = ca_tap_open(session_cxt, position.restart, position.confirmed,
 					  XidFromFullTransactionId(FullTransactionIdFromU64(position.barrier)));
 	ca_delivery_start(tap, redis, &position, stored);
-	ca_tap_timeline(&catch_up_to);
+	session_timeline = ca_tap_timeline(&catch_up_to);
 	caught_up = arming = false;
 	looked_at = InvalidXLogRecPtr;
 	known_identity = identity;
@@ -727,10 +742,56 @@ advance_claim(void)
 		finish_claim();
 }
 
-/* One step, never blocking. True: call again at once. */
-bool
-ca_session_step(void)
+/* ---- what this server is to do ---- */
+
+static Duty
+current_duty(void)
 {
+	if (pg_atomic_read_u32(&ca_shared->uninstalled))
+		return UNINSTALLED;
+	if (guc_delivery == CA_DELIVER_OFF)
+		return SWITCHED_OFF;
+	if (!ca_census_installed())
+		return NOT_INSTALLED;
+	return guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress() ? FOLLOW : DELIVER;
+}
+
+/* The other duties leave nothing behind. */
+static void
+leave_duty(Duty next)
+{
+	if (duty == FOLLOW)
+		ca_follow_close();
+	else
+		ca_session_close();
+	duty = next;
+	if (next == NOT_INSTALLED || next == UNINSTALLED || next == SWITCHED_OFF)
+	{
+		ca_status_state(next == NOT_INSTALLED ? "not installed"
+						: next == UNINSTALLED ? "uninstalled"
+											  : "off");
+		ca_status_redis_state("not connected");
+		ca_status_now.confirmed = ca_status_now.restart = InvalidXLogRecPtr;
+		if (next != SWITCHED_OFF)
+			ca_slot_forget();
+		answer_pings(PG_UINT64_MAX);
+	}
+}
+
+/* We were promoted, or followed a promotion, while delivering: claim Redis for the new timeline. */
+static bool
+timeline_changed(void)
+{
+	XLogRecPtr end;
+
+	return phase == RUNNING && ca_tap_timeline(&end) != session_timeline;
+}
+
+static bool
+session_step(void)
+{
+	if (timeline_changed())
+		ca_session_close();
 	if (phase == RUNNING)
 		return deliver();
 	if (phase == WAITING)
@@ -742,6 +803,21 @@ ca_session_step(void)
 	}
 	advance_claim();
 	return phase == RUNNING;
+}
+
+/* One step, never blocking. True: call again at once. */
+bool
+ca_session_step(void)
+{
+	Duty now = current_duty();
+
+	ca_census_step();
+	if (now != duty)
+		leave_duty(now);
+	if (duty == DELIVER)
+		return session_step();
+	answer_pings(PG_UINT64_MAX);
+	return duty == FOLLOW && ca_follow_step();
 }
 
 /* Settings changed, or the server stops: begin again at the next step. */
@@ -760,7 +836,7 @@ ca_session_close(void)
 CaRedis *
 ca_session_redis(void)
 {
-	return redis;
+	return duty == FOLLOW ? ca_follow_redis() : redis;
 }
 
 /* Is everything that is flushed by now delivered and acknowledged? */
@@ -779,13 +855,30 @@ ca_session_running(void)
 	return phase == RUNNING;
 }
 
+/* Nobody wakes us when log is replayed: look often while there is some. */
+static long
+standby_pause(void)
+{
+	static XLogRecPtr before;
+	static int quiet;
+	XLogRecPtr end;
+
+	ca_tap_timeline(&end);
+	quiet = end == before ? quiet + 1 : 0;
+	before = end;
+	return quiet < 100 ? STANDBY_PAUSE : STANDBY_QUIET_PAUSE;
+}
+
 /* Milliseconds until ca_session_step has something to do; -1: only events matter. */
 long
 ca_session_timeout(void)
 {
-	long timeout = redis ? ca_redis_timeout(redis) : -1;
+	CaRedis *used = ca_session_redis();
+	long timeout = used ? ca_redis_timeout(used) : -1;
 	long scan;
 
+	if (duty != DELIVER)
+		return duty == FOLLOW ? standby_pause() : IDLE_PAUSE;
 	if (phase == WAITING)
 		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retry_at);
 	if (phase != RUNNING)
@@ -795,6 +888,8 @@ ca_session_timeout(void)
 		timeout = scan;
 	if (ca_delivery_invisible() && (timeout < 0 || timeout > 1))
 		timeout = 1; /* nothing wakes us when a stalled commit becomes visible */
+	if (RecoveryInProgress())
+		timeout = timeout < 0 ? standby_pause() : Min(timeout, standby_pause());
 	if (timeout < 0 || timeout > 1000)
 		timeout = 1000; /* log without messages moves the position once a second */
 	return timeout;

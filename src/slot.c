@@ -8,7 +8,7 @@
  *
  * The slot is acquired, moved and released within one call: whoever invalidates slots waits for a
  * holder. Without a slot (none free, wal_level = minimal) delivery goes on and says so once. Errors
- * of core's slot code end here; only ca_slot_drop, which a user asked for, lets them through.
+ * of core's slot code end here.
  */
 #include "worker.h"
 #include "status.h"
@@ -129,14 +129,15 @@ complain(const char *reason)
 					   "rules could have cached is deleted instead.")));
 }
 
-void
-ca_slot_keep(XLogRecPtr restart)
+/* Runs core's slot code; what it raises ends here. */
+static void
+guarded(void (*action)(XLogRecPtr), XLogRecPtr lsn)
 {
 	MemoryContext caller = CurrentMemoryContext;
 
 	PG_TRY();
 	{
-		move_slot(keep_from(restart));
+		action(lsn);
 	}
 	PG_CATCH();
 	{
@@ -156,9 +157,23 @@ ca_slot_keep(XLogRecPtr restart)
 }
 
 void
-ca_slot_drop(void)
+ca_slot_keep(XLogRecPtr restart)
+{
+	guarded(move_slot, keep_from(restart));
+}
+
+static void
+drop_slot(XLogRecPtr unused)
 {
 	if (SearchNamedReplicationSlot(SLOT_NAME, true) != NULL)
-		ReplicationSlotDrop(SLOT_NAME, false);
+		ReplicationSlotDrop(SLOT_NAME, true);
 	ca_status_now.slot_restart = InvalidXLogRecPtr;
+}
+
+/* Nothing is delivered here any more: let the log go. */
+void
+ca_slot_forget(void)
+{
+	nsamples = 0;
+	guarded(drop_slot, InvalidXLogRecPtr);
 }

@@ -14,6 +14,8 @@
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -40,6 +42,20 @@ ca_status_shmem_size(void)
 	return MAXALIGN(sizeof(CaShared));
 }
 
+/* Runs in the postmaster, before recovery: what the control file says is how the server ended. */
+static bool
+server_crashed(void)
+{
+	bool valid;
+	ControlFileData *control = get_controlfile(DataDir, &valid);
+	bool crashed =
+		valid && (control->state == DB_IN_PRODUCTION || control->state == DB_SHUTDOWNING ||
+				  control->state == DB_IN_CRASH_RECOVERY);
+
+	pfree(control);
+	return crashed;
+}
+
 void
 ca_status_shmem_init(void)
 {
@@ -52,6 +68,9 @@ ca_status_shmem_init(void)
 	SpinLockInit(&ca_shared->mutex);
 	pg_atomic_init_u32(&ca_shared->worker_proc, 0);
 	pg_atomic_init_u64(&ca_shared->confirmed, 0);
+	pg_atomic_init_u32(&ca_shared->uninstalled, 0);
+	pg_atomic_init_u32(&ca_shared->census_asked, 0);
+	ca_shared->crashed = server_crashed();
 	pg_atomic_init_u32(&ca_shared->reset_requested, 0);
 	ConditionVariableInit(&ca_shared->progress);
 	pg_atomic_init_u32(&ca_shared->waiters, 0);

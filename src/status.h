@@ -51,8 +51,11 @@ typedef struct CaShared
 {
 	slock_t mutex; /* guards status */
 	CaStatus status;
-	pg_atomic_uint32 worker_proc;     /* its number in the proc array + 1; 0: no worker */
-	pg_atomic_uint64 confirmed;       /* as status.confirmed */
+	pg_atomic_uint32 worker_proc;  /* its number in the proc array + 1; 0: no worker */
+	pg_atomic_uint64 confirmed;    /* as status.confirmed */
+	pg_atomic_uint32 uninstalled;  /* uninstall() was called: no delivery, no slot */
+	pg_atomic_uint32 census_asked; /* counts creations of the extension that committed */
+	bool crashed; /* the server starts after a crash; set before, cleared by the one worker */
 	pg_atomic_uint32 reset_requested; /* counts reset_stats() calls */
 	ConditionVariable progress;       /* broadcast: confirmed advanced, a ping was answered */
 	pg_atomic_uint32 waiters;         /* backends in wait_delivered or ping: batch no longer */

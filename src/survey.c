@@ -8,6 +8,9 @@
  *
  * A queue that ends without the closing message means that the visitor failed: its database was
  * dropped meanwhile (then there is nothing to ask), or no worker slot was free (then we try again).
+ * A census asks only whether the extension is there and answers with one pattern for each database
+ * that has it.
+ *
  * Memory: patterns are handed to the caller one by one; this file keeps only the list of databases.
  */
 #include "worker.h"
@@ -52,6 +55,12 @@ PGDLLEXPORT void cache_aside_survey_main(Datum arg);
 /* ---- the visitor ---- */
 
 static void
+send_pattern(void *out, const char *pattern, Size len)
+{
+	shm_mq_send(out, len, pattern, false, true);
+}
+
+static void
 send_patterns(shm_mq_handle *out, const char *sql)
 {
 	if (SPI_execute(sql, true, 0) != SPI_OK_SELECT)
@@ -59,9 +68,13 @@ send_patterns(shm_mq_handle *out, const char *sql)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		char *pattern = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		char *utf8;
+		Size len;
 
-		if (pattern && shm_mq_send(out, strlen(pattern), pattern, false, true) != SHM_MQ_SUCCESS)
-			return;
+		if (pattern == NULL)
+			continue;
+		utf8 = ca_prefix_utf8(pattern, strlen(pattern), &len);
+		ca_prefix_each(CA_ENTRY_PATTERN, utf8, len, "A pattern", send_pattern, out);
 	}
 }
 
@@ -74,13 +87,18 @@ extension_exists(void)
 		   SPI_processed == 1;
 }
 
+/* The closing message is empty: no pattern is. */
 static void
 visit(shm_mq_handle *out, CaSurveyScope scope)
 {
 	StartTransactionCommand();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (extension_exists())
+	if (!extension_exists())
+		;
+	else if (scope == CA_SURVEY_CENSUS)
+		send_pattern(out, "*", 1);
+	else
 		send_patterns(out, scope == CA_SURVEY_ALL
 							   ? "SELECT pattern FROM cache_aside.patterns"
 							   : "SELECT pattern FROM cache_aside.patterns WHERE unlogged");

@@ -156,6 +156,26 @@ keep_log(void)
 	ca_slot_keep(ca_status_now.restart);
 }
 
+/*
+ * After a crash: say so in the log, where it is found however often the server restarts before Redis
+ * can be told. Dying before the commit is flushed leaves the control file to say it again.
+ */
+static void
+log_crash(void)
+{
+	StringInfoData entries;
+
+	if (!ca_shared->crashed || RecoveryInProgress())
+		return;
+	initStringInfo(&entries);
+	ca_message_append(&entries, CA_ENTRY_CRASH, "", 0);
+	StartTransactionCommand();
+	ForceSyncCommit();
+	ca_message_log(entries.data, entries.len);
+	CommitTransactionCommand();
+	ca_shared->crashed = false;
+}
+
 /* After a burst of commits the next round waits a moment; a lone commit is delivered at once. */
 static bool
 saturated(void)
@@ -199,6 +219,7 @@ run_round(void)
 
 	handle_signals();
 	ca_publish_step(ca_session_running() ? ca_session_redis() : NULL);
+	log_crash();
 	more = ca_session_step();
 	keep_log();
 	ca_status_publish();

@@ -117,6 +117,7 @@ extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
 extern void ca_delivery_raise_floor(bool clear);
 extern bool ca_delivery_arm(XLogRecPtr caught_up_to); /* once; false: not yet */
 extern bool ca_delivery_armed(void);
+extern void ca_delivery_discard_visible(void);
 extern int ca_delivery_send(void);
 extern void ca_delivery_heartbeat(bool now);
 extern const char *ca_delivery_error(void);          /* what stopped the session, or NULL */
@@ -158,6 +159,7 @@ extern const char *ca_scan_error(void);
 /* ---- survey.c: the patterns of every database's rules ---- */
 typedef enum CaSurveyScope
 {
+	CA_SURVEY_CENSUS,   /* is the extension there? */
 	CA_SURVEY_UNLOGGED, /* rules on unlogged tables */
 	CA_SURVEY_ALL       /* every rule and registered pattern */
 } CaSurveyScope;
@@ -173,6 +175,17 @@ extern bool ca_resync_running(void);
 extern void ca_resync_step(void);
 extern void ca_resync_interrupted(void); /* the session ended */
 
+/* ---- census.c: is there any database that has the extension? ---- */
+extern void ca_census_ask(void);
+extern void ca_census_step(void);
+extern bool ca_census_running(void);
+extern bool ca_census_installed(void);
+
+/* ---- follow.c: a standby that does not deliver ---- */
+extern bool ca_follow_step(void);
+extern void ca_follow_close(void);
+extern CaRedis *ca_follow_redis(void);
+
 /* ---- session.c: one connection to Redis, from the claim to its end ---- */
 extern bool ca_session_step(void); /* true: there is more to do at once */
 extern void ca_session_close(void);
@@ -183,6 +196,6 @@ extern bool ca_session_running(void);
 
 /* ---- slot.c: the log that may be needed again ---- */
 extern void ca_slot_keep(XLogRecPtr restart); /* call about once a second */
-extern void ca_slot_drop(void);               /* waits for a holder; raises what core raises */
+extern void ca_slot_forget(void);             /* drops it */
 
 #endif

@@ -1,0 +1,163 @@
+/*
+ * follow.c: a standby that does not deliver, but may have to one day.
+ *
+ * Two duties. It reads the replayed log and keeps track of what is visible, so that reads on this
+ * standby get tokens. And once a second it reads the position from Redis and keeps the log from
+ * there on, so that after a promotion nothing is missing that the old primary did not deliver.
+ *
+ * It writes nothing to Redis. Redis being away changes nothing but that the log kept is not let go.
+ * Everything here is begun anew when it fails; nothing needs to survive it.
+ */
+#include "worker.h"
+#include "status.h"
+
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define READ_BUDGET (1024 * 1024)
+#define LOOK_INTERVAL 1000 /* ms between looks at the position, and between connections */
+
+static MemoryContext follow_cxt;
+static CaTap *tap;
+static CaRedis *redis;
+static TimestampTz next_look;
+static bool looking;
+
+CaRedis *
+ca_follow_redis(void)
+{
+	return redis;
+}
+
+static void
+hang_up(void)
+{
+	ca_redis_close(redis);
+	redis = NULL;
+	looking = false;
+}
+
+void
+ca_follow_close(void)
+{
+	hang_up();
+	ca_delivery_reset();
+	ca_tap_close(tap);
+	tap = NULL;
+	if (follow_cxt)
+		MemoryContextReset(follow_cxt);
+}
+
+static void
+begin(void)
+{
+	CaPosition start = {0};
+
+	if (follow_cxt == NULL)
+		follow_cxt =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside follow", ALLOCSET_DEFAULT_SIZES);
+	start.confirmed = start.restart = GetRedoRecPtr();
+	tap = ca_tap_open(follow_cxt, start.restart, start.confirmed,
+					  XidFromFullTransactionId(ReadNextFullTransactionId()));
+	ca_delivery_start(tap, NULL, &start, "");
+	ca_status_state("standby");
+}
+
+/* ---- the position ---- */
+
+static void
+handle_position(void *arg, const CaReply *reply)
+{
+	CaPosition position;
+	Size len;
+	const char *text;
+
+	looking = false;
+	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_ERROR)
+		return;
+	ca_status_now.restart = ca_tap_read_end(tap); /* nobody delivered here yet: nothing to keep */
+	if (ca_reply_type(reply) != CA_REPLY_STRING)
+		return;
+	text = ca_reply_text(reply, &len);
+	if (!ca_position_parse(text, len, &position))
+		return;
+	ca_status_now.timeline = position.timeline;
+	ca_status_now.confirmed = position.confirmed;
+	ca_status_now.restart = Min(position.restart, ca_tap_read_end(tap));
+}
+
+static void
+look_at_position(void)
+{
+	const char *argv[] = {"GET", ca_position_key()};
+	size_t len[] = {3, strlen(ca_position_key())};
+
+	ca_redis_send(redis, 2, argv, len, handle_position, NULL);
+	looking = true;
+}
+
+static void
+follow_redis(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (redis == NULL && now >= next_look)
+	{
+		redis = ca_redis_open(follow_cxt, "cache_aside standby");
+		ca_status_redis_state("connecting");
+	}
+	if (redis == NULL)
+		return;
+	if (ca_redis_advance(redis) == CA_REDIS_FAILED)
+	{
+		ca_status_error(ca_redis_error(redis));
+		ca_status_redis_state("unreachable");
+		hang_up();
+		next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
+	}
+	else if (ca_redis_state(redis) == CA_REDIS_READY && !looking && now >= next_look)
+	{
+		ca_status_redis_state("connected");
+		look_at_position();
+		ca_redis_advance(redis);
+		next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
+	}
+}
+
+/* ---- the log ---- */
+
+static bool
+follow_log(void)
+{
+	TransactionId oldest_running;
+	XLogRecPtr before = ca_tap_read_end(tap);
+	CaTapResult result = ca_tap_read(tap, READ_BUDGET, ca_delivery_enqueue, NULL);
+
+	if (result == CA_TAP_GAP)
+	{
+		ca_follow_close();
+		return false;
+	}
+	if (ca_tap_read_end(tap) != before || ca_delivery_invisible())
+	{
+		ca_status_now.visible = ca_delivery_look(&oldest_running);
+		ca_delivery_discard_visible();
+	}
+	ca_status_now.read_end = ca_tap_read_end(tap);
+	return result == CA_TAP_MORE;
+}
+
+bool
+ca_follow_step(void)
+{
+	bool more;
+
+	if (tap == NULL)
+		begin();
+	more = follow_log();
+	if (tap)
+		follow_redis();
+	return more;
+}
