@@ -332,7 +332,7 @@ AS 'MODULE_PATHNAME', 'cache_aside_flush';
 COMMENT ON FUNCTION cache_aside.flush(regclass) IS
 'Deletes everything the rules of one table could have cached, when the transaction commits';
 
-CREATE FUNCTION cache_aside.uninstall() RETURNS boolean
+CREATE FUNCTION cache_aside.uninstall() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cache_aside_uninstall';
 

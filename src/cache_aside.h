@@ -112,6 +112,7 @@ extern void ca_pending_init(void); /* registers the transaction callbacks, once 
 extern void ca_pending_add(char kind, const char *data, Size len);
 
 /* ---- commit.c: right after a commit; nothing here raises ---- */
+extern void ca_commit_note_created(void);  /* CREATE EXTENSION runs */
 extern void ca_commit_note_prepared(void); /* this statement is a COMMIT PREPARED */
 extern void ca_commit_done(bool logged);   /* XACT_EVENT_COMMIT; did it log messages? */
 extern void ca_commit_aborted(void);
@@ -333,6 +334,7 @@ extern void ca_status_shmem_init(void);
  * lock, never raises.
  */
 extern void ca_status_wake_worker(void);
+extern void ca_status_ask_census(void); /* likewise */
 
 /* ---- worker.c ---- */
 extern void ca_worker_register(void);

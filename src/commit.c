@@ -31,6 +31,7 @@
 #include "utils/resowner.h"
 
 static bool prepared_committed = false;
+static bool extension_created = false;
 static bool due = false;                          /* the transaction that is ending wrote */
 static bool unreported = false;                   /* commit_lsn is still to be told to the client */
 static XLogRecPtr commit_lsn = InvalidXLogRecPtr; /* end of this session's last commit that wrote */
@@ -42,18 +43,27 @@ ca_commit_note_prepared(void)
 	prepared_committed = true;
 }
 
+/* From the install script: the worker shall look for databases that have the extension. */
+void
+ca_commit_note_created(void)
+{
+	extension_created = true;
+}
+
 /* In XACT_EVENT_COMMIT: row locks are still held, so only the latch. */
 void
 ca_commit_done(bool logged)
 {
-	if (logged || prepared_committed)
+	if (extension_created)
+		ca_status_ask_census();
+	if (logged || prepared_committed || extension_created)
 		ca_status_wake_worker();
 	if (prepared_committed || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 	{
 		commit_lsn = XactLastCommitEnd;
 		due = true;
 	}
-	prepared_committed = false;
+	prepared_committed = extension_created = false;
 }
 
 /*
@@ -87,7 +97,7 @@ after_locks(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void 
 void
 ca_commit_aborted(void)
 {
-	prepared_committed = false;
+	prepared_committed = extension_created = false;
 	due = false;
 }
 

@@ -4,6 +4,7 @@
  *	DROP TABLE, of a partition, through SCHEMA, OWNED, EXTENSION ...   object access hook
  *	ALTER TABLE that rewrites                                          utility hook, file changed
  *	ATTACH, DETACH PARTITION, INHERIT, NO INHERIT                      utility hook
+ *	DROP EXTENSION, DROP DATABASE                                      object access hook: a census
  *	COMMIT PREPARED                                                    utility hook, wakes the worker
  *	CREATE TRIGGER by hand                                             utility hook, checked
  *
@@ -31,6 +32,9 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "nodes/parsenodes.h"
@@ -215,7 +219,12 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 {
 	if (previous_access)
 		previous_access(access, class, object, part, arg);
-	if (access != OAT_DROP || !guc_enabled)
+	if (access != OAT_DROP)
+		return;
+	if (class == DatabaseRelationId ||
+		(class == ExtensionRelationId && object == get_extension_oid("cache_aside", true)))
+		ca_pending_add(CA_ENTRY_CENSUS, "", 0);
+	if (!guc_enabled)
 		return;
 	if (class == TriggerRelationId)
 		note_dropped_trigger(object);

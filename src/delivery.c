@@ -218,6 +218,7 @@ mark_visible(Snapshot snapshot)
 XLogRecPtr
 ca_delivery_look(TransactionId *oldest_running)
 {
+	MemoryContext caller = CurrentMemoryContext;
 	XLogRecPtr visible;
 	Snapshot snapshot;
 
@@ -229,6 +230,7 @@ ca_delivery_look(TransactionId *oldest_running)
 		ca_token_sample(snapshot, visible, sent.timeline);
 	*oldest_running = snapshot->xmin;
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
 	return visible;
 }
 

@@ -58,9 +58,9 @@ begin(void)
 	if (follow_cxt == NULL)
 		follow_cxt =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside follow", ALLOCSET_DEFAULT_SIZES);
-	start.confirmed = start.restart = GetRedoRecPtr();
+	start.confirmed = start.restart = ca_tap_last_checkpoint(&start.barrier);
 	tap = ca_tap_open(follow_cxt, start.restart, start.confirmed,
-					  XidFromFullTransactionId(ReadNextFullTransactionId()));
+					  XidFromFullTransactionId(FullTransactionIdFromU64(start.barrier)));
 	ca_delivery_start(tap, NULL, &start, "");
 	ca_status_state("standby");
 }

@@ -40,20 +40,26 @@ cache_aside_flush(PG_FUNCTION_ARGS)
 }
 
 /*
- * cache_aside.uninstall() -> was there a slot? Told first to stop, the worker does not make the slot
- * anew; if it holds the slot at this moment, dropping waits for it, which takes no longer than
- * moving a pointer.
+ * cache_aside.uninstall(): told first to stop, the worker does not make the slot anew; it may drop it
+ * before we do. If it holds the slot at this moment, dropping waits for it, which takes no longer
+ * than moving a pointer.
  */
 Datum
 cache_aside_uninstall(PG_FUNCTION_ARGS)
 {
-	bool found;
-
 	ca_require_preload();
 	pg_atomic_write_u32(&ca_shared->uninstalled, 1);
 	ca_status_wake_worker();
-	found = SearchNamedReplicationSlot("cache_aside", true) != NULL;
-	if (found)
+	PG_TRY();
+	{
 		ReplicationSlotDrop("cache_aside", false);
-	PG_RETURN_BOOL(found);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_UNDEFINED_OBJECT)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	PG_RETURN_VOID();
 }

@@ -43,6 +43,7 @@ Datum
 cache_aside_require_preload(PG_FUNCTION_ARGS)
 {
 	ca_require_preload();
+	ca_commit_note_created();
 	PG_RETURN_VOID();
 }
 

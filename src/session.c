@@ -375,15 +375,15 @@ same_history(void)
 
 /*
  * From the last checkpoint's redo point: a record's start, and always there. Transactions older than
- * now may have logged messages before it.
+ * its next id may have logged messages before it.
  */
 static void
 start_blind(CaPosition *position, TimeLineID timeline)
 {
 	memset(position, 0, sizeof(*position));
 	position->timeline = timeline;
-	position->confirmed = position->restart = GetRedoRecPtr();
-	position->barrier = U64FromFullTransactionId(ReadNextFullTransactionId());
+	position->restart = ca_tap_last_checkpoint(&position->barrier);
+	position->confirmed = position->restart;
 }
 
 /* We were promoted since: what lies beyond the fork was written by a server that lost. */

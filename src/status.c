@@ -91,6 +91,13 @@ ca_status_wake_worker(void)
 		SetLatch(&GetPGProcByNumber(proc - 1)->procLatch);
 }
 
+void
+ca_status_ask_census(void)
+{
+	if (ca_shared)
+		pg_atomic_fetch_add_u32(&ca_shared->census_asked, 1);
+}
+
 /* ---- worker side ---- */
 
 static void

@@ -30,6 +30,8 @@
 #include "access/xlogrecovery.h"
 #include "access/xlogutils.h"
 #include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+#include "miscadmin.h"
 #include "replication/message.h"
 #include "storage/standbydefs.h"
 #include "utils/hsearch.h"
@@ -81,6 +83,19 @@ ca_tap_timeline(XLogRecPtr *end)
 
 	*end = RecoveryInProgress() ? GetXLogReplayRecPtr(&timeline) : GetFlushRecPtr(&timeline);
 	return timeline;
+}
+
+/* The redo point of the last checkpoint and, as a full xid, the oldest transaction wholly after it. */
+XLogRecPtr
+ca_tap_last_checkpoint(uint64 *next_xid)
+{
+	bool valid;
+	ControlFileData *control = get_controlfile(DataDir, &valid);
+	XLogRecPtr redo = control->checkPointCopy.redo;
+
+	*next_xid = U64FromFullTransactionId(control->checkPointCopy.nextXid);
+	pfree(control);
+	return valid ? redo : GetRedoRecPtr();
 }
 
 static XLogReaderState *

@@ -149,11 +149,16 @@ keep_log(void)
 	static TimestampTz last;
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (XLogRecPtrIsInvalid(ca_status_now.restart) ||
-		!TimestampDifferenceExceeds(last, now, SLOT_INTERVAL))
-		return;
-	last = now;
-	ca_slot_keep(ca_status_now.restart);
+	static XLogRecPtr kept; /* restart LSN of the last call */
+
+	if (XLogRecPtrIsInvalid(ca_status_now.restart))
+		kept = InvalidXLogRecPtr;
+	else if (XLogRecPtrIsInvalid(kept) || TimestampDifferenceExceeds(last, now, SLOT_INTERVAL))
+	{
+		last = now;
+		kept = ca_status_now.restart;
+		ca_slot_keep(kept);
+	}
 }
 
 /*

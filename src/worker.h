@@ -86,6 +86,7 @@ extern CaTap *ca_tap_open(MemoryContext cxt, XLogRecPtr restart, XLogRecPtr conf
 						  TransactionId barrier);
 extern void ca_tap_lift_barrier(CaTap *tap);
 extern void ca_tap_close(CaTap *tap);
+extern XLogRecPtr ca_tap_last_checkpoint(uint64 *next_xid);
 /* Reads about `budget` bytes; hands each message-carrying commit above confirmed to the handler. */
 extern CaTapResult ca_tap_read(CaTap *tap, Size budget, CaCommitHandler handler, void *arg);
 extern XLogRecPtr ca_tap_read_end(const CaTap *tap); /* end of the last complete record read */

@@ -36,7 +36,7 @@ use Time::HiRes ();
 
 use RedisServer;
 
-our @EXPORT = qw(wait_delivered keys_gone keys_there is_cached status status_is worker_pid
+our @EXPORT = qw(wait_delivering wait_delivered keys_gone keys_there is_cached status status_is worker_pid
   wait_worker reload_conf wait_until log_position log_since background_sql);
 
 =head2 CacheAside->new_node(name, redis => server, ...)
@@ -56,8 +56,18 @@ sub new_node
 	$class->configure($node, %args);
 	return $node unless $args{start} // 1;
 	$node->start;
-	$node->safe_psql('postgres', 'CREATE EXTENSION cache_aside') if $args{extension} // 1;
+	return $node unless $args{extension} // 1;
+	$node->safe_psql('postgres', 'CREATE EXTENSION cache_aside');
+	wait_delivering($node) if $args{redis};
 	return $node;
+}
+
+# The first session of a worker deletes what may be in Redis from before; a test that puts keys there
+# waits until it has.
+sub wait_delivering
+{
+	my ($node) = @_;
+	return status_is($node, 'state', 'delivering');
 }
 
 =head2 CacheAside->new_standby(name, primary, redis => server, ...)
