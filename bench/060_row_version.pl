@@ -37,7 +37,7 @@ title('Single-row UPDATE, 8 clients: with row versions against without');
 system("pgbench -i -q -s $scale @{[ $pg->options ]} postgres >/dev/null 2>&1") == 0 or die;
 $sql->query('ALTER TABLE pgbench_accounts ADD version bigint NOT NULL DEFAULT 1');
 my ($without, $bumped, $by_client, $presented) = paired(
-	scaled(7, 1),
+	scaled(6, 1),
 	[ 'TPS without', sub { tps('') } ],
 	[ 'TPS, the trigger bumps', sub { versioned('', 'NULL') } ],
 	[ 'TPS without, SET version + 1', sub { tps(', version = version + 1') } ],

@@ -58,7 +58,7 @@ sub state_of
 	return $node->safe_psql($db, q{
 		SELECT * FROM cache_aside.versioned ORDER BY relation::text;
 		SELECT tgrelid::regclass, tgenabled, tgparentid <> 0, pg_get_triggerdef(oid) FROM pg_trigger
-			WHERE NOT tgisinternal ORDER BY tgrelid::regclass::text;
+			WHERE tgname LIKE '%row_version' ORDER BY tgrelid::regclass::text;
 		SELECT *, 'plain' FROM plain ORDER BY id;
 		SELECT *, 'picky' FROM picky;
 		SELECT *, 'seq' FROM seq ORDER BY id;
