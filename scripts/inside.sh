@@ -71,7 +71,7 @@ install_here()
 		dest=
 		: >"$CACHE_ASIDE_CONF"
 	fi
-	if ! make -s install "PG_CONFIG=$PG_CONFIG" "DESTDIR=$dest" >"$CA_WORK/build.log" 2>&1; then
+	if ! make -s -j2 with_llvm=no install "PG_CONFIG=$PG_CONFIG" "DESTDIR=$dest" >"$CA_WORK/build.log" 2>&1; then
 		cat "$CA_WORK/build.log"
 		echo "The build failed."
 		exit 1
