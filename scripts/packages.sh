@@ -20,7 +20,10 @@ newest_dev_package()
 			return
 		fi
 	done
-	echo 15
+	case $(. /etc/os-release; echo "${VERSION_ID:-}") in # no package lists: Debian's default
+		13) echo 17 ;;
+		*) echo 15 ;;
+	esac
 }
 
 have_pgxs()
