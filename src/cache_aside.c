@@ -10,6 +10,7 @@
  */
 #include "cache_aside.h"
 #include "routing.h"
+#include "sync.h"
 
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -67,6 +68,7 @@ request_shmem(void)
 	RequestAddinShmemSpace(ca_token_shmem_size());
 	ca_progress_shmem_request();
 	ca_topology_shmem_request();
+	ca_sync_shmem_request();
 }
 
 static void
@@ -79,6 +81,7 @@ startup_shmem(void)
 	ca_token_shmem_init();
 	ca_progress_shmem_init();
 	ca_topology_shmem_init();
+	ca_sync_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -150,6 +153,20 @@ define_routing_settings(void)
 }
 
 static void
+define_synchronous_settings(void)
+{
+	DefineCustomBoolVariable("cache_aside.synchronous", "COMMIT returns when its keys are deleted.",
+							 "After its locks are released; a commit without keys does not wait. "
+							 "Whatever happens to the wait, the commit stands.",
+							 &guc_synchronous, false, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"cache_aside.synchronous_timeout", "Longest time a synchronous commit waits.",
+		"Then it returns with a WARNING and the keys are deleted later. The backend serves no "
+		"interrupts but cancel and termination meanwhile, hence no longer than a minute.",
+		&guc_synchronous_timeout, 1000, 1, 60000, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+static void
 define_version_settings(void)
 {
 	DefineCustomBoolVariable(
@@ -194,6 +211,7 @@ _PG_init(void)
 	define_redis_settings();
 	define_delivery_settings();
 	define_capture_settings();
+	define_synchronous_settings();
 	define_routing_settings();
 	define_version_settings();
 	MarkGUCPrefixReserved("cache_aside");

@@ -13,15 +13,20 @@
  * The commit LSN is kept only if the transaction had a transaction id, or committed a prepared one:
  * XactLastCommitEnd also moves for a SELECT that pruned a page.
  *
+ * A synchronous commit is waited for after the locks (sync.c). A statement that commits in the middle
+ * of its work (DETACH CONCURRENTLY) holds session locks then, so it is waited for at its last commit;
+ * a procedure's COMMIT is a commit like others.
+ *
  * COMMIT PREPARED logs nothing itself; its own commit event comes after the prepared transaction
  * became visible, hence the hook leaves a note and the event wakes the worker. ROLLBACK PREPARED
- * delivers nothing and wakes nobody.
+ * delivers nothing and wakes nobody. Whether it had keys is not known here; the worker knows.
  *
  * Everything here runs after the commit record is written: raising would be a PANIC. Nothing
- * allocates or takes a lock, and nothing blocks before the locks are released. If we die before the latch is set, the worker finds the commit
- * in WAL by itself.
+ * allocates, and nothing takes a lock or blocks before the locks are released. If we die before the
+ * latch is set, the worker finds the commit in WAL by itself.
  */
 #include "cache_aside.h"
+#include "sync.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -32,6 +37,8 @@
 
 static bool prepared_committed = false;
 static bool extension_created = false;
+static XLogRecPtr awaited = InvalidXLogRecPtr;    /* commit to be waited for; invalid: none */
+static bool awaited_exactly = false;              /* it is the end of the commit record */
 static bool due = false;                          /* the transaction that is ending wrote */
 static bool unreported = false;                   /* commit_lsn is still to be told to the client */
 static XLogRecPtr commit_lsn = InvalidXLogRecPtr; /* end of this session's last commit that wrote */
@@ -63,7 +70,31 @@ ca_commit_done(bool logged)
 		commit_lsn = XactLastCommitEnd;
 		due = true;
 	}
+	if (guc_synchronous && (logged || prepared_committed))
+	{
+		awaited_exactly = !prepared_committed && XLogRecPtrIsInvalid(awaited);
+		awaited = XactLastCommitEnd;
+	}
 	prepared_committed = extension_created = false;
+}
+
+/* Is there more to do in a statement that holds session locks across its own commits? */
+static bool
+in_mid_statement(void)
+{
+	return ActivePortal != NULL && ActivePortal->commandTag != CMDTAG_CALL &&
+		   ActivePortal->commandTag != CMDTAG_DO;
+}
+
+static void
+wait_if_asked(void)
+{
+	XLogRecPtr lsn = awaited;
+
+	if (XLogRecPtrIsInvalid(lsn) || in_mid_statement())
+		return;
+	awaited = InvalidXLogRecPtr;
+	ca_sync_wait(lsn, awaited_exactly);
 }
 
 /*
@@ -89,6 +120,7 @@ after_locks(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void 
 	{
 		due = false;
 		unreported = guc_report_commit_lsn;
+		wait_if_asked();
 	}
 	report_token();
 }
@@ -99,6 +131,7 @@ ca_commit_aborted(void)
 {
 	prepared_committed = extension_created = false;
 	due = false;
+	awaited = InvalidXLogRecPtr;
 }
 
 /* Once per backend, from _PG_init. */

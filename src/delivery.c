@@ -21,6 +21,7 @@
  */
 #include "worker.h"
 #include "status.h"
+#include "sync.h"
 
 #include "access/xact.h"
 #include "storage/procarray.h"
@@ -112,6 +113,7 @@ ca_delivery_start(CaTap *new_tap, CaRedis *new_redis, const CaPosition *position
 	last_sent = 0;
 	armed = false;
 	marked = true; /* write it at once: it may be absent, or of another timeline */
+	ca_sync_connecting();
 }
 
 /* The state that the next position carries; a heartbeat writes it. */
@@ -170,6 +172,36 @@ bool
 ca_delivery_invisible(void)
 {
 	return invisible > 0;
+}
+
+static bool
+owes_one_of(dlist_head *list, XLogRecPtr lsn, bool exact)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, list)
+	{
+		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
+
+		if (commit->start < lsn && (exact ? lsn <= commit->end : commit->visible))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Is anything left of the commit that ended at lsn, or, not exactly, of any visible one before it?
+ * Everything up to lsn has been read.
+ */
+bool
+ca_delivery_owes(XLogRecPtr lsn, bool exact)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &flight)
+		if (owes_one_of(&dlist_container(CaBatch, node, iter.cur)->done, lsn, exact))
+			return true;
+	return owes_one_of(&queue, lsn, exact) || owes_one_of(&finished, lsn, exact);
 }
 
 static CaCommit *
@@ -490,12 +522,16 @@ note_delivered(CaBatch *batch)
 	{
 		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
 
+		ca_sync_delivered(commit->start, commit->end);
 		ca_status_latency(commit->time);
 		ca_status_now.commits++;
 	}
 	ca_status_now.keys += batch->nkeys;
 	ca_status_now.batches++;
 	acked = batch->position;
+	if (acked.state == CA_POSITION_OK) /* else a resync stands for some of what lies below */
+		ca_sync_confirmed(acked.confirmed);
+	ca_sync_async_recorded(acked.async);
 }
 
 /* The part of any answer to a batch, epoch or arming that is the same: true if it went well. */

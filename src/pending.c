@@ -24,6 +24,7 @@
  * End-of-transaction callbacks neither allocate nor raise.
  */
 #include "cache_aside.h"
+#include "sync.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -255,6 +256,15 @@ push_mark(int level)
 	set.mark_count++;
 }
 
+/* The transaction has a message in WAL, hence its commit has keys to deliver. */
+static void
+note_logged(void)
+{
+	if (!set.logged && ca_sync_must_flush())
+		ForceSyncCommit();
+	set.logged = true;
+}
+
 /* The pre-commit callback has run already: nothing would collect this entry. */
 static void
 log_at_once(char kind, const char *data, Size len)
@@ -264,7 +274,7 @@ log_at_once(char kind, const char *data, Size len)
 	initStringInfo(&entry);
 	ca_message_append(&entry, kind, data, len);
 	ca_message_log(entry.data, entry.len);
-	set.logged = true;
+	note_logged();
 	pfree(entry.data);
 }
 
@@ -362,7 +372,7 @@ log_chunk(const char *entries, Size len)
 		return;
 	CHECK_FOR_INTERRUPTS();
 	ca_message_log(entries, len);
-	set.logged = true;
+	note_logged();
 }
 
 static void
@@ -434,6 +444,7 @@ at_transaction_event(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
+			ca_sync_prepare();
 			log_set();
 			break;
 		case XACT_EVENT_COMMIT:

@@ -21,6 +21,7 @@
  */
 #include "worker.h"
 #include "status.h"
+#include "sync.h"
 
 #include "access/timeline.h"
 #include "access/transam.h"
@@ -158,6 +159,7 @@ fail_session(const char *why)
 	backoff = backoff == 0 ? BACKOFF_FIRST : Min(backoff * 2, BACKOFF_LAST);
 	retry_in(jittered(backoff));
 	answer_pings(PG_UINT64_MAX);
+	ca_sync_outage();
 	if (!outage_logged)
 		ereport(LOG,
 				(errmsg("cache_aside cannot deliver to Redis at %s: %s", ca_status_now.endpoint,
@@ -180,6 +182,7 @@ note_healthy(void)
 		ereport(LOG, (errmsg("cache_aside delivers to Redis at %s again", ca_status_now.endpoint)));
 	outage_logged = false;
 	backoff = 0;
+	ca_sync_available();
 }
 
 /* ---- claim ---- */
@@ -469,6 +472,7 @@ begin_running(void)
 	if (fenced || claim_problem == CA_GUARD_FENCED)
 	{
 		close_session();
+		ca_sync_outage();
 		ca_status_state("fenced");
 		ca_status_error("Redis follows a newer timeline than this server's");
 		retry_in(FENCED_RETRY);
@@ -491,6 +495,8 @@ begin_running(void)
 	phase = RUNNING;
 	ca_status_redis_state("connected");
 	ca_status_state("catching up");
+	if (!outage_logged && backoff == 0)
+		ca_sync_available();
 	keys_before = ca_status_now.keys;
 }
 
@@ -666,6 +672,7 @@ run(void)
 	arm_if_due();
 	note_progress(oldest_running);
 	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_shared->waiters) > 0);
+	more |= ca_sync_answer(ca_tap_read_end(tap), ca_delivery_owes);
 	ping_if_asked();
 	publish_position(visible);
 	return more || sent > 0;

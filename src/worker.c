@@ -19,6 +19,7 @@
 #include "worker.h"
 #include "routing.h"
 #include "status.h"
+#include "sync.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -190,7 +191,7 @@ saturated(void)
 	bool many = commits - commits_before >= PACE_COMMITS;
 
 	commits_before = commits;
-	return many && pg_atomic_read_u32(&ca_shared->waiters) == 0;
+	return many && pg_atomic_read_u32(&ca_shared->waiters) == 0 && !ca_sync_active();
 }
 
 static void
@@ -248,6 +249,7 @@ cache_aside_worker_main(Datum arg)
 	wait_pace = ca_wait_event("CacheAsidePace");
 	ca_status_attach();
 	ca_token_attach();
+	ca_sync_attach();
 	ca_status_state("starting");
 	round_cxt =
 		AllocSetContextCreate(TopMemoryContext, "cache_aside round", ALLOCSET_DEFAULT_SIZES);

@@ -113,6 +113,8 @@ extern void ca_delivery_enqueue(void *unused, CaCommit *commit); /* a CaCommitHa
 extern bool ca_delivery_full(void);                              /* the tap should not read on */
 extern bool ca_delivery_idle(void);      /* nothing queued, nothing unanswered */
 extern bool ca_delivery_invisible(void); /* something queued is not known to be visible */
+/* Is there something unacknowledged of the commit that ends at lsn? See sync.h for `exact`. */
+extern bool ca_delivery_owes(XLogRecPtr lsn, bool exact);
 extern XLogRecPtr ca_delivery_look(TransactionId *oldest_running);
 extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
 extern void ca_delivery_raise_floor(bool clear);

@@ -1,0 +1,43 @@
+/*
+ * sync.h: synchronous commit of invalidations, between the backends that wait and the worker.
+ *
+ * See sync.c for who calls what and why nothing here raises.
+ */
+#ifndef CA_SYNC_H
+#define CA_SYNC_H
+
+#include "access/xlogdefs.h"
+
+extern bool guc_synchronous;
+extern int guc_synchronous_timeout; /* ms */
+
+extern void ca_sync_shmem_request(void);
+extern void ca_sync_shmem_init(void);
+
+/* ---- backends ---- */
+extern void ca_sync_prepare(void); /* before the commit record: what may raise */
+/* Must a transaction that logged messages be flushed at its commit, whatever the session asked? */
+extern bool ca_sync_must_flush(void);
+/*
+ * Waits until the commit was delivered; never raises. exact: `lsn` is the end of the commit record
+ * itself, not just of something this statement logged.
+ */
+extern void ca_sync_wait(XLogRecPtr lsn, bool exact);
+extern void ca_commit_warn(const char *reason, const char *detail); /* commit_warning.c */
+
+/* ---- worker ---- */
+typedef bool (*CaOwes)(XLogRecPtr lsn, bool exact);
+
+extern void ca_sync_attach(void);
+extern void ca_sync_connecting(void); /* a session begins */
+extern void ca_sync_available(void);  /* and delivers */
+extern void ca_sync_outage(void);     /* Redis cannot be delivered to */
+/* Redis acknowledged this commit; or everything at or below an LSN. */
+extern void ca_sync_delivered(XLogRecPtr start, XLogRecPtr end);
+extern void ca_sync_confirmed(XLogRecPtr lsn);
+extern void ca_sync_async_recorded(bool recorded);
+/* For waiters that may have come too late. True: call again at once. */
+extern bool ca_sync_answer(XLogRecPtr read_end, CaOwes owes);
+extern bool ca_sync_active(void); /* somebody waits, or did just now: do not pace */
+
+#endif
