@@ -396,12 +396,17 @@ sleep_until_delivered(Waiter *me)
 	}
 }
 
+/* Once per statement: a procedure may commit a million times before its client reads. */
 static void
 warn(Outcome outcome)
 {
+	static TimestampTz warned;
 	const char *later = "The transaction is committed. Its keys are in the log, and are deleted as "
 						"soon as Redis takes the command.";
 
+	if (outcome == DELIVERED || warned == GetCurrentStatementStartTimestamp())
+		return;
+	warned = GetCurrentStatementStartTimestamp();
 	switch (outcome)
 	{
 		case OUTAGE:

@@ -12,6 +12,8 @@ PgWire - a PgClient that shows what the protocol said, can pipeline, and can rea
   $r->{rows};                                      # array references
   $r->{status}{'cache_aside.commit_lsn'};          # ParameterStatus of this query, last value
   $r->{reports}{'cache_aside.commit_lsn'};         # ... how many there were
+  $r->{notices}[0]{M};                             # and its other fields
+  $r->{tag};                                       # 'INSERT 0 1', of the last statement
   $c->send('SELECT 1', 'SELECT 2');                # pipelined: then receive twice
 
 Options: host and port instead of the node's, db, user, options.
@@ -61,7 +63,7 @@ sub send
 sub receive
 {
 	my ($self, %args) = @_;
-	my %result = (rows => [], status => {}, reports => {});
+	my %result = (rows => [], status => {}, reports => {}, notices => []);
 	while (1)
 	{
 		my ($kind, $body) = $self->_message;
@@ -73,14 +75,24 @@ sub receive
 			$result{status}{$name} = $value;
 			$result{reports}{$name}++;
 		}
+		$result{tag} = $body =~ s/\0.*//sr if $kind eq 'C';
+		push @{ $result{notices} }, _fields($body) if $kind eq 'N';
+		$self->{pid} = unpack('N', $body) if $kind eq 'K';
 		if ($kind eq 'E')
 		{
-			$result{error} = { map { (substr($_, 0, 1), substr($_, 1)) } split /\0/, $body };
+			$result{error} = _fields($body);
 			last if $result{error}{S} eq 'FATAL';
 		}
 	}
 	die "$result{error}{M} ($result{error}{C})\n" if $result{error} && !$args{may_fail};
 	return \%result;
+}
+
+# Of an error or notice: S severity, C code, M message, D detail, ...
+sub _fields
+{
+	my ($body) = @_;
+	return { map { (substr($_, 0, 1), substr($_, 1)) } split /\0/, $body };
 }
 
 sub query
