@@ -22,6 +22,8 @@
 static MemoryContext follow_cxt;
 static CaTap *tap;
 static CaRedis *redis;
+static TimeLineID timeline; /* the tap was opened on */
+static uint64 barrier; /* full xid; tokens are given once all below it have ended; 0: they are */
 static TimestampTz next_look;
 static bool looking;
 
@@ -54,11 +56,15 @@ static void
 begin(void)
 {
 	CaPosition start = {0};
+	XLogRecPtr end;
 
 	if (follow_cxt == NULL)
 		follow_cxt =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside follow", ALLOCSET_DEFAULT_SIZES);
+	start.timeline = ca_tap_timeline(&end);
 	start.confirmed = start.restart = ca_tap_last_checkpoint(&start.barrier);
+	timeline = start.timeline;
+	barrier = start.barrier;
 	tap = ca_tap_open(follow_cxt, start.restart, start.confirmed,
 					  XidFromFullTransactionId(FullTransactionIdFromU64(start.barrier)));
 	ca_delivery_start(tap, NULL, &start, "");
@@ -128,6 +134,18 @@ follow_redis(void)
 
 /* ---- the log ---- */
 
+static void
+lift_barrier(TransactionId oldest_running)
+{
+	TransactionId xid = XidFromFullTransactionId(FullTransactionIdFromU64(barrier));
+
+	if (barrier == 0 || TransactionIdPrecedes(oldest_running, xid))
+		return;
+	barrier = 0;
+	ca_tap_lift_barrier(tap);
+	ca_delivery_mark(CA_POSITION_OK, 0);
+}
+
 static bool
 follow_log(void)
 {
@@ -144,6 +162,7 @@ follow_log(void)
 	{
 		ca_status_now.visible = ca_delivery_look(&oldest_running);
 		ca_delivery_discard_visible();
+		lift_barrier(oldest_running);
 	}
 	ca_status_now.read_end = ca_tap_read_end(tap);
 	return result == CA_TAP_MORE;
@@ -152,8 +171,11 @@ follow_log(void)
 bool
 ca_follow_step(void)
 {
+	XLogRecPtr end;
 	bool more;
 
+	if (tap && ca_tap_timeline(&end) != timeline)
+		ca_follow_close(); /* the upstream was promoted: tokens name the new timeline */
 	if (tap == NULL)
 		begin();
 	more = follow_log();
