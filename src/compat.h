@@ -10,6 +10,11 @@
 #error "cache_aside needs PostgreSQL 15 or newer"
 #endif
 
+/* 18 writes it before the declaration, which every compiler of the others allows too. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 17 added the flush argument; delivery never needs the message flushed before its commit. */
 #if PG_VERSION_NUM >= 170000
 #define ca_log_message(prefix, data, len, transactional)                                           \

@@ -104,8 +104,8 @@ ca_guard_claim(CaRedis *redis, TimeLineID timeline, CaReplyHandler handler, void
 {
 	char number[16];
 
-	snprintf(nonce, sizeof(nonce), "%016" INT64_MODIFIER "x",
-			 pg_prng_uint64(&pg_global_prng_state));
+	snprintf(nonce, sizeof(nonce), "%016llx",
+			 (unsigned long long) pg_prng_uint64(&pg_global_prng_state));
 	snprintf(number, sizeof(number), "%u", timeline);
 	begin_call("cache_aside_claim", "2");
 	add(nonce, NONCE_LEN);

@@ -18,7 +18,6 @@
 #include "utils/float.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/pg_locale.h"
 
 #include "pins.h"
 
@@ -109,7 +108,8 @@ find_differing(int pins)
 		differing |= CA_PIN_FLOAT;
 	if ((pins & CA_PIN_BYTEA) != 0 && bytea_output != BYTEA_OUTPUT_HEX)
 		differing |= CA_PIN_BYTEA;
-	if ((pins & CA_PIN_MONEY) != 0 && strcmp(locale_monetary, "C") != 0)
+	if ((pins & CA_PIN_MONEY) != 0 &&
+		strcmp(GetConfigOption("lc_monetary", false, false), "C") != 0)
 		differing |= CA_PIN_MONEY;
 	return differing;
 }

@@ -40,11 +40,10 @@ extern void ca_row_version_resolve(Relation rel, Trigger *trigger, CaVersioning 
 extern int64 ca_row_version_get(const CaVersioning *versioning, HeapTuple tuple, TupleDesc desc,
 								bool *isnull);
 extern Datum ca_row_version_datum(const CaVersioning *versioning, int64 version);
-extern void ca_row_version_overflow(Relation rel, const CaVersioning *versioning)
-	pg_attribute_noreturn();
+pg_noreturn extern void ca_row_version_overflow(Relation rel, const CaVersioning *versioning);
 /* ERROR 40001 of the trigger; `found` is what the statement presents, NULL for SQL NULL. */
-extern void ca_row_version_refuse(TriggerData *data, const CaVersioning *versioning,
-								  int64 old_version, const int64 *found) pg_attribute_noreturn();
+pg_noreturn extern void ca_row_version_refuse(TriggerData *data, const CaVersioning *versioning,
+											  int64 old_version, const int64 *found);
 
 /* ---- version_sequence.c ---- */
 /* The sequence that the column owns, here or in a parent; InvalidOid when there is none. */
