@@ -452,6 +452,74 @@ COMMENT ON FUNCTION cache_aside.fetch(text, text, interval, text[]) IS
 'cached value, else the query''s, which is stored; params are its $1, $2, ...';
 REVOKE ALL ON FUNCTION cache_aside.fetch(text, text, interval, text[]) FROM PUBLIC;
 
+CREATE FUNCTION cache_aside.warm(query text, ttl interval DEFAULT '5 min') RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'cache_aside_warm_query';
+COMMENT ON FUNCTION cache_aside.warm(text, interval) IS
+'fills the cache from a query that returns key and value; the number of entries stored';
+REVOKE ALL ON FUNCTION cache_aside.warm(text, interval) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.warm(
+    relation regclass, template text, ttl interval
+) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'cache_aside_warm_table';
+COMMENT ON FUNCTION cache_aside.warm(regclass, text, interval) IS
+'fills the cache from a table, each row as JSON under the key that the template gives; the number of entries stored';
+REVOKE ALL ON FUNCTION cache_aside.warm(regclass, text, interval) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.warm_progress_slots(
+    OUT pid integer, OUT datid oid, OUT started timestamptz, OUT rows bigint, OUT stored bigint,
+    OUT refused bigint
+) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'cache_aside_warm_progress';
+COMMENT ON FUNCTION cache_aside.warm_progress_slots() IS 'what the view warm_progress shows';
+REVOKE ALL ON FUNCTION cache_aside.warm_progress_slots() FROM PUBLIC;
+
+CREATE VIEW cache_aside.warm_progress AS
+    SELECT p.pid, d.datname, p.started, p.rows, p.stored, p.refused
+    FROM cache_aside.warm_progress_slots() p
+    LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) p.datid;
+COMMENT ON VIEW cache_aside.warm_progress IS 'one row per warm() that is running now';
+GRANT EXECUTE ON FUNCTION cache_aside.warm_progress_slots() TO pg_monitor;
+GRANT SELECT ON cache_aside.warm_progress TO pg_monitor;
+
+CREATE FUNCTION cache_aside.audit(
+    relation regclass, template text, sample double precision DEFAULT 0.01,
+    value_query text DEFAULT NULL
+) RETURNS TABLE (key text, cached text, expected text, verdict text)
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'cache_aside_audit';
+COMMENT ON FUNCTION cache_aside.audit(regclass, text, double precision, text) IS
+'compares cache entries with the rows they stand for: fresh, absent, in flight or stale; value_query makes the expected value of the row $1, default the row as JSON';
+REVOKE ALL ON FUNCTION cache_aside.audit(regclass, text, double precision, text) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.audit_summary(
+    relation regclass, template text, sample double precision DEFAULT 0.01,
+    value_query text DEFAULT NULL
+) RETURNS TABLE (
+    checked bigint, fresh bigint, stale bigint, absent bigint, in_flight bigint,
+    nines double precision
+)
+    LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    SELECT c.checked, c.fresh, c.stale, c.absent, c.in_flight,
+           CASE WHEN c.fresh + c.stale = 0 THEN NULL
+                WHEN c.stale = 0 THEN 'infinity'
+                ELSE -pg_catalog.log(c.stale::float8 / (c.fresh + c.stale)) END
+    FROM (SELECT count(*) AS checked,
+                 count(*) FILTER (WHERE a.verdict = 'fresh') AS fresh,
+                 count(*) FILTER (WHERE a.verdict = 'stale') AS stale,
+                 count(*) FILTER (WHERE a.verdict = 'absent') AS absent,
+                 count(*) FILTER (WHERE a.verdict = 'in flight') AS in_flight
+          FROM cache_aside.audit(relation, template, sample, value_query) a) c
+$$;
+COMMENT ON FUNCTION cache_aside.audit_summary(regclass, text, double precision, text) IS
+'audit() in one row; nines: of the entries found, how many nines are fresh, infinity when all are';
+REVOKE ALL ON FUNCTION cache_aside.audit_summary(regclass, text, double precision, text) FROM PUBLIC;
+
 CREATE FUNCTION cache_aside.shard(key text, copies integer) RETURNS text
     LANGUAGE c VOLATILE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'cache_aside_shard';

@@ -66,6 +66,7 @@ request_shmem(void)
 		previous_shmem_request();
 	RequestAddinShmemSpace(ca_status_shmem_size());
 	RequestAddinShmemSpace(ca_token_shmem_size());
+	RequestAddinShmemSpace(ca_warm_shmem_size());
 	ca_progress_shmem_request();
 	ca_topology_shmem_request();
 	ca_sync_shmem_request();
@@ -79,6 +80,7 @@ startup_shmem(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	ca_status_shmem_init();
 	ca_token_shmem_init();
+	ca_warm_shmem_init();
 	ca_progress_shmem_init();
 	ca_topology_shmem_init();
 	ca_sync_shmem_init();

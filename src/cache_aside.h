@@ -246,6 +246,10 @@ extern const char *ca_token_current(void); /* NULL: there is none; static storag
 extern void ca_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, char *token);
 extern bool ca_token_parse(const char *token, uint64 *sysid, TimeLineID *timeline, XLogRecPtr *lsn);
 
+/* ---- warm.c: progress of warm() ---- */
+extern Size ca_warm_shmem_size(void);
+extern void ca_warm_shmem_init(void);
+
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
 #define CA_GUARD_VERSION 1   /* of the library; VERSION there */
 #define CA_BATCH_STICKS 64   /* most in one call */
