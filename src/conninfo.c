@@ -135,7 +135,7 @@ cache_aside_check_conninfo(PG_FUNCTION_ARGS)
 						errdetail("It must say at least where the replica is."),
 						errhint("For example: host=replica1 port=5432 dbname=app")));
 	if (holds_secret(conninfo))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PASSWORD),
+		ereport(ERROR, (errhidestmt(true), errcode(ERRCODE_INVALID_PASSWORD),
 						errmsg("the connection string of a replica must not hold a password"),
 						errdetail("It is handed to every caller of route() and written to Redis."),
 						errhint("Applications know their own password: from a password file, the "

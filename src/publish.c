@@ -40,7 +40,10 @@
 int guc_publish_interval = 250;
 char *guc_replica_name;
 
-/* KEYS[1] the hash; ARGV: expiry in ms, "replica" or "primary", then name, JSON without its end. */
+/*
+ * KEYS[1] the hash; ARGV: expiry in ms, "replica" or "primary", then names, each with its JSON but the
+ * end, or with nothing: registered, but not known to us. What the primary does not name is dropped.
+ */
 static const char replicas_script[] =
 	"if redis.replicate_commands then redis.replicate_commands() end\n"
 	"local t = redis.call('time')\n"
@@ -50,15 +53,20 @@ static const char replicas_script[] =
 	"  at[old[i]] = tonumber(string.match(old[i + 1], '\"at\":(%d+)}$') or '0')\n"
 	"  own[old[i]] = string.find(old[i + 1], '\"by\":\"replica\"', 1, true)\n"
 	"end\n"
+	"local listed = {}\n"
 	"for i = 3, #ARGV, 2 do\n"
-	"  local name = ARGV[i]\n"
-	"  if ARGV[2] == 'replica' or not own[name] or now - at[name] > expiry / 4 then\n"
-	"    redis.call('hset', KEYS[1], name, ARGV[i + 1] .. string.format('%.0f}', now))\n"
+	"  local name, json = ARGV[i], ARGV[i + 1]\n"
+	"  listed[name] = true\n"
+	"  local better = ARGV[2] == 'replica' or not own[name] or now - at[name] > expiry / 4\n"
+	"  if json ~= '' and better then\n"
+	"    redis.call('hset', KEYS[1], name, json .. string.format('%.0f}', now))\n"
 	"    at[name] = now\n"
 	"  end\n"
 	"end\n"
 	"for name, when in pairs(at) do\n"
-	"  if now - when > expiry then redis.call('hdel', KEYS[1], name) end\n"
+	"  if now - when > expiry or (ARGV[2] == 'primary' and not listed[name]) then\n"
+	"    redis.call('hdel', KEYS[1], name)\n"
+	"  end\n"
 	"end\n"
 	"redis.call('pexpire', KEYS[1], expiry)\n"
 	"local all = redis.call('hgetall', KEYS[1])\n"
@@ -79,6 +87,7 @@ static const char primary_script[] =
 static MemoryContext publish_cxt; /* reset after each publication */
 static TimestampTz published_at;  /* the last publication */
 static bool published_as_standby;
+static int published_count;          /* registered replicas at that time */
 static bool overdue = true;          /* something changed: do not wait for the interval */
 static int unanswered;               /* commands of the last publication */
 static XLogRecPtr reported_replayed; /* what the walreceiver was last made to report */
@@ -286,6 +295,20 @@ publish_standby(CaRedis *redis, const CaTopologyRow *rows, int count, const char
 	send_script(redis, replicas_script, "cache_aside:replicas", 4, args, ignore_reply);
 }
 
+/* What the primary knows of a replica; empty if it knows nothing. */
+static const char *
+seen_from_primary(const CaTopologyRow *row, const CaProgressView *view, TimeLineID timeline)
+{
+	CaReplicaState state = ca_progress_of(view, row->name);
+	int64 lag;
+
+	if (!state.connected || state.replayed == InvalidXLogRecPtr)
+		return "";
+	lag = ca_progress_lag(state.replayed, view->end, view->now);
+	return replica_json(row, state.replayed, timeline, (int64) (view->end - state.replayed),
+						lag < 0 ? -1 : lag / 1000, "primary");
+}
+
 static void
 publish_primary(CaRedis *redis, const CaTopologyRow *rows, int count, const char *expiry_text)
 {
@@ -299,19 +322,29 @@ publish_primary(CaRedis *redis, const CaTopologyRow *rows, int count, const char
 
 	for (int i = 0; i < count; i++)
 	{
-		CaReplicaState state = ca_progress_of(view, rows[i].name);
-		int64 lag;
-
-		if (!state.connected || state.replayed == InvalidXLogRecPtr || &rows[i] == own)
+		if (&rows[i] == own)
 			continue;
-		lag = ca_progress_lag(state.replayed, view->end, view->now);
 		args[argc++] = rows[i].name;
-		args[argc++] =
-			replica_json(&rows[i], state.replayed, timeline, (int64) (view->end - state.replayed),
-						 lag < 0 ? -1 : lag / 1000, "primary");
+		args[argc++] = seen_from_primary(&rows[i], view, timeline);
 	}
 	send_script(redis, replicas_script, "cache_aside:replicas", argc, args, handle_replicas);
 	send_script(redis, primary_script, "cache_aside:primary", 3, primary, ignore_reply);
+}
+
+/* The last replica was removed. */
+static void
+withdraw(CaRedis *redis)
+{
+	const char *keys[] = {"cache_aside:replicas", "cache_aside:primary"};
+
+	for (int i = 0; i < lengthof(keys); i++)
+	{
+		const char *argv[] = {"UNLINK", keys[i]};
+		size_t len[] = {6, strlen(keys[i])};
+
+		unanswered++;
+		ca_redis_send(redis, 2, argv, len, ignore_reply, NULL);
+	}
 }
 
 static void
@@ -329,10 +362,13 @@ publish(CaRedis *redis)
 	rows = palloc(CA_MAX_PUBLISHED * sizeof(CaTopologyRow));
 	count = ca_topology_rows(rows);
 	snprintf(expiry_text, sizeof(expiry_text), "%ld", expiry());
-	if (count > 0 && published_as_standby)
+	if (published_as_standby)
 		publish_standby(redis, rows, count, expiry_text);
 	else if (count > 0)
 		publish_primary(redis, rows, count, expiry_text);
+	else if (published_count > 0)
+		withdraw(redis);
+	published_count = count;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(publish_cxt);
 }
