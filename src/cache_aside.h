@@ -111,6 +111,12 @@ extern void ca_pending_init(void); /* registers the transaction callbacks, once 
  */
 extern void ca_pending_add(char kind, const char *data, Size len);
 
+/* ---- spill.c: its temporary file, once it outgrew memory ---- */
+struct BufFile;
+extern struct BufFile *ca_spill_create(void);
+extern void ca_spill_seek(struct BufFile *file, int64 offset);
+extern void ca_spill_read(struct BufFile *file, void *target, Size len);
+
 /* ---- commit.c: right after a commit; nothing here raises ---- */
 extern void ca_commit_note_created(void);  /* CREATE EXTENSION runs */
 extern void ca_commit_note_prepared(void); /* this statement is a COMMIT PREPARED */

@@ -34,7 +34,6 @@
 #include "storage/buffile.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #define CA_PENDING_MEMORY (1024 * 1024) /* bytes in the buffer before it is spilled */
 #define RETAINED_MEMORY (64 * 1024)     /* a buffer no larger than this outlives its transaction */
@@ -157,56 +156,15 @@ reset_set(void)
 /* ---- spilling ---- */
 
 static void
-create_file(void)
-{
-	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext previous = MemoryContextSwitchTo(TopTransactionContext);
-
-	CurrentResourceOwner = TopTransactionResourceOwner;
-	PG_TRY();
-	{
-		set.file = BufFileCreateTemp(false);
-	}
-	PG_FINALLY();
-	{
-		CurrentResourceOwner = owner;
-		MemoryContextSwitchTo(previous);
-	}
-	PG_END_TRY();
-}
-
-static void
-seek_file(int64 offset)
-{
-	if (BufFileSeek(set.file, 0, (off_t) offset, SEEK_SET) == 0)
-		return;
-	ereport(ERROR, (errcode_for_file_access(),
-					errmsg("could not position in the temporary file of pending cache keys: %m"),
-					errdetail("Offset " INT64_FORMAT ".", offset),
-					errhint("Check the disk that holds temp_tablespaces.")));
-}
-
-static void
 spill(void)
 {
 	if (set.file == NULL)
-		create_file();
-	seek_file(set.spilled);
+		set.file = ca_spill_create();
+	ca_spill_seek(set.file, set.spilled);
 	BufFileWrite(set.file, set.buffer.data, set.buffer.len);
 	set.spilled += set.buffer.len;
 	resetStringInfo(&set.buffer);
 	seen_reset(set.seen);
-}
-
-static void
-read_file(void *target, Size len)
-{
-	if (BufFileRead(set.file, target, len) == len)
-		return;
-	ereport(ERROR, (errcode_for_file_access(),
-					errmsg("could not read the temporary file of pending cache keys: %m"),
-					errdetail("%zu bytes were expected.", len),
-					errhint("Check the disk that holds temp_tablespaces.")));
 }
 
 /* Appends the next entry of the file to `target`; returns its size. */
@@ -216,11 +174,11 @@ read_entry(StringInfo target)
 	char header[ENTRY_HEADER_SIZE];
 	uint32 len;
 
-	read_file(header, ENTRY_HEADER_SIZE);
+	ca_spill_read(set.file, header, ENTRY_HEADER_SIZE);
 	memcpy(&len, header + 1, sizeof(len));
 	enlargeStringInfo(target, ENTRY_HEADER_SIZE + len);
 	appendBinaryStringInfoNT(target, header, ENTRY_HEADER_SIZE);
-	read_file(target->data + target->len, len);
+	ca_spill_read(set.file, target->data + target->len, len);
 	target->len += len;
 	return ENTRY_HEADER_SIZE + len;
 }
@@ -341,7 +299,7 @@ cache_aside_pending(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	previous = MemoryContextSwitchTo(scratch);
 	if (set.file != NULL)
-		seek_file(0);
+		ca_spill_seek(set.file, 0);
 	for (int64 at = 0; at < logical_end();)
 	{
 		StringInfoData entry;
@@ -382,7 +340,7 @@ log_file(void)
 	int64 done = 0;
 
 	initStringInfo(&chunk);
-	seek_file(0);
+	ca_spill_seek(set.file, 0);
 	while (done < set.spilled)
 	{
 		int before = chunk.len;

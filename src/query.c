@@ -130,7 +130,8 @@ become_owner(Identity *saved, Oid owner)
 	GetUserIdAndSecContext(&saved->user, &saved->context);
 	SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE |
 									  SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
-	saved->nest = ca_pins_apply(CA_PIN_ALL);
+	saved->nest = NewGUCNestLevel();
+	(void) ca_pins_apply(CA_PIN_ALL); /* undone with the level around it */
 	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
 }

@@ -1,5 +1,5 @@
 /*
- * rules.c: attach, detach and preview rules. A rule is a group of ordinary triggers.
+ * rules.c: attach and detach rules. A rule is a group of ordinary triggers.
  *
  *	row level            <n>_row        AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW
  *	  with columns       <n>_row        AFTER INSERT OR DELETE, and
@@ -37,7 +37,6 @@ PG_FUNCTION_INFO_V1(cache_aside_require_preload);
 PG_FUNCTION_INFO_V1(cache_aside_attach);
 PG_FUNCTION_INFO_V1(cache_aside_attach_query);
 PG_FUNCTION_INFO_V1(cache_aside_detach);
-PG_FUNCTION_INFO_V1(cache_aside_keys);
 
 Datum
 cache_aside_require_preload(PG_FUNCTION_ARGS)
@@ -109,9 +108,8 @@ ca_rules_add_patterns(Relation relation)
 	}
 }
 
-/* Is trigger `i` part of rule `name` (any rule if NULL)? */
-static bool
-belongs_to(const Trigger *trigger, const char *name)
+bool
+ca_rules_member(const Trigger *trigger, const char *name)
 {
 	return ca_rules_kind(trigger->tgfoid) != CA_TRIGGER_NONE &&
 		   (name == NULL || strcmp(ca_rules_name(trigger->tgnargs, trigger->tgargs), name) == 0);
@@ -137,7 +135,7 @@ refuse_twice(Relation relation, const char *name)
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		if (belongs_to(&triggers->triggers[i], name))
+		if (ca_rules_member(&triggers->triggers[i], name))
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("cache rule \"%s\" of table \"%s\" exists already", name,
@@ -397,7 +395,7 @@ collect_drops(Relation relation, const char *name, StringInfo sql)
 	{
 		Trigger *trigger = &triggers->triggers[i];
 
-		if (!belongs_to(trigger, name))
+		if (!ca_rules_member(trigger, name))
 			continue;
 		if (trigger->tgisclone)
 		{
@@ -435,97 +433,4 @@ cache_aside_detach(PG_FUNCTION_ARGS)
 		SPI_finish();
 	}
 	PG_RETURN_INT32(count);
-}
-
-/* ---- keys ---- */
-
-static void
-put_key(void *arg, const char *key, Size len)
-{
-	ReturnSetInfo *result = arg;
-	char *shown = pnstrdup(key, len);
-	Datum value = CStringGetTextDatum(ca_prefix_from_utf8(shown));
-	bool isnull = false;
-
-	tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
-}
-
-static void
-put_prefixed(void *arg, const char *key, Size len)
-{
-	ca_prefix_each(CA_ENTRY_KEY, key, len, "The row", put_key, arg);
-}
-
-/* The row that jsonb stands for, in a slot with the relation's columns by name. */
-static TupleTableSlot *
-populate_row(Relation relation, Datum row)
-{
-	Oid types[1] = {JSONBOID};
-	char *sql =
-		psprintf("SELECT (pg_catalog.jsonb_populate_record(NULL::%s, $1)).*",
-				 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-											RelationGetRelationName(relation)));
-	TupleTableSlot *slot;
-
-	if (SPI_execute_with_args(sql, 1, types, &row, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "SPI_execute_with_args failed");
-	slot = MakeSingleTupleTableSlot(SPI_tuptable->tupdesc, &TTSOpsHeapTuple);
-	ExecStoreHeapTuple(SPI_tuptable->vals[0], slot, false);
-	return slot;
-}
-
-static void
-preview_rule(Relation relation, const Trigger *trigger, Datum row, ReturnSetInfo *result)
-{
-	char *what = psprintf("Rule \"%s\"", ca_rules_name(trigger->tgnargs, trigger->tgargs));
-	TupleTableSlot *slot;
-	const char *missing = NULL;
-	CaTemplate *template;
-
-	if (ca_rules_is_query(trigger->tgnargs))
-	{
-		ca_query_preview(relation, trigger->tgargs[1], row, what, put_prefixed, result);
-		return;
-	}
-	slot = populate_row(relation, row);
-	template = ca_key_parse(trigger->tgargs[0], slot->tts_tupleDescriptor,
-							RelationGetRelationName(relation), &missing);
-	if (missing == NULL)
-		ca_key_build(template, slot, put_prefixed, result);
-	else
-		put_prefixed(result, ca_key_pattern(template), strlen(ca_key_pattern(template)));
-}
-
-/* Which keys would a change of this row invalidate? The owner only: query rules run as owner. */
-Datum
-cache_aside_keys(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Relation relation;
-	TriggerDesc *triggers;
-	List *seen = NIL;
-
-	ca_rule_check_null(PG_ARGISNULL(0), "keys", "relation");
-	ca_rule_check_null(PG_ARGISNULL(1), "keys", "row");
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-	relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
-	ca_rule_check_owner(relation);
-	triggers = relation->trigdesc;
-	SPI_connect();
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-	{
-		Trigger *trigger = &triggers->triggers[i];
-		String *name;
-
-		if (!belongs_to(trigger, NULL) || trigger->tgnargs == 0)
-			continue;
-		name = makeString(pstrdup(ca_rules_name(trigger->tgnargs, trigger->tgargs)));
-		if (list_member(seen, name))
-			continue;
-		seen = lappend(seen, name);
-		preview_rule(relation, trigger, PG_GETARG_DATUM(1), result);
-	}
-	SPI_finish();
-	relation_close(relation, NoLock);
-	return (Datum) 0;
 }

@@ -21,6 +21,8 @@ extern CaTriggerKind ca_rules_kind(Oid function);
 /* The name of a rule is its template; a query rule's is its third argument, else its pattern. */
 extern const char *ca_rules_name(int nargs, char **args);
 extern bool ca_rules_is_query(int nargs);
+/* Is the trigger part of rule `name` (of any rule, if NULL)? */
+extern bool ca_rules_member(const Trigger *trigger, const char *name);
 /* Pattern of a rule, UTF-8, without prefix; NULL for a template that is malformed. */
 extern const char *ca_rules_pattern(int nargs, char **args);
 /* Adds the patterns of all rules on the relation to the pending set. */

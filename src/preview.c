@@ -1,0 +1,113 @@
+/*
+ * preview.c: keys(relation, row): which keys would a write of this row delete?
+ *
+ * Input: a row as jsonb; columns it does not name are NULL. Output: the keys of every rule on the
+ * relation, under each prefix; of a rule that lost a column, its pattern. Query rules run with the
+ * rights of the table's owner, hence only the owner may ask. Nothing is added to the pending set.
+ */
+#include "cache_aside.h"
+
+#include "access/relation.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "rule.h"
+#include "rules.h"
+
+PG_FUNCTION_INFO_V1(cache_aside_keys);
+
+static void
+put_key(void *arg, const char *key, Size len)
+{
+	ReturnSetInfo *result = arg;
+	char *shown = pnstrdup(key, len);
+	Datum value = CStringGetTextDatum(ca_prefix_from_utf8(shown));
+	bool isnull = false;
+
+	tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
+}
+
+static void
+put_prefixed(void *arg, const char *key, Size len)
+{
+	ca_prefix_each(CA_ENTRY_KEY, key, len, "The row", put_key, arg);
+}
+
+/* The row that jsonb stands for, in a slot with the relation's columns by name. */
+static TupleTableSlot *
+populate_row(Relation relation, Datum row)
+{
+	Oid types[1] = {JSONBOID};
+	char *sql =
+		psprintf("SELECT (pg_catalog.jsonb_populate_record(NULL::%s, $1)).*",
+				 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+											RelationGetRelationName(relation)));
+	TupleTableSlot *slot;
+
+	if (SPI_execute_with_args(sql, 1, types, &row, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute_with_args failed");
+	slot = MakeSingleTupleTableSlot(SPI_tuptable->tupdesc, &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(SPI_tuptable->vals[0], slot, false);
+	return slot;
+}
+
+static void
+preview_rule(Relation relation, const Trigger *trigger, Datum row, ReturnSetInfo *result)
+{
+	char *what = psprintf("Rule \"%s\"", ca_rules_name(trigger->tgnargs, trigger->tgargs));
+	TupleTableSlot *slot;
+	const char *missing = NULL;
+	CaTemplate *template;
+
+	if (ca_rules_is_query(trigger->tgnargs))
+	{
+		ca_query_preview(relation, trigger->tgargs[1], row, what, put_prefixed, result);
+		return;
+	}
+	slot = populate_row(relation, row);
+	template = ca_key_parse(trigger->tgargs[0], slot->tts_tupleDescriptor,
+							RelationGetRelationName(relation), &missing);
+	if (missing == NULL)
+		ca_key_build(template, slot, put_prefixed, result);
+	else
+		put_prefixed(result, ca_key_pattern(template), strlen(ca_key_pattern(template)));
+}
+
+/* Which keys would a change of this row invalidate? The owner only: query rules run as owner. */
+Datum
+cache_aside_keys(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Relation relation;
+	TriggerDesc *triggers;
+	List *seen = NIL;
+
+	ca_rule_check_null(PG_ARGISNULL(0), "keys", "relation");
+	ca_rule_check_null(PG_ARGISNULL(1), "keys", "row");
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
+	ca_rule_check_owner(relation);
+	triggers = relation->trigdesc;
+	SPI_connect();
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger *trigger = &triggers->triggers[i];
+		String *name;
+
+		if (!ca_rules_member(trigger, NULL) || trigger->tgnargs == 0)
+			continue;
+		name = makeString(pstrdup(ca_rules_name(trigger->tgnargs, trigger->tgargs)));
+		if (list_member(seen, name))
+			continue;
+		seen = lappend(seen, name);
+		preview_rule(relation, trigger, PG_GETARG_DATUM(1), result);
+	}
+	SPI_finish();
+	relation_close(relation, NoLock);
+	return (Datum) 0;
+}
