@@ -255,6 +255,19 @@ CREATE TRIGGER nest AFTER INSERT ON nested FOR EACH ROW EXECUTE FUNCTION nest();
 SELECT cache_aside.put_if_absent('nested', '{"id": 1}');
 SELECT count(*) FROM nested;
 
+-- and one that pushes the running statement's plan out of those that are kept
+CREATE FUNCTION crowd() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM FROM generate_series(0, 255) mask, cache_aside.query_items('it.notes', (SELECT jsonb_object_agg(c, NULL)
+		FROM unnest(ARRAY['owner', 'state', 'title', 'priority', 'created_at', 'id']) WITH ORDINALITY u (c, o)
+		WHERE (mask >> (o - 1)::int) & 1 = 1), NULL, mask & 64 = 0, CASE WHEN mask & 128 = 0 THEN 1 END);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER crowd AFTER INSERT OR UPDATE ON nested FOR EACH STATEMENT EXECUTE FUNCTION crowd();
+SELECT cache_aside.put_if_absent('nested', '{"id": 6, "n": 5}');
+SELECT cache_aside.update_item('nested', '{"id": 6}', '{"n": 6}');
+SELECT cache_aside.update_item('nested', '{"id": 6}', '{"n": 7}');
+
 ---- rules on the table see what items do, in the same transaction
 CREATE TABLE cached (id int PRIMARY KEY, n int);
 SELECT cache_aside.enable_versioning('cached');
