@@ -115,6 +115,16 @@ EOC
 	return;
 }
 
+# Lines for the next start; the last one that names a setting counts.
+sub append_conf
+{
+	my ($self, $lines) = @_;
+	open my $fh, '>>', "$self->{dir}/redis.conf" or die "$self->{dir}/redis.conf: $!";
+	print $fh $lines;
+	close $fh;
+	return $self;
+}
+
 sub _make_certificates
 {
 	my ($self) = @_;

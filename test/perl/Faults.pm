@@ -1,0 +1,150 @@
+
+=pod
+
+=head1 NAME
+
+Faults - what the fault stories share: tables under a rule, a cache beside them, commit latency
+
+=head1 SYNOPSIS
+
+  make_users($node, 100);                 # users (id, v) with the rule user:{id}
+  cache_users($redis, 1 .. 100);          # as a client that read them would
+  my $before = commit_ms($node);          # { median, worst } of single-row updates, in ms
+  never_waits($node, $before, 'Redis is frozen');
+  stop_process($pid); go_on($pid);        # SIGSTOP, SIGCONT; continued at the end of the program
+  my ($load) = start_pgbench($node, 4, <<'EOS'); ... ; stop_pgbench($load);
+
+=cut
+
+package Faults;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run ();
+use PostgreSQL::Test::Utils ();
+use Test::More ();
+use Time::HiRes 'time';
+
+use CacheAside;
+use PgWire;
+
+our @EXPORT = qw(make_users cache_users user_keys commit_ms never_waits stop_process go_on
+  start_pgbench stop_pgbench position_of set_position position_key);
+
+# No commit may take longer than this, though Redis itself is given up only after much longer.
+our $longest = 3000;    # ms
+
+my %stopped;
+
+sub make_users
+{
+	my ($node, $n, %args) = @_;
+	$node->safe_psql($args{db} // 'postgres', qq{
+		CREATE TABLE users (id int PRIMARY KEY, v int NOT NULL DEFAULT 0);
+		INSERT INTO users SELECT i FROM generate_series(1, $n) i;
+		SELECT cache_aside.attach('users', 'user:{id}');
+	});
+	return;
+}
+
+sub user_keys { return map { "user:$_" } @_; }
+
+sub cache_users
+{
+	my ($redis, @ids) = @_;
+	$redis->mset(map { ("user:$_" => 'cached') } @ids);
+	return;
+}
+
+# Rows 1 to 50 are written in turn, one commit each.
+sub commit_ms
+{
+	my ($node, $n) = @_;
+	my $client = PgWire->new($node);
+	my @ms;
+	foreach my $i (1 .. $n // 200)
+	{
+		my $start = time;
+		$client->query('UPDATE users SET v = v + 1 WHERE id = ' . (1 + $i % 50));
+		push @ms, 1000 * (time - $start);
+	}
+	@ms = sort { $a <=> $b } @ms;
+	return { median => $ms[ @ms / 2 ], worst => $ms[-1] };
+}
+
+sub never_waits
+{
+	my ($node, $before, $what) = @_;
+	my $now = commit_ms($node);
+	Test::More::diag(
+		sprintf '%s: commit %.2f ms median, %.2f before, ratio %.2f; worst %.1f ms',
+		$what, $now->{median}, $before->{median}, $now->{median} / $before->{median}, $now->{worst});
+	Test::More::cmp_ok($now->{worst}, '<', $longest, "$what: no commit waits");
+	return;
+}
+
+sub stop_process
+{
+	my ($pid) = @_;
+	kill 'STOP', $pid or die "cannot stop $pid: $!";
+	$stopped{$pid} = 1;
+	return $pid;
+}
+
+sub go_on
+{
+	my ($pid) = @_;
+	delete $stopped{$pid};
+	kill 'CONT', $pid or die "cannot continue $pid: $!";
+	return;
+}
+
+# Clients that run a pgbench script until they are stopped or the server is gone.
+sub start_pgbench
+{
+	my ($node, $clients, $script, %args) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/load.sql';
+	PostgreSQL::Test::Utils::append_to_file($file, $script);
+	my @command = (
+		'pgbench', '-n', '-M', 'simple', '-c', $clients, '-j', 1, '-T', 600, '-f', $file,
+		'-h', $node->host, '-p', $node->port, 'postgres');
+	my $output = '';
+	my $load = IPC::Run::start(\@command, '<', \undef, '>&', \$output);
+	return { handle => $load, output => \$output };
+}
+
+sub stop_pgbench
+{
+	my ($load) = @_;
+	$load->{handle}->signal('INT');
+	$load->{handle}->finish;
+	return;
+}
+
+sub position_key
+{
+	my ($node) = @_;
+	return 'cache_aside:position:'
+	  . $node->safe_psql('postgres', 'SELECT system_identifier FROM pg_control_system()');
+}
+
+sub position_of
+{
+	my ($redis, $node) = @_;
+	return $redis->get(position_key($node));
+}
+
+sub set_position
+{
+	my ($redis, $node, $text) = @_;
+	return $redis->set(position_key($node), $text);
+}
+
+END
+{
+	kill 'CONT', keys %stopped;
+}
+
+1;
