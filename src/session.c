@@ -781,6 +781,7 @@ leave_duty(Duty next)
 		ca_status_now.confirmed = ca_status_now.restart = InvalidXLogRecPtr;
 		if (next != SWITCHED_OFF)
 			ca_slot_forget();
+		ca_sync_switched_off();
 		answer_pings(PG_UINT64_MAX);
 	}
 }

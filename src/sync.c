@@ -57,6 +57,7 @@ typedef enum Outcome
 	DELIVERED,
 	OUTAGE,
 	NO_WORKER,
+	NO_DELIVERY,
 	/* found by the backend itself */
 	TIMED_OUT,
 	CANCELED,
@@ -80,7 +81,7 @@ typedef struct CaSync
 	pg_atomic_uint32 waiting;  /* length of the queue */
 	pg_atomic_uint32 asking;   /* of those, how many ask */
 	pg_atomic_uint32 enlisted; /* counts entries into the queue */
-	pg_atomic_uint32 delivery; /* WAITING: goes on as far as is known; else OUTAGE or NO_WORKER */
+	pg_atomic_uint32 delivery; /* WAITING: goes on as far as is known; else why not */
 	pg_atomic_uint64 acked;    /* highest commit acknowledged by Redis */
 	pg_atomic_uint64 confirmed;
 	pg_atomic_uint32 async_recorded;       /* Redis holds a position that says async */
@@ -177,11 +178,18 @@ wake_all(Outcome outcome)
 
 /* ---- worker ---- */
 
+/* Who enlists after wake_all let go of the lock sees the reason. */
+static void
+stop_waiting(Outcome why)
+{
+	pg_atomic_write_u32(&shared->delivery, why);
+	wake_all(why);
+}
+
 static void
 detach(int code, Datum arg)
 {
-	pg_atomic_write_u32(&shared->delivery, NO_WORKER);
-	wake_all(NO_WORKER);
+	stop_waiting(NO_WORKER);
 }
 
 void
@@ -204,12 +212,16 @@ ca_sync_available(void)
 	pg_atomic_write_u32(&shared->delivery, WAITING);
 }
 
-/* Who enlists after wake_all let go of the lock sees the outage. */
 void
 ca_sync_outage(void)
 {
-	pg_atomic_write_u32(&shared->delivery, OUTAGE);
-	wake_all(OUTAGE);
+	stop_waiting(OUTAGE);
+}
+
+void
+ca_sync_switched_off(void)
+{
+	stop_waiting(NO_DELIVERY);
 }
 
 void
@@ -411,6 +423,9 @@ warn(Outcome outcome)
 	{
 		case OUTAGE:
 			ca_commit_warn("Redis cannot be reached", later);
+			break;
+		case NO_DELIVERY:
+			ca_commit_warn("this server does not deliver, see cache_aside.status", later);
 			break;
 		case NO_WORKER:
 			ca_commit_warn("the worker is not running", later);

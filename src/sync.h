@@ -32,6 +32,7 @@ extern void ca_sync_attach(void);
 extern void ca_sync_connecting(void); /* a session begins */
 extern void ca_sync_available(void);  /* and delivers */
 extern void ca_sync_outage(void);     /* Redis cannot be delivered to */
+extern void ca_sync_switched_off(void);
 /* Redis acknowledged this commit; or everything at or below an LSN. */
 extern void ca_sync_delivered(XLogRecPtr start, XLogRecPtr end);
 extern void ca_sync_confirmed(XLogRecPtr lsn);

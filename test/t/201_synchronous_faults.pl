@@ -146,6 +146,13 @@ ok(keys_gone($redis, 'user:1'), 'all is delivered when Redis is back');
 wait_delivered($node);
 is_deeply($session->query('SELECT touch(12)')->{notices}, [], 'and commits wait again');
 
+reload_conf($node, 'cache_aside.delivery' => 'off');
+status_is($node, 'state', 'off');
+warned('off', $session->query('SELECT touch(12)'), qr/this server does not deliver/);
+reload_conf($node, 'cache_aside.delivery' => 'primary');
+status_is($node, 'state', 'delivering');
+is_deeply($session->query('SELECT touch(12)')->{notices}, [], 'waits when delivery is on again');
+
 # ---- the server stops
 ($row, $touched) = (13, 0);
 $redis->set('user:13', 'old');
