@@ -102,6 +102,7 @@ report_tap()
 	if [ "$status" != 0 ]; then
 		report FAILED "t/$name" "$seconds s"
 		grep -vE '^ok ' "$dir/output" | tail -n 100 | sed 's/^/    /'
+		show "the test's own log" "$dir/tmp_check/log/regress_log_$name" 15
 		for file in "$dir"/tmp_check/log/*.log; do
 			show "$(basename "$file")" "$file" 25
 		done
