@@ -152,6 +152,18 @@ define_routing_settings(void)
 		"As the parameter cache_aside.commit_lsn, which drivers expose without a "
 		"round trip and poolers pass on.",
 		&guc_report_commit_lsn, false, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"cache_aside.publish_interval",
+		"Time between two publications of the replicas' state in Redis; 0 means "
+		"never.",
+		"What applications read there is at most this old. Nothing is published "
+		"while no replica is registered.",
+		&guc_publish_interval, 250, 0, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("cache_aside.replica_name",
+							   "Name of this server in the registry of replicas.",
+							   "Empty means cluster_name. It is also the application_name of its "
+							   "walreceiver, by which the primary knows it.",
+							   &guc_replica_name, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void

@@ -224,7 +224,7 @@ run_round(void)
 	bool more;
 
 	handle_signals();
-	ca_publish_step(ca_session_running() ? ca_session_redis() : NULL);
+	ca_publish_step(ca_session_redis());
 	log_crash();
 	more = ca_session_step();
 	keep_log();

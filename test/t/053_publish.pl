@@ -16,6 +16,11 @@ my $primary = CacheAside->new_node('primary', redis => $redis,
 	conf => "cache_aside.publish_interval = '50 ms'\n");
 my $standby = CacheAside->new_standby('near', $primary,
 	conf => "cache_aside.redis_url = 'unix:///nonexistent/redis.sock'\n");
+# Behind the standby, with the primary's Redis: it has no walsender on the primary.
+my $deep = CacheAside->new_standby('deep', $primary, redis => $redis, start => 0,
+	conf => "cache_aside.publish_interval = '50 ms'\n");
+$deep->enable_streaming($standby);
+$deep->start;
 my $c = PgWire->new($primary);
 
 sub entry
@@ -74,7 +79,15 @@ $standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
 $c->query(q{SELECT cache_aside.set_replica('near', region => 'west')});
 ok(wait_until(sub { entry('near')->{region} eq 'west' }), 'a change is published');
 
-# A standby behind another one has no walsender here: what its worker publishes counts.
+$c->query(q{SELECT cache_aside.add_replica('deep', 'host=d', 'sea')});
+$token = write_row();
+ok($primary->poll_query_until('postgres',
+		"SELECT name = 'deep' FROM cache_aside.route('$token', 'sea') WHERE reason = 'eligible'"),
+	'a standby behind a standby: chosen by what its worker published');
+is($c->value(q{SELECT state FROM cache_aside.replica_status WHERE name = 'deep'}), 'publishing', '... so it says');
+is(entry('deep')->{by}, 'replica', '... and who wrote the entry');
+
+# What is published counts if it can be true.
 $c->query(q{SELECT cache_aside.add_replica('far', 'host=f', 'moon')});
 my %far = (lsn => write_row(), timeline => 1, system => $e->{system}, lag_bytes => 0, by => 'replica');
 
@@ -106,7 +119,7 @@ foreach ([ 'another timeline', timeline => 2 ], [ 'another system', system => '1
 
 $c->query(q{SELECT cache_aside.remove_replica('far')});
 ok(wait_until(sub { !entry('far') }), 'removed: gone');
-$c->query(q{SELECT cache_aside.remove_replica('near')});
+$c->query(q{SELECT cache_aside.remove_replica('near'), cache_aside.remove_replica('deep')});
 ok(wait_until(sub { $redis->exists('cache_aside:replicas', 'cache_aside:primary') == 0 }),
 	'the last one removed: nothing is published');
 
@@ -136,11 +149,16 @@ $redis->set('cache_aside:stick:user:46', 'x');
 is($c->query(q{SELECT cache_aside.stuck_at('user:46')}, may_fail => 1)->{error}{C}, '22P02', 'not an LSN');
 
 # The publisher dies: readers of Redis notice.
-$c->query(q{SELECT cache_aside.add_replica('near', 'host=n')});
-ok(wait_until(sub { entry('near') }), 'published again');
+# A standby's worker looks into the registry again every 30 s, so 'deep' is still there for it.
+$c->query(q{SELECT cache_aside.add_replica('near', 'host=n'), cache_aside.add_replica('deep', 'host=d')});
+ok(wait_until(sub { entry('near') && entry('deep') }, 60), 'published again');
 $primary->stop('immediate');
-ok(wait_until(sub { $redis->exists('cache_aside:replicas', 'cache_aside:primary') == 0 }, 30),
-	'a dead publisher: its keys expire');
+ok(wait_until(sub { !$redis->exists('cache_aside:primary') && !entry('near') }, 30),
+	'a dead publisher: what it wrote expires');
+ok(entry('deep') && redis_ms() - entry('deep')->{at} < 5000, 'the other standby still publishes');
+$standby->stop;
+$deep->stop;
+ok(wait_until(sub { !$redis->exists('cache_aside:replicas') }, 30), 'nobody publishes: nothing is left');
 $redis->stop;
 $primary->start;
 $c = PgWire->new($primary);
