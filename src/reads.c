@@ -344,6 +344,8 @@ run_query(const char *query, ArrayType *given, MemoryContext cxt)
 	char *result = NULL;
 
 	SPI_connect();
+	/* The parser enlarges it with repalloc: made here, it outlives SPI's own parsing context. */
+	params.types = palloc0(sizeof(Oid));
 	plan = SPI_prepare_params(query, setup_parser, &params, 0);
 	if (plan == NULL)
 		refuse_query(SPI_result_code_string(SPI_result));
