@@ -72,6 +72,29 @@ sub send_query
 
 sub finish { return $_[0]->_until_ready; }
 
+# Extended protocol in two steps: the server takes its snapshot for the portal at bind.
+sub bind
+{
+	my ($self, $sql) = @_;
+	$self->_write('P' . pack('N', 8 + length $sql) . "\0$sql\0\0\0");
+	$self->_write('B' . pack('N', 12) . "\0\0" . pack('nnn', 0, 0, 0));
+	$self->_write('H' . pack('N', 4));
+	while (1)
+	{
+		my ($kind) = $self->_message;
+		die "bind failed: $sql\n" if $kind eq 'E';
+		last if $kind eq '2';
+	}
+	return;
+}
+
+sub execute
+{
+	my ($self) = @_;
+	$self->_write('E' . pack('N', 9) . "\0" . pack('N', 0) . 'S' . pack('N', 4));
+	return $self->_until_ready;
+}
+
 sub backend_pid { return $_[0]{pid}; }
 
 # What the server reported by ParameterStatus.
