@@ -190,6 +190,12 @@ MERGE INTO parted p USING (VALUES (1, 'eu')) s (id, region) ON p.id = s.id
 	WHEN MATCHED THEN UPDATE SET region = s.region, v = 6;
 SELECT tableoid::regclass, * FROM parted WHERE id = 1;
 INSERT INTO parted VALUES (2, 'us', 7) ON CONFLICT (id, region) DO UPDATE SET v = EXCLUDED.v RETURNING *;
+INSERT INTO parted VALUES (2, 'us', 8, 4) ON CONFLICT (id, region) DO UPDATE SET v = EXCLUDED.v, version = EXCLUDED.version RETURNING *;
+SELECT attempt($$INSERT INTO rv.parted VALUES (2, 'us', 9, 4) ON CONFLICT (id, region) DO UPDATE SET v = EXCLUDED.v, version = EXCLUDED.version$$);
+-- a prepared statement, whose plan outlives many executions
+PREPARE bump(int) AS UPDATE parted SET v = $1 WHERE id = 3 RETURNING version;
+EXECUTE bump(10); EXECUTE bump(11); EXECUTE bump(12); EXECUTE bump(13); EXECUTE bump(14); EXECUTE bump(15); EXECUTE bump(15);
+DEALLOCATE bump;
 
 ---- inheritance: children of today get their trigger, a later one is reported
 CREATE TABLE base (id int PRIMARY KEY, v int);
@@ -282,6 +288,13 @@ INSERT INTO seq VALUES (13, 0) RETURNING version;
 -- put on again, it starts above what is stored
 SELECT cache_aside.enable_versioning('seq', start => 'sequence');
 INSERT INTO seq VALUES (14, 0) RETURNING version;
+-- it ends where the column's type does
+CREATE TABLE tiny (id int PRIMARY KEY, v int, version smallint);
+SELECT cache_aside.enable_versioning('tiny', start => 'sequence');
+INSERT INTO tiny VALUES (1, 0, 32766);
+INSERT INTO tiny VALUES (2, 0) RETURNING version;
+SELECT attempt('INSERT INTO rv.tiny VALUES (3, 0)');
+SELECT attempt('UPDATE rv.tiny SET v = 1 WHERE id = 2');
 -- partitions share the sequence of the table they belong to
 CREATE TABLE pseq (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
 CREATE TABLE pseq_1 PARTITION OF pseq FOR VALUES IN (1);

@@ -1,5 +1,5 @@
 
-# What the item functions ask is answered by indexes, with custom and with generic plans, whichever the
+# Items are planned once for each shape, and what they ask is answered by indexes, with custom and with generic plans, whichever the
 # plan cache has come to. auto_explain shows the plans of statements inside functions.
 
 use strict;
@@ -11,6 +11,9 @@ use Test::More;
 
 my $node = CacheAside->new_node('main', conf => <<'EOC');
 cache_aside.redis_url = 'unix:///nonexistent/redis.sock'
+shared_preload_libraries = 'cache_aside, pg_stat_statements'
+pg_stat_statements.track = all
+pg_stat_statements.track_planning = on
 session_preload_libraries = 'auto_explain'
 auto_explain.log_nested_statements = on
 auto_explain.log_analyze = on
@@ -65,5 +68,16 @@ foreach my $name (sort keys %queries)
 	my ($rows) = $plan =~ /Index Scan.*\(actual rows=([\d.]+)/;
 	cmp_ok($rows, '<=', 50, '... stopping at the limit');
 }
+
+# One connection, many keys: a key's statement is planned once, called each time.
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION pg_stat_statements;
+	SELECT pg_stat_statements_reset();
+	SELECT count(cache_aside.get_item('notes', jsonb_build_object('id', i, 'shard', 's' || i % 7))) FROM generate_series(1, 1000) i;
+	SELECT count(cache_aside.update_item_if('notes', jsonb_build_object('id', i, 'shard', 's' || i % 7), '{"state": "y"}', 1))
+		FROM generate_series(1, 1000) i});
+is($node->safe_psql('postgres', q{
+	SELECT left(query, 6), plans, calls FROM pg_stat_statements WHERE query ~ 'public\.notes AS i' ORDER BY 1}),
+	"SELECT|1|1000\nUPDATE|1|1000", 'plans are kept');
 
 done_testing();
