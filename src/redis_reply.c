@@ -13,6 +13,16 @@
 
 #include "redis_reply.h"
 
+static bool
+lies_too_deep(const redisReadTask *task)
+{
+	int depth = 1;
+
+	while ((task = task->parent) != NULL && depth <= CA_REPLY_MAX_DEPTH)
+		depth++;
+	return depth > CA_REPLY_MAX_DEPTH;
+}
+
 /* Counts what a reply announces, nested arrays included, before hiredis allocates it. */
 static void *
 create_array(const redisReadTask *task, CaElements elements)
@@ -20,7 +30,8 @@ create_array(const redisReadTask *task, CaElements elements)
 	CaReplyGuard *guard = task->privdata;
 
 	guard->elements += elements;
-	if (guard->elements > CA_REPLY_MAX_ELEMENTS)
+	guard->too_deep = lies_too_deep(task);
+	if (guard->elements > CA_REPLY_MAX_ELEMENTS || guard->too_deep)
 		return NULL;
 	return guard->create_array(task, elements);
 }
@@ -41,6 +52,7 @@ ca_reply_guard_next(CaReplyGuard *guard, const redisReader *reader)
 {
 	guard->bytes = reader->len - reader->pos;
 	guard->elements = 0;
+	guard->too_deep = false;
 }
 
 const char *
@@ -50,6 +62,8 @@ ca_reply_guard_check(const CaReplyGuard *guard, const redisReader *reader)
 		return "longer than 64 MB";
 	if (guard->elements > CA_REPLY_MAX_ELEMENTS)
 		return "an array of more than 1048576 elements";
+	if (guard->too_deep)
+		return "arrays nested more than 7 deep";
 	/* hiredis looks for the end of the line from its start each time that bytes arrive */
 	if (reader->len - reader->pos > CA_REPLY_MAX_LINE &&
 		memchr(reader->buf + reader->pos, '\n', CA_REPLY_MAX_LINE) == NULL)

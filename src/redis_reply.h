@@ -9,6 +9,7 @@
 #define CA_REPLY_MAX_BYTES ((Size) 64 * 1024 * 1024)
 #define CA_REPLY_MAX_LINE ((Size) 64 * 1024)
 #define CA_REPLY_MAX_ELEMENTS ((Size) 1024 * 1024) /* about 100 bytes of memory each */
+#define CA_REPLY_MAX_DEPTH 7 /* arrays in arrays; hiredis frees by recursion */
 
 /* hiredis 1.0 made the number of elements a size_t. */
 #if HIREDIS_MAJOR >= 1
@@ -23,6 +24,7 @@ typedef struct CaReplyGuard
 	void *(*create_array)(const redisReadTask *task, CaElements elements);
 	Size bytes;    /* read since the last complete reply; redis.c counts */
 	Size elements; /* announced by arrays since then */
+	bool too_deep; /* an array lies in too many others */
 } CaReplyGuard;
 
 extern void ca_reply_guard_install(CaReplyGuard *guard, redisReader *reader);

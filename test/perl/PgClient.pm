@@ -108,6 +108,7 @@ sub _write
 	while ($sent < length $bytes)
 	{
 		my $n = syswrite($self->{fh}, $bytes, length($bytes) - $sent, $sent);
+		next if !defined $n && $!{EINTR};    # a child process ended or was stopped
 		die "connection to PostgreSQL lost: $!\n" unless defined $n;
 		$sent += $n;
 	}
@@ -120,7 +121,8 @@ sub _need
 	while (length $self->{buffer} < $bytes)
 	{
 		my $n = sysread($self->{fh}, $self->{buffer}, 65536, length $self->{buffer});
-		die "connection to PostgreSQL lost\n" unless $n;
+		next if !defined $n && $!{EINTR};
+		die 'connection to PostgreSQL lost' . (defined $n ? "\n" : ": $!\n") unless $n;
 	}
 	return;
 }

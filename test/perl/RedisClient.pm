@@ -128,9 +128,11 @@ sub _write
 	my $sent = 0;
 	while ($sent < length $bytes)
 	{
+		$! = 0;
 		die "Redis: not writable for $self->{timeout} s\n"
-		  unless IO::Select->new($self->{fh})->can_write($self->{timeout});
+		  unless IO::Select->new($self->{fh})->can_write($self->{timeout}) || $!{EINTR};
 		my $n = syswrite($self->{fh}, $bytes, length($bytes) - $sent, $sent);
+		next if !defined $n && $!{EINTR};
 		die "Redis: connection lost while writing: $!\n" unless defined $n;
 		$sent += $n;
 	}
@@ -142,9 +144,14 @@ sub _fill
 	my ($self, $deadline) = @_;
 	my $left = $deadline - Time::HiRes::time();
 	my $pending = $self->{fh}->can('pending') ? $self->{fh}->pending : 0;
-	die "Redis: no answer in $self->{timeout} s\n"
-	  unless $pending || ($left > 0 && IO::Select->new($self->{fh})->can_read($left));
+	$! = 0;
+	if (!$pending && ($left <= 0 || !IO::Select->new($self->{fh})->can_read($left)))
+	{
+		return if $!{EINTR};    # a child process ended or was stopped; our caller tries again
+		die "Redis: no answer in $self->{timeout} s\n";
+	}
 	my $n = sysread($self->{fh}, $self->{buffer}, 65536, length $self->{buffer});
+	return if !defined $n && $!{EINTR};
 	die "Redis: connection lost while reading" . (defined $n ? "\n" : ": $!\n") unless $n;
 	return;
 }
