@@ -11,8 +11,8 @@
  * the latch (a commit with keys, a signal, a survey), the socket, or a time-out. It never blocks on
  * Redis, so signals and ProcSignal barriers (DROP DATABASE) are answered however slow Redis is.
  *
- * Pacing: an idle worker delivers a commit at once. When commits come faster than one each
- * PACE_THRESHOLD microseconds, rounds are spaced about a millisecond apart: batches get larger, and
+ * Pacing: an idle worker delivers a commit at once. When more than one commit comes each
+ * PACE_COMMIT_US, rounds are spaced about a millisecond apart: batches get larger, and
  * because the worker does not wait on its latch meanwhile, committing backends find the latch set
  * already and make no system call. A backend that waits for delivery ends the spacing.
  */
@@ -35,13 +35,14 @@
 #include "utils/wait_event.h"
 
 #define PACE_MS 1
-#define PACE_COMMITS 3     /* in one round: more come than one at a time */
+#define PACE_WINDOW 8000   /* us over which commits are counted */
+#define PACE_COMMIT_US 400 /* one commit each so many us, or faster: spaced */
 #define SLOT_INTERVAL 1000 /* ms */
 #define LAST_DELIVERY 500  /* ms for what is in the log when the server stops */
 
 PGDLLEXPORT void cache_aside_worker_main(Datum arg);
 
-/* Two sets over the same socket: one with our latch, and one without for the pauses of pacing. */
+/* One set with the latch and the socket, and one with neither, for the pauses of pacing. */
 static WaitEventSet *sets[2];
 static const CaRedis *set_redis;
 static uint32 set_generation;
@@ -87,7 +88,7 @@ make_sets(const CaRedis *redis, pgsocket socket)
 		AddWaitEventToSet(sets[i], WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 		if (i == 0)
 			AddWaitEventToSet(sets[i], WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-		if (socket != PGINVALID_SOCKET)
+		if (i == 0 && socket != PGINVALID_SOCKET)
 			AddWaitEventToSet(sets[i], WL_SOCKET_READABLE, socket, NULL, NULL);
 	}
 	set_redis = redis;
@@ -104,8 +105,8 @@ wait_for_event(bool paced, long timeout)
 	if (sets[0] == NULL || redis != set_redis ||
 		(redis && ca_redis_generation(redis) != set_generation))
 		make_sets(redis, socket);
-	if (socket != PGINVALID_SOCKET)
-		ModifyWaitEvent(sets[paced ? 1 : 0], paced ? 1 : 2, ca_redis_events(redis), NULL);
+	if (!paced && socket != PGINVALID_SOCKET)
+		ModifyWaitEvent(sets[0], 2, ca_redis_events(redis), NULL);
 	WaitEventSetWait(sets[paced ? 1 : 0], timeout, &event, 1, paced ? wait_pace : wait_main);
 	if (!paced)
 		ResetLatch(MyLatch);
@@ -182,16 +183,26 @@ log_crash(void)
 	ca_shared->crashed = false;
 }
 
-/* After a burst of commits the next round waits a moment; a lone commit is delivered at once. */
+/*
+ * Do commits come so fast that rounds should be spaced? Judged by how many were delivered in the
+ * last window; nobody who waits for a delivery is made to wait longer.
+ */
 static bool
 saturated(void)
 {
+	static TimestampTz window_start;
 	static uint64 commits_before;
-	uint64 commits = ca_status_now.commits;
-	bool many = commits - commits_before >= PACE_COMMITS;
+	static bool fast;
+	TimestampTz now = GetCurrentTimestamp();
+	int64 us = now - window_start;
 
-	commits_before = commits;
-	return many && pg_atomic_read_u32(&ca_shared->waiters) == 0 && !ca_sync_active();
+	if (us >= PACE_WINDOW)
+	{
+		fast = (int64) (ca_status_now.commits - commits_before) * PACE_COMMIT_US >= us;
+		window_start = now;
+		commits_before = ca_status_now.commits;
+	}
+	return fast && pg_atomic_read_u32(&ca_shared->waiters) == 0 && !ca_sync_active();
 }
 
 static void
@@ -229,7 +240,7 @@ run_round(void)
 	more = ca_session_step();
 	keep_log();
 	ca_status_publish();
-	if (saturated())
+	if (saturated() && !more)
 		wait_for_event(true, PACE_MS);
 	else
 		wait_for_event(false, more ? 0 : next_timeout());
@@ -242,6 +253,7 @@ cache_aside_worker_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGINT, SIG_IGN); /* there is no statement to cancel */
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
