@@ -31,7 +31,7 @@ use CacheAside;
 use PgWire;
 
 our @EXPORT = qw(make_users cache_users user_keys commit_ms never_waits stop_process go_on
-  start_pgbench stop_pgbench position_of set_position position_key);
+  start_pgbench stop_pgbench fill_log kill_server compare position_of set_position position_key);
 
 # No commit may take longer than this, though Redis itself is given up only after much longer.
 our $longest = 3000;    # ms
@@ -121,6 +121,48 @@ sub stop_pgbench
 	$load->{handle}->signal('INT');
 	$load->{handle}->finish;
 	return;
+}
+
+# Log of so many MB that nobody needs, and a checkpoint that removes what may go.
+sub fill_log
+{
+	my ($node, $mb) = @_;
+	$node->safe_psql('postgres', qq{
+		SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000 * 1000))
+		FROM generate_series(1, $mb);
+		SELECT pg_switch_wal();
+		CHECKPOINT});
+	return;
+}
+
+# kill -9 of the postmaster; returns when its children have noticed and are gone.
+sub kill_server
+{
+	my ($node) = @_;
+	my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my @pids = ($postmaster, map { $_->[0] }
+		  @{ PgWire->new($node)->query('SELECT pid FROM pg_stat_activity')->{rows} });
+	$node->kill9;
+	wait_until(sub { !grep { kill 0, $_ } @pids }) or die 'processes outlive their postmaster';
+	return;
+}
+
+# Rows of users with v = 0 were not written since the cache was filled. Returns what is wrong.
+sub compare
+{
+	my ($node, $redis) = @_;
+	my (@stale, @lost);
+	my $client = PgWire->new($node);
+	my @rows = @{ $client->query('SELECT id, v FROM users')->{rows} };
+	my @there = $redis->pipeline(map { [ 'EXISTS', "user:$_->[0]" ] } @rows);
+	foreach my $i (0 .. $#rows)
+	{
+		my ($id, $v) = @{ $rows[$i] };
+		push @stale, $id if $v > 0 && $there[$i];
+		push @lost, $id if $v == 0 && !$there[$i];
+	}
+	my $written = grep { $_->[1] > 0 } @rows;
+	return { written => $written, stale => "@stale", lost => "@lost" };
 }
 
 sub position_key

@@ -18,16 +18,7 @@ my $redis = RedisServer->new(port => 1)->start;
 my $node = CacheAside->new_node('main', redis => $redis,
 	conf => "min_wal_size = 2MB\nmax_wal_size = 2MB\nwal_keep_size = 0\n", initdb => ['--wal-segsize=1']);
 make_users($node, 100);
-$node->safe_psql('postgres', 'CREATE TABLE filler (t text)');
 wait_delivered($node);
-
-# Log that nobody needs, and a checkpoint that removes what it may.
-sub fill_log
-{
-	$node->safe_psql('postgres', q{INSERT INTO filler SELECT repeat(md5(i::text), 100)
-		FROM generate_series(1, 2000) i; TRUNCATE filler; CHECKPOINT}) for 1 .. 3;
-	return;
-}
 
 # ---- an old snapshot
 cache_users($redis, 1 .. 100);
@@ -39,7 +30,7 @@ my $resyncs = status($node, 'resyncs');
 $node->safe_psql('postgres', 'UPDATE users SET v = 2 WHERE id BETWEEN 11 AND 20');
 wait_delivered($node);
 is($redis->exists(user_keys(1 .. 100)), 80, 'delivered');
-fill_log();
+fill_log($node, 10);
 $redis->restore_from($snapshot);
 ok(keys_gone($redis, user_keys(11 .. 20)), 'snapshot restored: what it brought back is gone again');
 wait_delivered($node);
@@ -55,7 +46,7 @@ $replica->freeze;
 $redis->command('CLIENT', 'KILL', 'TYPE', 'replica');
 $node->safe_psql('postgres', 'UPDATE users SET v = 3 WHERE id BETWEEN 21 AND 30');
 wait_delivered($node);
-fill_log();
+fill_log($node, 10);
 $redis->kill9;
 $replica->thaw->promote;
 is($replica->exists(user_keys(1 .. 100)), 100, 'the replica never saw the deletes');
