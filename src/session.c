@@ -607,7 +607,10 @@ publish_position(XLogRecPtr visible)
 	const CaPosition *position = ca_delivery_position();
 
 	ca_status_now.timeline = position->timeline;
-	ca_status_now.confirmed = position->confirmed;
+	/* A resync is still to make good what was not delivered one by one: it is not confirmed yet. */
+	ca_status_now.confirmed = position->state == CA_POSITION_OK
+								  ? position->confirmed
+								  : Min(ca_status_now.confirmed, position->confirmed);
 	ca_status_now.restart = position->restart;
 	ca_status_now.read_end = ca_tap_read_end(tap);
 	ca_status_now.visible = visible;
