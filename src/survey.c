@@ -27,6 +27,7 @@
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
 #include "storage/shm_mq.h"
+#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -117,6 +118,8 @@ cache_aside_survey_main(Datum arg)
 	shm_mq_handle *out;
 
 	memcpy(&what, MyBgworkerEntry->bgw_extra, sizeof(what));
+	/* The default handler ends the process in the signal itself, even with a spinlock held. */
+	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	seg = dsm_attach(DatumGetUInt32(arg));
 	if (seg == NULL)

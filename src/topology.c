@@ -29,6 +29,7 @@
 #include "postmaster/bgworker.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -124,6 +125,8 @@ cache_aside_topology_main(Datum arg)
 	const CaReplica *replicas;
 	int count;
 
+	/* The default handler ends the process in the signal itself, even with a spinlock held. */
+	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid,
 											  BGWORKER_BYPASS_ALLOWCONN);
