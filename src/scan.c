@@ -2,7 +2,7 @@
  * scan.c: patterns; SCAN and UNLINK in steps between normal deliveries.
  *
  * TRUNCATE, invalidate_pattern() and a resync ask for patterns. They are collected for the next pass
- * over the keyspace; a pass serves all patterns that were asked for before it began, however many,
+ * over the keyspace; a pass serves up to PASS_PATTERNS patterns that were asked for before it began,
  * and whoever asks during a pass waits for the next one (SCAN returns every key that is there from
  * the beginning to the end of a full iteration, so only a pass that begins later is complete).
  * A ticket is the number of the pass; ca_scan_done tells the last one that ended.
@@ -21,10 +21,12 @@
 #include "utils/timestamp.h"
 
 #define STEP_KEYS 512
+#define PASS_PATTERNS 1024 /* most in one pass: every key is matched against all of them */
 
 typedef struct Pattern
 {
 	dlist_node node;
+	uint64 pass; /* that will serve it */
 	Size len;
 	char text[FLEXIBLE_ARRAY_MEMBER];
 } Pattern;
@@ -32,7 +34,8 @@ typedef struct Pattern
 static MemoryContext scan_cxt;
 static dlist_head wanted = DLIST_STATIC_INIT(wanted); /* for the next pass */
 static dlist_head served = DLIST_STATIC_INIT(served); /* by the pass under way */
-static uint64 begun;                                  /* passes */
+static uint64 nwanted;
+static uint64 begun; /* passes */
 static uint64 ended;
 static bool running;
 static bool waiting;   /* for an answer */
@@ -54,24 +57,29 @@ ca_scan_reset(void)
 {
 	free_patterns(&wanted);
 	free_patterns(&served);
+	nwanted = 0;
 	running = waiting = false;
 	ended = begun;
 	failure[0] = '\0';
 }
 
-static bool
-already_wanted(const char *pattern, Size len)
+/* Looks among the patterns asked for last; one that is missed costs a little time, no more. */
+static Pattern *
+find_wanted(const char *pattern, Size len)
 {
 	dlist_iter iter;
+	int looks = 0;
 
-	dlist_foreach (iter, &wanted)
+	dlist_reverse_foreach(iter, &wanted)
 	{
 		Pattern *p = dlist_container(Pattern, node, iter.cur);
 
 		if (p->len == len && memcmp(p->text, pattern, len) == 0)
-			return true;
+			return p;
+		if (++looks == PASS_PATTERNS)
+			break;
 	}
-	return false;
+	return NULL;
 }
 
 uint64
@@ -82,14 +90,16 @@ ca_scan_request(const char *pattern, Size len)
 	if (scan_cxt == NULL)
 		scan_cxt =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside scan", ALLOCSET_DEFAULT_SIZES);
-	if (!already_wanted(pattern, len))
-	{
-		p = MemoryContextAlloc(scan_cxt, offsetof(Pattern, text) + len);
-		p->len = len;
-		memcpy(p->text, pattern, len);
-		dlist_push_tail(&wanted, &p->node);
-	}
-	return begun + 1;
+	p = find_wanted(pattern, len);
+	if (p != NULL)
+		return p->pass;
+	p = MemoryContextAlloc(scan_cxt, offsetof(Pattern, text) + len);
+	p->pass = begun + 1 + nwanted / PASS_PATTERNS;
+	p->len = len;
+	memcpy(p->text, pattern, len);
+	dlist_push_tail(&wanted, &p->node);
+	nwanted++;
+	return p->pass;
 }
 
 uint64
@@ -151,7 +161,7 @@ begin_pass(void)
 
 	if (match.data == NULL)
 		initStringInfo(&match);
-	while (!dlist_is_empty(&wanted))
+	for (int i = 0; i < PASS_PATTERNS && !dlist_is_empty(&wanted); i++, nwanted--)
 		dlist_push_tail(&served, dlist_pop_head_node(&wanted));
 	choose_match();
 	MemoryContextSwitchTo(old);

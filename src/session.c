@@ -553,8 +553,7 @@ note_caught_up(void)
 		ca_delivery_mark(CA_POSITION_OK, ca_delivery_position()->barrier);
 	}
 	if (after_promotion)
-		ca_delivery_raise_floor(
-			true); /* LSNs of the old timeline beyond the fork are in the buckets */
+		ca_delivery_raise_floor(true); /* the buckets may hold LSNs beyond the fork */
 	if (resync_reason[0])
 		resync_ticket = ca_resync_request(CA_SURVEY_ALL, resync_reason);
 }
@@ -577,8 +576,8 @@ barrier_passed(uint64 barrier, TransactionId oldest_running)
 {
 	TransactionId xid = XidFromFullTransactionId(FullTransactionIdFromU64(barrier));
 
-	return TransactionIdIsNormal(oldest_running) && !TransactionIdPrecedes(oldest_running, xid) &&
-		   ca_tap_read_end(tap) >= catch_up_to;
+	return caught_up && TransactionIdIsNormal(oldest_running) &&
+		   !TransactionIdPrecedes(oldest_running, xid);
 }
 
 /* Pending until the resync ended; a barrier until every transaction it is about has. */
@@ -640,7 +639,9 @@ read_log(void)
 	result = ca_tap_read(tap, READ_BUDGET, ca_delivery_enqueue, NULL);
 	if (result == CA_TAP_GAP)
 		log_gone = true;
-	if (!caught_up && result != CA_TAP_GAP && ca_tap_read_end(tap) >= catch_up_to)
+	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
+	if (!caught_up &&
+		(result == CA_TAP_END || (result == CA_TAP_MORE && ca_tap_read_end(tap) >= catch_up_to)))
 		note_caught_up();
 	return result == CA_TAP_MORE;
 }
