@@ -397,7 +397,7 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 			add_key(batch, commit, entry);
 			break;
 		case CA_ENTRY_PATTERN:
-			commit->scan = ca_scan_request(entry->data, entry->len);
+			commit->scan = Max(commit->scan, ca_scan_request(entry->data, entry->len));
 			ca_status_now.patterns++;
 			break;
 		case CA_ENTRY_RESYNC:

@@ -70,7 +70,7 @@ ca_resync_interrupted(void)
 static void
 want_pattern(const char *pattern, Size len)
 {
-	scan_ticket = ca_scan_request(pattern, len);
+	scan_ticket = Max(scan_ticket, ca_scan_request(pattern, len));
 }
 
 static void

@@ -61,7 +61,7 @@ typedef struct CaCommit
 	Size offset;      /* of the next payload in entries */
 	CaMessage cursor; /* in the payload before that */
 	bool sent;        /* every key was sent; only a scan or a resync may be missing */
-	uint64 scan;      /* ticket of the scan that covers its patterns; 0: none */
+	uint64 scan;      /* ticket of the last scan for its patterns; 0: none */
 	uint64 resync;    /* ticket of the resync it asked for; 0: none */
 	bool unread;      /* it may have logged messages before we began to read */
 } CaCommit;
