@@ -126,10 +126,10 @@ ca_delivery_mark(CaPositionState state, uint64 barrier)
 }
 
 static void
-fail(const char *text)
+fail(const char *reason)
 {
 	if (failure[0] == '\0')
-		strlcpy(failure, text, sizeof(failure));
+		strlcpy(failure, reason, sizeof(failure));
 }
 
 const char *
@@ -630,7 +630,7 @@ handle_guard(void *arg, const CaReply *reply)
 void
 ca_delivery_raise_floor(bool clear)
 {
-	char text[CA_POSITION_TEXT];
+	char formatted[CA_POSITION_TEXT];
 	CaPosition next;
 
 	if (!ca_apply_guarded())
@@ -638,9 +638,9 @@ ca_delivery_raise_floor(bool clear)
 	compute_position(&next);
 	next.confirmed = sent.confirmed; /* this call delivers nothing */
 	next.restart = Min(next.restart, sent.restart);
-	ca_position_format(&next, text);
-	ca_guard_epoch(redis, expected, text, ca_tap_read_end(tap), clear, handle_guard, NULL);
-	strlcpy(expected, text, sizeof(expected));
+	ca_position_format(&next, formatted);
+	ca_guard_epoch(redis, expected, formatted, ca_tap_read_end(tap), clear, handle_guard, NULL);
+	strlcpy(expected, formatted, sizeof(expected));
 	sent = next;
 }
 

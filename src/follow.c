@@ -78,7 +78,7 @@ handle_position(void *arg, const CaReply *reply)
 {
 	CaPosition position;
 	Size len;
-	const char *text;
+	const char *found;
 
 	looking = false;
 	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_ERROR)
@@ -86,8 +86,8 @@ handle_position(void *arg, const CaReply *reply)
 	ca_status_now.restart = ca_tap_read_end(tap); /* nobody delivered here yet: nothing to keep */
 	if (ca_reply_type(reply) != CA_REPLY_STRING)
 		return;
-	text = ca_reply_text(reply, &len);
-	if (!ca_position_parse(text, len, &position))
+	found = ca_reply_text(reply, &len);
+	if (!ca_position_parse(found, len, &position))
 		return;
 	ca_status_now.timeline = position.timeline;
 	ca_status_now.confirmed = position.confirmed;

@@ -228,13 +228,13 @@ handle_info(void *arg, const CaReply *reply)
 }
 
 static void
-keep_stored(const char *text, Size len)
+keep_stored(const char *found, Size len)
 {
 	if (len >= sizeof(stored))
 		stored_nonsense = true;
 	else
 	{
-		memcpy(stored, text, len);
+		memcpy(stored, found, len);
 		stored[len] = '\0';
 	}
 }
@@ -244,16 +244,16 @@ static void
 handle_position(void *arg, const CaReply *reply)
 {
 	Size len;
-	const char *text;
+	const char *found;
 
 	answers_missing--;
 	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_NIL)
 		return;
-	text = ca_reply_text(reply, &len);
+	found = ca_reply_text(reply, &len);
 	if (ca_reply_type(reply) == CA_REPLY_STRING)
-		keep_stored(text, len);
-	else if (ca_reply_type(reply) == CA_REPLY_ERROR && strncmp(text, "WRONGTYPE", 9) != 0)
-		strlcpy(claim_error, text, sizeof(claim_error));
+		keep_stored(found, len);
+	else if (ca_reply_type(reply) == CA_REPLY_ERROR && strncmp(found, "WRONGTYPE", 9) != 0)
+		strlcpy(claim_error, found, sizeof(claim_error));
 	else
 		stored_nonsense = true;
 }

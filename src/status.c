@@ -159,9 +159,9 @@ ca_status_publish(void)
 }
 
 void
-ca_status_error(const char *text)
+ca_status_error(const char *error)
 {
-	strlcpy(ca_status_now.last_error, text, sizeof(ca_status_now.last_error));
+	strlcpy(ca_status_now.last_error, error, sizeof(ca_status_now.last_error));
 	ca_status_now.last_error_at = GetCurrentTimestamp();
 }
 
@@ -218,9 +218,9 @@ put(Row *row, Datum value, bool null)
 }
 
 static void
-put_text(Row *row, const char *text)
+put_text(Row *row, const char *str)
 {
-	put(row, CStringGetTextDatum(text), text[0] == '\0');
+	put(row, CStringGetTextDatum(str), str[0] == '\0');
 }
 
 static void
@@ -344,18 +344,19 @@ cache_aside_reset_stats(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Microseconds in an interval that bounds a wait; months and days count as core's epoch does. */
+/* Microseconds in an interval that bounds a wait, which is for ever where it has more than a century. */
 static int64
 interval_us(const Interval *interval)
 {
-	int64 us = interval->time + interval->day * USECS_PER_DAY +
-			   interval->month * (DAYS_PER_MONTH * USECS_PER_DAY);
+	double us =
+		(double) interval->time +
+		((double) interval->month * DAYS_PER_MONTH + interval->day) * (double) USECS_PER_DAY;
 
 	if (us < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("timeout must not be negative"),
 				 errhint("Use an interval of zero to ask without waiting.")));
-	return us;
+	return (int64) Min(us, 100.0 * 366 * (double) USECS_PER_DAY);
 }
 
 typedef bool (*Condition)(uint64 arg);
@@ -365,7 +366,7 @@ static bool
 wait_until(Condition holds, uint64 arg, int64 us)
 {
 	TimestampTz deadline = GetCurrentTimestamp() + us;
-	bool result;
+	volatile bool result = false; /* set between setjmp and longjmp */
 
 	pg_atomic_fetch_add_u32(&ca_shared->waiters, 1);
 	PG_TRY();

@@ -88,8 +88,9 @@ SET temp_file_limit = '1MB';
 BEGIN;
 SELECT cache_aside.invalidate('kept');
 SAVEPOINT a;
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT count(cache_aside.invalidate('x:' || g)) FROM generate_series(1, 500000) g;
+\set VERBOSITY terse
 ROLLBACK TO a;
 :pending
 COMMIT;

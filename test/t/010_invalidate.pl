@@ -32,6 +32,8 @@ ok(is_cached($redis, 'user:43'), 'a rolled back write deletes nothing');
 $node->safe_psql('postgres', q{UPDATE users SET name = name || '!'});
 is($node->safe_psql('postgres', q{SELECT cache_aside.wait_delivered()}), 't', 'delivered');
 is(scalar(() = $redis->keys('user:*')), 0, 'all keys are gone');
+is($node->safe_psql('postgres', q{SELECT cache_aside.wait_delivered(timeout => '178000000 years')}),
+	't', 'a time-out of ages is no overflow');
 
 my $position = $redis->command('GET', ($redis->command('KEYS', 'cache_aside:position:*'))->[0]);
 like($position, qr/^1 [0-9A-F]+\/[0-9A-F]+ /, "position: $position");
