@@ -14,8 +14,8 @@
  * XactLastCommitEnd also moves for a SELECT that pruned a page.
  *
  * A synchronous commit is waited for after the locks (sync.c). A statement that commits in the middle
- * of its work (DETACH CONCURRENTLY) holds session locks then, so it is waited for at its last commit;
- * a procedure's COMMIT is a commit like others.
+ * of its work (DETACH CONCURRENTLY) may hold session locks then, so it is waited for once, at its last
+ * commit; a procedure's COMMIT is a commit like others.
  *
  * COMMIT PREPARED logs nothing itself; its own commit event comes after the prepared transaction
  * became visible, hence the hook leaves a note and the event wakes the worker. ROLLBACK PREPARED
@@ -78,7 +78,7 @@ ca_commit_done(bool logged)
 	prepared_committed = extension_created = false;
 }
 
-/* Is there more to do in a statement that holds session locks across its own commits? */
+/* Is this a commit in the middle of a statement? Some hold session locks across theirs. */
 static bool
 in_mid_statement(void)
 {
