@@ -4,9 +4,13 @@
  * Writes never touch the cache. The rule `SELECT cache_aside.attach('users', 'user:{id}')` makes each
  * committed write delete its entries, whoever writes. Reads take the value and, in the same
  * statement, the token that proves how fresh it is.
+ *
+ * With a router, reads of the database go to replicas. `get(id, after)` is for a reader that has just
+ * written: its write may not have reached the cache yet, so it reads a database that has it.
  */
 import { Pool, PoolClient } from "pg";
 import { GuardedCache } from "./cache";
+import { Router } from "./routing";
 
 export interface User {
   id: number;
@@ -32,6 +36,7 @@ export class UserRepository {
     private readonly pool: Pool,
     private readonly cache: GuardedCache,
     options: Partial<Options> = {},
+    private readonly router?: Router,
   ) {
     this.options = { ...defaults, ...options };
   }
@@ -41,7 +46,8 @@ export class UserRepository {
    * look again after a few milliseconds. Should the one with the lease die, its lease expires and
    * another one gets it; nobody waits longer than that.
    */
-  async get(id: number): Promise<User | null> {
+  async get(id: number, after: string | null = null): Promise<User | null> {
+    if (after !== null) return (await this.read([id], undefined, after)).users.get(id) ?? null;
     const key = userKey(id);
     const giveUp = Date.now() + this.options.leaseMs;
     for (let pause = 2; ; pause = Math.min(pause * 2, 50)) {
@@ -71,14 +77,23 @@ export class UserRepository {
   }
 
   /** Undefined fields stay as they are. Returns the new row, or null if there is none. */
-  async update(id: number, changes: Partial<Omit<User, "id">>): Promise<User | null> {
-    const { rows } = await this.pool.query<{ user: User }>(
+  async update(
+    id: number, changes: Partial<Omit<User, "id">>, client: Pool | PoolClient = this.pool,
+  ): Promise<User | null> {
+    const { rows } = await client.query<{ user: User }>(
       `UPDATE users SET name = CASE WHEN $2 THEN $3 ELSE name END,
                         email = CASE WHEN $4 THEN $5 ELSE email END
        WHERE id = $1 RETURNING row_to_json(users) AS "user"`,
       [id, changes.name !== undefined, changes.name, changes.email !== undefined, changes.email],
     );
     return rows[0]?.user ?? null;
+  }
+
+  /** The same, with the token that makes the next `get` see it. */
+  async updateWithToken(id: number, changes: Partial<Omit<User, "id">>) {
+    if (!this.router) throw new Error("tokens need a router");
+    const { result, token } = await this.router.write((client) => this.update(id, changes, client));
+    return { user: result, token };
   }
 
   /** For changes that no rule sees, such as a picture in a file. Deleted when this commits. */
@@ -104,13 +119,14 @@ export class UserRepository {
   }
 
   /** Values and token of one statement. The outer row is there even when no user is. */
-  async read(ids: number[], client: Pool | PoolClient = this.pool) {
+  async read(ids: number[], client?: PoolClient, after: string | null = null) {
     this.databaseReads++;
-    const { rows } = await client.query<{ users: User[] | null; token: string | null }>(
-      `SELECT (SELECT json_agg(row_to_json(u)) FROM users u WHERE id = ANY ($1)) AS users,
-              cache_aside.read_token() AS token`,
-      [ids],
-    );
+    const text = `SELECT (SELECT json_agg(row_to_json(u)) FROM users u WHERE id = ANY ($1)) AS users,
+                         cache_aside.read_token() AS token`;
+    type Row = { users: User[] | null; token: string | null };
+    const { rows } = client || !this.router
+      ? await (client ?? this.pool).query<Row>(text, [ids])
+      : await this.router.read<Row>(text, [ids], { after });
     const users = new Map((rows[0].users ?? []).map((user) => [user.id, user]));
     return { users, token: rows[0].token };
   }
