@@ -350,6 +350,7 @@ CREATE FUNCTION cache_aside.worker_status(
 	OUT commits bigint, OUT keys bigint, OUT patterns bigint, OUT batches bigint,
 	OUT retries bigint, OUT reply_errors bigint, OUT skipped bigint, OUT reconnects bigint,
 	OUT resyncs bigint, OUT resync_scanned bigint,
+	OUT redeleted bigint, OUT redelete_waiting bigint, OUT redelete_dropped bigint,
 	OUT last_error text, OUT last_error_at timestamptz, OUT stats_reset timestamptz)
 RETURNS record
 LANGUAGE c VOLATILE PARALLEL SAFE
@@ -374,6 +375,10 @@ COMMENT ON COLUMN cache_aside.status.lag_bytes IS
 'Flushed (standby: replayed) log that is not confirmed';
 COMMENT ON COLUMN cache_aside.status.lag_ms IS
 'Age of the oldest commit that is not delivered, in milliseconds; 0 if there is none';
+COMMENT ON COLUMN cache_aside.status.redelete_waiting IS
+'Keys that will be deleted again (cache_aside.redelete)';
+COMMENT ON COLUMN cache_aside.status.redelete_dropped IS
+'Keys that were not deleted again because too many waited';
 COMMENT ON COLUMN cache_aside.status.retained_wal IS
 'Bytes of log that the replication slot keeps; null without a slot';
 

@@ -9,6 +9,7 @@
  * only: a role that could set them per session could aim the server at any host.
  */
 #include "cache_aside.h"
+#include "redelete.h"
 #include "routing.h"
 #include "sync.h"
 
@@ -167,6 +168,21 @@ define_routing_settings(void)
 }
 
 static void
+define_redelete_settings(void)
+{
+	DefineCustomBoolVariable(
+		"cache_aside.redelete",
+		"Delete each key again once every connected standby has its commit.",
+		"For clients that fill with plain SET from a replica, or slowly: they can put an old value "
+		"back. Guarded fills do not need it.",
+		&guc_redelete, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"cache_aside.redelete_delay", "Time after which a key is deleted a last time.",
+		"Longer than a client takes from reading a row to storing it. 0: never.",
+		&guc_redelete_delay, 1000, 0, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+static void
 define_synchronous_settings(void)
 {
 	DefineCustomBoolVariable("cache_aside.synchronous", "COMMIT returns when its keys are deleted.",
@@ -225,6 +241,7 @@ _PG_init(void)
 	define_redis_settings();
 	define_delivery_settings();
 	define_capture_settings();
+	define_redelete_settings();
 	define_synchronous_settings();
 	define_routing_settings();
 	define_version_settings();

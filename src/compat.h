@@ -74,6 +74,13 @@
 #define ca_acquire_slot(name) ReplicationSlotAcquire(name, true)
 #endif
 
+/* 16 tells walsenders that decode from those that feed a standby. */
+#if PG_VERSION_NUM >= 160000
+#define ca_sender_is_physical(sender) ((sender)->kind == REPLICATION_KIND_PHYSICAL)
+#else
+#define ca_sender_is_physical(sender) true
+#endif
+
 /* 17 lets extensions name their wait events. */
 #if PG_VERSION_NUM >= 170000
 #define ca_wait_event(name) WaitEventExtensionNew(name)

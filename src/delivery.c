@@ -21,6 +21,7 @@
  */
 #include "worker.h"
 #include "status.h"
+#include "redelete.h"
 #include "sync.h"
 
 #include "access/xact.h"
@@ -398,6 +399,7 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 			break;
 		case CA_ENTRY_PATTERN:
 			commit->scan = Max(commit->scan, ca_scan_request(entry->data, entry->len));
+			ca_redelete_note(CA_ENTRY_PATTERN, entry->data, entry->len, commit->end);
 			ca_status_now.patterns++;
 			break;
 		case CA_ENTRY_RESYNC:
@@ -526,6 +528,9 @@ note_delivered(CaBatch *batch)
 		ca_status_latency(commit->time);
 		ca_status_now.commits++;
 	}
+	for (int i = 0; i < batch->nkeys; i++)
+		ca_redelete_note(CA_ENTRY_KEY, batch->bytes.data + batch->keys[i].offset,
+						 batch->keys[i].len, batch->lsn);
 	ca_status_now.keys += batch->nkeys;
 	ca_status_now.batches++;
 	acked = batch->position;

@@ -21,6 +21,7 @@
  */
 #include "worker.h"
 #include "status.h"
+#include "redelete.h"
 #include "sync.h"
 
 #include "access/timeline.h"
@@ -117,6 +118,7 @@ close_session(void)
 	ca_redis_close(redis);
 	redis = NULL;
 	ca_resync_interrupted();
+	ca_redelete_interrupted();
 	ca_delivery_reset();
 	ca_scan_reset();
 	ca_tap_close(tap);
@@ -670,6 +672,7 @@ run(void)
 	if (caught_up)
 		ca_resync_step();
 	sent = ca_delivery_send();
+	ca_redelete_step(redis);
 	if (ca_scan_begins())
 		ca_delivery_raise_floor(false);
 	ca_scan_step(redis);
@@ -887,7 +890,7 @@ ca_session_timeout(void)
 {
 	CaRedis *used = ca_session_redis();
 	long timeout = used ? ca_redis_timeout(used) : -1;
-	long scan;
+	long scan, redelete;
 
 	if (duty != DELIVER)
 		return duty == FOLLOW ? standby_pause() : IDLE_PAUSE;
@@ -898,6 +901,9 @@ ca_session_timeout(void)
 	scan = ca_scan_timeout();
 	if (scan >= 0 && (timeout < 0 || scan < timeout))
 		timeout = scan;
+	redelete = ca_redelete_timeout();
+	if (redelete >= 0 && (timeout < 0 || redelete < timeout))
+		timeout = redelete;
 	if (ca_delivery_invisible() && (timeout < 0 || timeout > 1))
 		timeout = 1; /* nothing wakes us when a stalled commit becomes visible */
 	if (RecoveryInProgress())

@@ -132,6 +132,7 @@ reset_counters(void)
 
 	s->commits = s->keys = s->patterns = s->batches = s->retries = s->reply_errors = 0;
 	s->reconnects = s->resyncs = s->skipped = 0;
+	s->redeleted = s->redelete_dropped = 0;
 	memset(s->latency, 0, sizeof(s->latency));
 	s->stats_reset = GetCurrentTimestamp();
 }
@@ -279,6 +280,9 @@ put_counters(Row *row, const CaStatus *s)
 	put_count(row, s->reconnects);
 	put_count(row, s->resyncs);
 	put_count(row, s->resync_scanned);
+	put_count(row, s->redeleted);
+	put_count(row, s->redelete_waiting);
+	put_count(row, s->redelete_dropped);
 }
 
 /*
