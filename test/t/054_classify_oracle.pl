@@ -1,0 +1,176 @@
+# No statement that writes may come back read-only. The judge is PostgreSQL: what classify() lets
+# through is executed in a read-only transaction and must never fail with 25006, "cannot execute ... in a
+# read-only transaction".
+#
+# Judged are all statements of PostgreSQL's own regression inputs where they can be had (no binary package of
+# Debian has them; CACHE_ASIDE_PG_SOURCE names a source tree), always those of the SQL scripts the server
+# itself was made with, and a SELECT from each system view, these also on a hot standby.
+use strict;
+use warnings;
+
+use CacheAside;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $nowhere = "cache_aside.redis_url = 'unix:///nonexistent/redis.sock'\nlog_statement = none\n"
+  . "log_min_messages = panic\nlog_min_error_statement = panic\n";
+my $node = CacheAside->new_node('main', conf => $nowhere);
+
+# Statements of a psql script, without psql's own commands and the data of COPY.
+sub statements
+{
+	my ($text) = @_;
+	my (@list, $now);
+	$now = '';
+	my $atomic = 0;
+	pos($text) = 0;
+	while (pos($text) < length $text)
+	{
+		if ($text =~ /\G--[^\n]*/gc) { }
+		elsif ($text =~ m{\G/\*}gc)
+		{
+			my $depth = 1;
+			$depth += $1 eq '/*' ? 1 : -1 while $depth && $text =~ m{\G.*?(/\*|\*/)}gcs;
+			$now .= ' ';
+		}
+		elsif ($text =~ /\G([eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*")/gcs) { $now .= $1; }
+		elsif ($text =~ /\G(\$(?:[A-Za-z_]\w*)?\$)/gc)
+		{
+			my $tag = quotemeta $1;
+			$now .= $1 . ($text =~ /\G(.*?$tag)/gcs ? $1 : '');
+		}
+		elsif ($text =~ /\G\\[^\n]*/gc || ($text =~ /\G;/gc && !$atomic))
+		{
+			push @list, $now if $now =~ /\S/;
+			$text =~ /\G.*?^\\\.$/gcms if $now =~ /^\s*copy\b.*\bfrom\s+stdin\b/is;
+			$now = '';
+			$atomic = 0;
+		}
+		elsif ($text =~ /\G(begin\s+atomic|case|end)\b/gci)
+		{
+			my $word = lc $1;
+			$now .= $1;
+			if ($word =~ /atomic/) { $atomic = 1; }
+			elsif ($atomic) { $atomic += $word eq 'case' ? 1 : -1; }
+		}
+		elsif ($text =~ /\G(\w+|\s+|.)/gcs) { $now .= substr($text, $-[0], 1) eq ';' ? '; ' : $1; }
+	}
+	push @list, $now if $now =~ /\S/;
+	return @list;
+}
+
+$node->safe_psql('postgres', q{
+	CREATE SCHEMA oracle;
+	CREATE TABLE oracle.statement (n serial PRIMARY KEY, source text, query text, verdict text);
+	CREATE PROCEDURE oracle.judge(wanted text) LANGUAGE plpgsql AS $procedure$
+	DECLARE
+		s record;
+		answer boolean;
+		outcome text;
+	BEGIN
+		FOR s IN SELECT n, query FROM oracle.statement WHERE source OPERATOR(pg_catalog.=) wanted ORDER BY n
+		LOOP
+			RESET SESSION AUTHORIZATION;
+			outcome := 'ok';
+			BEGIN
+				answer := cache_aside.is_read_only(s.query);
+			EXCEPTION WHEN OTHERS THEN
+				answer := NULL;
+				outcome := 'classify: ' OPERATOR(pg_catalog.||) SQLSTATE OPERATOR(pg_catalog.||) ' '
+					OPERATOR(pg_catalog.||) SQLERRM;
+			END;
+			IF answer THEN
+				BEGIN
+					PERFORM pg_catalog.set_config('transaction_read_only', 'on', true);
+					EXECUTE s.query;
+					RAISE SQLSTATE 'OK000';
+				EXCEPTION
+					WHEN SQLSTATE 'OK000' THEN outcome := 'reads';
+					WHEN OTHERS THEN
+						outcome := CASE SQLSTATE WHEN '25006' THEN 'WRITES ' OPERATOR(pg_catalog.||) SQLERRM ELSE 'fails' END;
+				END;
+			END IF;
+			BEGIN
+				EXECUTE s.query;
+				SET CONSTRAINTS ALL IMMEDIATE;
+			EXCEPTION WHEN OTHERS THEN NULL;
+			END;
+			RESET SESSION AUTHORIZATION;
+			SET default_transaction_read_only = off;
+			SET statement_timeout = 0;
+			UPDATE oracle.statement SET verdict = outcome WHERE n OPERATOR(pg_catalog.=) s.n;
+			COMMIT;
+		END LOOP;
+	END $procedure$});
+
+sub judge
+{
+	my ($source, @list) = @_;
+	my $tag = '$oracle$';
+	my $sql = "CREATE TEMP TABLE incoming (n serial, q text);\n"
+	  . join('', map { "INSERT INTO incoming (q) VALUES ($tag$_$tag);\n" } grep { index($_, $tag) < 0 } @list)
+	  . "INSERT INTO oracle.statement (source, query) SELECT '$source', q FROM incoming ORDER BY n;\n"
+	  . "DROP TABLE incoming; SET standard_conforming_strings = on; SET statement_timeout = '120 s';\n"
+	  . "CALL oracle.judge('$source');\n";
+	my ($status, $out, $err) = (0, '', '');
+	$status = $node->psql('postgres', $sql, stdout => \$out, stderr => \$err, on_error_stop => 0);
+	note "$source: " . ($err =~ /((?:ERROR|FATAL|PANIC|server closed)[^\n]*)/)[0] if $err =~ /FATAL|PANIC|server closed|judge/;
+	$node->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()');
+	return;
+}
+
+sub verdicts
+{
+	my ($like) = @_;
+	my $counts = $node->safe_psql('postgres', qq{SELECT coalesce(split_part(verdict, ':', 1), 'not reached') || ' ' || count(*)
+		FROM (SELECT CASE WHEN verdict LIKE 'WRITES%' THEN 'WRITES' ELSE verdict END AS verdict
+			FROM oracle.statement WHERE source LIKE '$like') s GROUP BY split_part(verdict, ':', 1), verdict IS NULL ORDER BY 1});
+	note "$like: " . join ', ', split /\n/, $counts;
+	is($node->safe_psql('postgres', qq{SELECT source || ': ' || query || ' -- ' || verdict FROM oracle.statement
+			WHERE source LIKE '$like' AND verdict LIKE 'WRITES%'}), '', "$like: nothing that writes was let through");
+	is($node->safe_psql('postgres', qq{SELECT source || ': ' || query || ' -- ' || verdict FROM oracle.statement
+			WHERE source LIKE '$like' AND verdict LIKE 'classify: XX%'}), '', "$like: no internal error");
+	return;
+}
+
+# The scripts at hand.
+my $share = `pg_config --sharedir`;
+chomp $share;
+foreach my $file (glob("$share/*.sql"))
+{
+	my ($name) = $file =~ m{([^/]+)$};
+	judge("script $name", statements(slurp_file($file)));
+}
+verdicts('script %');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM oracle.statement}), '>', 300, 'there were some');
+
+# Each system view, and the same on a standby.
+my @views = split /\n/, $node->safe_psql('postgres', q{SELECT 'SELECT * FROM ' || oid::regclass FROM pg_class
+	WHERE relkind = 'v' AND relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) ORDER BY 1});
+judge('views', @views);
+verdicts('views');
+my $standby = CacheAside->new_standby('standby', $node, conf => $nowhere);
+$node->wait_for_catchup($standby);
+my $reads = $node->safe_psql('postgres', q{SELECT count(*) FROM oracle.statement WHERE source = 'views' AND verdict = 'reads'});
+cmp_ok($reads, '>', 100, "$reads views are read-only");
+my @failed = grep { $standby->psql('postgres', $_) != 0 }
+  split /\n/, $node->safe_psql('postgres', q{SELECT query FROM oracle.statement WHERE source = 'views' AND verdict = 'reads'});
+is_deeply(\@failed, [], '... and a hot standby answers them all');
+is($standby->safe_psql('postgres', q{WITH reads AS MATERIALIZED (
+		SELECT query FROM oracle.statement WHERE source = 'views' AND verdict = 'reads')
+	SELECT count(*) FROM reads WHERE NOT cache_aside.is_read_only(query)}), 0, 'a standby classifies them as well');
+
+SKIP:
+{
+	my $inputs = ($ENV{CACHE_ASIDE_PG_SOURCE} // '') . '/src/test/regress';
+	my ($packaged) = grep { -d "$_/sql" } map { chomp; "$_/../.." . '/src/test/regress' } `dirname \$(pg_config --pgxs)`;
+	$inputs = $packaged if $packaged;
+	skip "PostgreSQL's regression inputs are in no package here; CACHE_ASIDE_PG_SOURCE=/path/to/source has them", 2 unless -f "$inputs/parallel_schedule";
+	my @tests = map { /^test:\s*(.*)/ ? split(' ', $1) : () } split /\n/, slurp_file("$inputs/parallel_schedule");
+	$node->safe_psql('postgres', 'SET client_min_messages = error; DROP EXTENSION cache_aside; CREATE EXTENSION cache_aside');
+	judge("regress $_", statements(slurp_file("$inputs/sql/$_.sql"))) foreach grep { -f "$inputs/sql/$_.sql" } @tests;
+	verdicts('regress %');
+}
+
+done_testing();
