@@ -10,12 +10,13 @@ loads this file when it is missing or of another version; by hand:
 KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
     cache_aside:position:<system>  where delivery stands; the worker's text, "<timeline> <LSN> ..."; only
                                    the timeline is read here
-    cache_aside:guard:<system>     one string of 64 + 65536 * 8 bytes, all numbers big-endian:
+    cache_aside:guard:<system>     one string of 64 + 65536 * 12 bytes, all numbers big-endian:
                                      0  "CAG1"
                                      4  timeline, 4 bytes
                                      8  nonce under which it was armed last, 16 bytes
                                     24  floor, 8 bytes (an LSN)
-                                    64  buckets: highest LSN invalidated among their keys
+                                    64  buckets: tag of this guard, 4 bytes; highest LSN that was
+                                        invalidated among the bucket's keys, 8 bytes
                                    bucket of a key: the first 16 bits of its SHA-1
     cache_aside:lease:<key>        who may fill <key> now; expires by itself
     cache_aside:stick:<name>       LSN that reads for <name> have to see; expires by itself
@@ -76,9 +77,11 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
 * A missing guard refuses; buckets are written only into an existing one. Made anew, its floor is E:
   everything delivered before is below it. The position or the visible LSN would not do, deliveries
   are out of order.
-* The nonce lives in this process's memory and, armed, in the guard. Process memory: a Redis that
-  restarted, reloaded or was promoted is unarmed, and a proxy cannot hide it. In the guard: a master that
-  was demoted and comes back has memory of its own but the data of another.
+* The nonce lives in this process's memory: a Redis that restarted, reloaded or was promoted is
+  unarmed, and a proxy cannot hide it. A master that was demoted and comes back still has its memory,
+  but the data of another: there the tag, which only the process that made the guard knows, is another
+  or the guard is gone, for a claim deletes a guard that its process has not made. One read of one
+  bucket tells a fill all of that; the floor it knows, since every raise went through this process.
 * epoch writes floor and position together, before anything is deleted: a stale fill cannot follow
   the deletes, and a worker that dies in between finds "pending". A worker of an older timeline cannot
   claim, so it writes nothing.
@@ -89,6 +92,7 @@ local VERSION = 1
 local MAGIC = 'CAG1'
 local HEADER = 64
 local BUCKETS = 65536
+local RECORD = 12
 local BUCKETED = 128 -- most keys of a batch that raise buckets, about 1.5 us each
 local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
@@ -96,8 +100,9 @@ local GUARD = 'cache_aside:guard:'
 local LEASE = 'cache_aside:lease:'
 
 -- guard key -> the claim: nonce, timeline, armed; prefix: how the header of the guard begins that this
--- process made; top_hi, top_lo: no bucket of it is above; seen: its header, whose floor is hi, lo
+-- process made, tag: its tag, floor_hi, floor_lo: its floor; top_hi, top_lo: no bucket is above
 local claims = {}
+local guards_made = 0
 
 
 -- Libraries are out of reach while this file loads; bound by the first call.
@@ -135,7 +140,7 @@ end
 local function read_header(guard)
     local header = try('GETRANGE', guard, '0', '31')
     if type(header) ~= 'string' or #header < 32 or sub(header, 1, 4) ~= MAGIC or
-        call('STRLEN', guard) ~= HEADER + BUCKETS * 8 then
+        call('STRLEN', guard) ~= HEADER + BUCKETS * RECORD then
         return nil
     end
     return header
@@ -149,12 +154,22 @@ local function prefix_of(mine)
     return MAGIC .. pack('>I4', mine.timeline) .. mine.nonce
 end
 
--- UNLINK: whatever was there, of whatever type; SETRANGE: one allocation of zeroed memory
+-- UNLINK: whatever was there, of whatever type
 local function make_guard(mine, guard, hi, lo)
+    guards_made = guards_made + 1
     mine.prefix = prefix_of(mine)
+    mine.tag = tonumber(sub(sha1hex(mine.nonce .. guards_made), 1, 8), 16)
+    mine.floor_hi, mine.floor_lo = hi, lo
     mine.top_hi, mine.top_lo = 0, 0
     call('UNLINK', guard)
-    call('SETRANGE', guard, HEADER + BUCKETS * 8 - 1, '\0')
+    call('SETRANGE', guard, HEADER + BUCKETS * RECORD - 1, '\0') -- one allocation
+    local some = pack('>I4I4I4', mine.tag, 0, 0)
+    for _ = 1, 10 do
+        some = some .. some
+    end
+    for at = HEADER, HEADER + (BUCKETS - 1) * RECORD, #some do
+        call('SETRANGE', guard, at, some)
+    end
     call('SETRANGE', guard, '0', mine.prefix .. pack('>I4I4', hi, lo))
 end
 
@@ -163,20 +178,24 @@ local function is_known(mine, header)
     return header and sub(header, 1, 24) == mine.prefix and header_timeline(header) == mine.timeline
 end
 
-local function raise_floor(guard, header, hi, lo)
-    local floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
-    if not at_least(floor_hi, floor_lo, hi, lo) then
+local function raise_floor(mine, guard, hi, lo)
+    if not at_least(mine.floor_hi, mine.floor_lo, hi, lo) then
+        mine.floor_hi, mine.floor_lo = hi, lo
         call('SETRANGE', guard, '24', pack('>I4I4', hi, lo))
     end
+end
+
+local function bucket_offset(key)
+    return HEADER + tonumber(sub(sha1hex(key), 1, 4), 16) * RECORD
 end
 
 local function raise_buckets(mine, guard, keys, hi, lo)
     if at_least(hi, lo, mine.top_hi, mine.top_lo) then
         mine.top_hi, mine.top_lo = hi, lo
     end
-    local bytes = pack('>I4I4', mine.top_hi, mine.top_lo)
+    local bytes = pack('>I4I4I4', mine.tag, mine.top_hi, mine.top_lo)
     for i = 3, #keys do
-        call('SETRANGE', guard, HEADER + tonumber(sub(sha1hex(keys[i]), 1, 4), 16) * 8, bytes)
+        call('SETRANGE', guard, bucket_offset(keys[i]), bytes)
     end
 end
 
@@ -209,7 +228,11 @@ local function claim(keys, args)
     end
     local last = claims[guard] or {}
     claims[guard] = { nonce = nonce, timeline = timeline, armed = false, prefix = last.prefix,
+        tag = last.tag, floor_hi = last.floor_hi, floor_lo = last.floor_lo,
         top_hi = last.top_hi, top_lo = last.top_lo }
+    if header and not is_known(claims[guard], header) then
+        call('UNLINK', guard)
+    end
     local floor_hi, floor_lo = 0, 0
     if header then
         floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
@@ -244,7 +267,7 @@ local function epoch(keys, args)
     end
     local header = read_header(guard)
     if args[5] ~= '1' and is_known(mine, header) then
-        raise_floor(guard, header, hi, lo)
+        raise_floor(mine, guard, hi, lo)
     else
         make_guard(mine, guard, hi, lo)
     end
@@ -281,14 +304,13 @@ local function guard_batch(mine, guard, keys, lsn)
         call('UNLINK', guard)
         return false
     end
-    local header = read_header(guard)
-    if not is_known(mine, header) then
+    if not is_known(mine, read_header(guard)) then
         return false
     end
     local coarse = sub(lsn, 1, 1) == '+'
     local hi, lo = parse_lsn(coarse and sub(lsn, 2) or lsn)
     if coarse or #keys - 2 > BUCKETED then
-        raise_floor(guard, header, hi, lo)
+        raise_floor(mine, guard, hi, lo)
     else
         raise_buckets(mine, guard, keys, hi, lo)
     end
@@ -423,7 +445,7 @@ local function parse_token(text)
     return true
 end
 
--- The claim whose guard admits the token so far (armed, timeline, floor); false: refused; or an error.
+-- The claim that admits the token so far (armed, timeline, floor); false: refused; or an error.
 local function admit(token)
     if token ~= token_text and not parse_token(token) then
         return nil, failed('CA_TOKEN', 'this is not a token of cache_aside.read_token()')
@@ -438,26 +460,18 @@ local function admit(token)
     if not mine.armed or mine.timeline ~= token_timeline then
         return false
     end
-    local header = try('GETRANGE', token_guard, '0', '31')
-    if header ~= mine.seen then -- evicted, other floor, or not the one this process armed
-        if type(header) ~= 'string' or sub(header, 1, 24) ~= mine.prefix or #header < 32 then
-            return false
-        end
-        mine.seen = header
-        mine.hi, mine.lo = unpack_bytes('>I4I4', header, 25)
-    end
-    return at_least(token_hi, token_lo, mine.hi, mine.lo) and mine
+    return at_least(token_hi, token_lo, mine.floor_hi, mine.floor_lo) and mine
 end
 
--- Does the key's bucket admit the token? A guard that is gone has none.
-local function bucket_admits(key)
-    local offset = HEADER + tonumber(sub(sha1hex(key), 1, 4), 16) * 8
-    local bucket = call('GETRANGE', token_guard, offset, offset + 7)
-    if #bucket ~= 8 then
+-- Does the key's bucket admit the token? One of a guard that is gone or of another process does not.
+local function bucket_admits(mine, key)
+    local offset = HEADER + tonumber(sub(sha1hex(key), 1, 4), 16) * RECORD
+    local bucket = try('GETRANGE', token_guard, offset, offset + RECORD - 1)
+    if type(bucket) ~= 'string' or #bucket ~= RECORD then
         return false
     end
-    local hi, lo = unpack_bytes('>I4I4', bucket)
-    return token_hi > hi or (token_hi == hi and token_lo >= lo)
+    local tag, hi, lo = unpack_bytes('>I4I4I4', bucket)
+    return tag == mine.tag and (token_hi > hi or (token_hi == hi and token_lo >= lo))
 end
 
 -- SET ... GET: refuses a key that holds something else than a string, in the same command.
@@ -466,17 +480,25 @@ local function store(key, value, ttl)
     return type(reply) == 'table' and reply or 1
 end
 
+-- The common case first, spelled out: a token seen before and no lease. Calls and lookups are most of
+-- what a fill costs beyond the SET.
 local function fill(keys, args)
-    if not call then
-        bind()
-    end
     local key, token, lease = keys[1], args[3], args[4]
+    if token == token_text and not lease and key and not keys[2] then
+        local mine = claims[token_guard]
+        if mine and mine.armed and mine.timeline == token_timeline and
+            (token_hi > mine.floor_hi or (token_hi == mine.floor_hi and token_lo >= mine.floor_lo)) and
+            bucket_admits(mine, key) then
+            return store(key, args[1], args[2])
+        end
+    end
+    bind()
     if keys[2] or not key or not token or args[5] or (lease and #lease > MAX_LEASE_TEXT) then
         return failed('CA_ARGUMENT', 'usage: FCALL cache_aside_fill 1 key value ttl_ms token [lease]')
     end
     local mine, answer = admit(token)
     if mine then
-        answer = bucket_admits(key) and store(key, args[1], args[2]) or 0
+        answer = bucket_admits(mine, key) and store(key, args[1], args[2]) or 0
     end
     if lease then
         release(key, lease)
@@ -497,7 +519,7 @@ local function fill_many(keys, args)
     end
     local answers = {}
     for i = 1, n do
-        answers[i] = mine and bucket_admits(keys[i]) and store(keys[i], args[2 + i], args[1]) or 0
+        answers[i] = mine and bucket_admits(mine, keys[i]) and store(keys[i], args[2 + i], args[1]) or 0
         release(keys[i], args[2 + n + i])
     end
     return answers
