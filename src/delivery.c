@@ -46,8 +46,8 @@ static int invisible;                                 /* of those queued */
 static dlist_head flight = DLIST_STATIC_INIT(flight); /* batches without an answer */
 static int in_flight;
 static dlist_head finished = DLIST_STATIC_INIT(finished); /* completed by a scan: next batch's */
-static CaReplayed *replayed;                              /* of the large commit being sent ... */
-static CaCommit *replayed_commit;                         /* ... which is this one */
+static CaReread *reread;                                  /* of the large commit being sent ... */
+static CaCommit *reread_commit;                           /* ... which is this one */
 static CaPosition sent;                                   /* as of the last batch sent */
 static CaPosition acked;                                  /* as of the last one answered */
 static char expected[CA_POSITION_TEXT];
@@ -75,11 +75,11 @@ free_batch(CaBatch *batch)
 }
 
 static void
-stop_replaying(void)
+stop_rereading(void)
 {
-	ca_replayed_close(replayed);
-	replayed = NULL;
-	replayed_commit = NULL;
+	ca_reread_close(reread);
+	reread = NULL;
+	reread_commit = NULL;
 }
 
 /* The connection is closed by now, so that no handler will see a batch freed here. */
@@ -90,7 +90,7 @@ ca_delivery_reset(void)
 		free_batch(dlist_container(CaBatch, node, dlist_pop_head_node(&flight)));
 	free_commits(&queue);
 	free_commits(&finished);
-	stop_replaying();
+	stop_rereading();
 	queued = invisible = in_flight = 0;
 	queued_bytes = 0;
 	failure[0] = '\0';
@@ -323,18 +323,18 @@ next_kept_payload(CaCommit *commit)
 
 /* The same for a large commit. The log being gone here ends the session: it is found at reconnect. */
 static bool
-next_replayed_payload(CaCommit *commit)
+next_reread_payload(CaCommit *commit)
 {
 	const char *payload;
 	Size len;
 	int found;
 
-	if (replayed == NULL)
+	if (reread == NULL)
 	{
-		replayed = ca_replayed_open(delivery_cxt, commit);
-		replayed_commit = commit;
+		reread = ca_reread_open(delivery_cxt, commit);
+		reread_commit = commit;
 	}
-	found = ca_replayed_next(replayed, &payload, &len);
+	found = ca_reread_next(reread, &payload, &len);
 	if (found < 0)
 		fail("the log of a large transaction is gone");
 	return found > 0 && ca_message_open(&commit->cursor, InvalidOid, payload, len);
@@ -344,7 +344,7 @@ static bool
 next_entry(CaCommit *commit, CaEntry *entry)
 {
 	while (commit->cursor.next == NULL || !ca_message_next(&commit->cursor, entry))
-		if (!(commit->large ? next_replayed_payload(commit) : next_kept_payload(commit)))
+		if (!(commit->large ? next_reread_payload(commit) : next_kept_payload(commit)))
 			return false;
 	return true;
 }
@@ -434,8 +434,8 @@ fill_from(CaBatch *batch, CaCommit *commit)
 		if (failure[0])
 			return;
 		commit->sent = true;
-		if (commit == replayed_commit)
-			stop_replaying();
+		if (commit == reread_commit)
+			stop_rereading();
 		if (commit->unread)
 			commit->resync = ca_resync_request(
 				CA_SURVEY_ALL,
@@ -454,7 +454,7 @@ static void
 fill(CaBatch *batch)
 {
 	dlist_mutable_iter iter;
-	CaCommit *large = replayed_commit;
+	CaCommit *large = reread_commit;
 
 	dlist_foreach_modify (iter, &queue)
 	{

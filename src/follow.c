@@ -61,8 +61,8 @@ begin(void)
 	if (follow_cxt == NULL)
 		follow_cxt =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside follow", ALLOCSET_DEFAULT_SIZES);
-	start.timeline = ca_tap_timeline(&end);
-	start.confirmed = start.restart = ca_tap_last_checkpoint(&start.barrier);
+	start.timeline = ca_wal_timeline(&end);
+	start.confirmed = start.restart = ca_wal_last_checkpoint(&start.barrier);
 	timeline = start.timeline;
 	barrier = start.barrier;
 	tap = ca_tap_open(follow_cxt, start.restart, start.confirmed,
@@ -174,7 +174,7 @@ ca_follow_step(void)
 	XLogRecPtr end;
 	bool more;
 
-	if (tap && ca_tap_timeline(&end) != timeline)
+	if (tap && ca_wal_timeline(&end) != timeline)
 		ca_follow_close(); /* the upstream was promoted: tokens name the new timeline */
 	if (tap == NULL)
 		begin();

@@ -59,7 +59,7 @@ keep_from(XLogRecPtr restart)
 		memmove(samples, samples + 1, sizeof(samples[0]) * --nsamples);
 	if (guc_redelivery_window > 0)
 		keep = Min(keep, samples[0].lsn);
-	ca_tap_timeline(&end);
+	ca_wal_timeline(&end);
 	if (end > most && keep < end - most)
 		keep = end - most;
 	return keep;

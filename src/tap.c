@@ -25,18 +25,15 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "access/xlog_internal.h"
 #include "access/xlogreader.h"
-#include "access/xlogrecovery.h"
 #include "access/xlogutils.h"
 #include "catalog/pg_control.h"
-#include "common/controldata_utils.h"
-#include "miscadmin.h"
-#include "replication/message.h"
 #include "storage/standbydefs.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+
+#include "wal.h"
 
 #define OPEN_LIMIT (256 * 1024)
 #define ALL_OPEN_LIMIT (32 * 1024 * 1024)
@@ -66,63 +63,6 @@ struct CaTap
 	CaCommitHandler handler;   /* during ca_tap_read only */
 	void *handler_arg;
 };
-
-struct CaReplayed
-{
-	XLogReaderState *reader;
-	ReadLocalXLogPageNoWaitPrivate end;
-	const CaCommit *commit;
-	MemoryContext cxt;
-	bool begun;
-};
-
-TimeLineID
-ca_tap_timeline(XLogRecPtr *end)
-{
-	TimeLineID timeline;
-
-	*end = RecoveryInProgress() ? GetXLogReplayRecPtr(&timeline) : GetFlushRecPtr(&timeline);
-	return timeline;
-}
-
-/* The redo point of the last checkpoint and, as a full xid, the oldest transaction wholly after it. */
-XLogRecPtr
-ca_tap_last_checkpoint(uint64 *next_xid)
-{
-	bool valid;
-	ControlFileData *control = get_controlfile(DataDir, &valid);
-	XLogRecPtr redo = control->checkPointCopy.redo;
-
-	*next_xid = U64FromFullTransactionId(control->checkPointCopy.nextXid);
-	pfree(control);
-	return valid ? redo : GetRedoRecPtr();
-}
-
-static XLogReaderState *
-make_reader(ReadLocalXLogPageNoWaitPrivate *end)
-{
-	XLogReaderState *reader = XLogReaderAllocate(
-		wal_segment_size, NULL,
-		XL_ROUTINE(.page_read = &read_local_xlog_page_no_wait, .segment_open = &wal_segment_open,
-				   .segment_close = &wal_segment_close),
-		end);
-
-	if (reader == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
-						errdetail("Failed while allocating a WAL reading processor.")));
-	return reader;
-}
-
-/* The end of one record may be the very start of a page, where the next begins behind the header. */
-static XLogRecPtr
-skip_page_header(XLogRecPtr lsn)
-{
-	if (lsn % wal_segment_size == 0)
-		return lsn + SizeOfXLogLongPHD;
-	if (lsn % XLOG_BLCKSZ == 0)
-		return lsn + SizeOfXLogShortPHD;
-	return lsn;
-}
 
 CaTap *
 ca_tap_open(MemoryContext cxt, XLogRecPtr restart, XLogRecPtr confirmed, TransactionId barrier)
@@ -233,26 +173,12 @@ append_payload(CaTap *tap, CaCommit *commit, const char *payload, uint32 len)
 		make_large(tap, commit);
 }
 
-/* The payload of the current record if it is a transactional message of ours, else NULL. */
-static const char *
-our_payload(XLogReaderState *reader, Size *len, Oid *dbid)
-{
-	xl_logical_message *message = (xl_logical_message *) XLogRecGetData(reader);
-
-	if (!message->transactional || message->prefix_size != sizeof(CA_MESSAGE_PREFIX) ||
-		memcmp(message->message, CA_MESSAGE_PREFIX, sizeof(CA_MESSAGE_PREFIX)) != 0)
-		return NULL;
-	*len = message->message_size;
-	*dbid = message->dbId;
-	return message->message + message->prefix_size;
-}
-
 static void
 note_message(CaTap *tap)
 {
 	Size len;
 	Oid dbid;
-	const char *payload = our_payload(tap->reader, &len, &dbid);
+	const char *payload = ca_wal_payload(tap->reader, &len, &dbid);
 	CaMessage message;
 	CaCommit *commit;
 
@@ -496,8 +422,8 @@ read_records(CaTap *tap, Size budget)
 
 	if (tap->reader == NULL)
 	{
-		tap->reader = make_reader(&tap->end);
-		XLogBeginRead(tap->reader, skip_page_header(tap->read_end));
+		tap->reader = ca_wal_reader(&tap->end);
+		XLogBeginRead(tap->reader, ca_wal_record_start(tap->read_end));
 	}
 	tap->end.end_of_wal = false;
 	while (tap->read_end - begin < budget)
@@ -576,88 +502,4 @@ ca_tap_oldest_open(const CaTap *tap)
 		if (oldest == InvalidXLogRecPtr || open->commit->first < oldest)
 			oldest = open->commit->first;
 	return oldest;
-}
-
-/* ---- a large transaction's messages, read again ---- */
-
-CaReplayed *
-ca_replayed_open(MemoryContext cxt, const CaCommit *commit)
-{
-	CaReplayed *replayed;
-	MemoryContext own =
-		AllocSetContextCreate(cxt, "cache_aside large transaction", ALLOCSET_DEFAULT_SIZES);
-
-	replayed = MemoryContextAllocZero(own, sizeof(CaReplayed));
-	replayed->cxt = own;
-	replayed->commit = commit;
-	return replayed;
-}
-
-void
-ca_replayed_close(CaReplayed *replayed)
-{
-	if (replayed == NULL)
-		return;
-	if (replayed->reader)
-		XLogReaderFree(replayed->reader);
-	MemoryContextDelete(replayed->cxt);
-}
-
-static bool
-belongs(const CaCommit *commit, TransactionId xid)
-{
-	if (xid == commit->xid)
-		return true;
-	for (int i = 0; i < commit->nchildren; i++)
-		if (commit->children[i] == xid)
-			return true;
-	return false;
-}
-
-static int
-next_payload(CaReplayed *replayed, const char **payload, Size *len)
-{
-	char *problem = NULL;
-	Oid dbid;
-
-	if (!replayed->begun)
-	{
-		replayed->reader = make_reader(&replayed->end);
-		XLogBeginRead(replayed->reader, replayed->commit->first);
-		replayed->begun = true;
-	}
-	while (replayed->reader->ReadRecPtr < replayed->commit->last)
-	{
-		if (XLogReadRecord(replayed->reader, &problem) == NULL)
-			return -1;
-		if (XLogRecGetRmid(replayed->reader) != RM_LOGICALMSG_ID ||
-			!belongs(replayed->commit, XLogRecGetXid(replayed->reader)))
-			continue;
-		*payload = our_payload(replayed->reader, len, &dbid);
-		if (*payload)
-			return 1;
-	}
-	return 0;
-}
-
-int
-ca_replayed_next(CaReplayed *replayed, const char **payload, Size *len)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	volatile int result = -1;
-
-	MemoryContextSwitchTo(replayed->cxt);
-	PG_TRY();
-	{
-		result = next_payload(replayed, payload, len);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		EmitErrorReport();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	return result;
 }

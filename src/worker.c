@@ -98,7 +98,7 @@ make_sets(const CaRedis *redis, pgsocket socket)
 static void
 wait_for_event(bool paced, long timeout)
 {
-	const CaRedis *redis = ca_session_redis();
+	const CaRedis *redis = ca_duty_redis();
 	pgsocket socket = redis ? ca_redis_socket(redis) : PGINVALID_SOCKET;
 	WaitEvent event;
 
@@ -135,12 +135,12 @@ finish(void)
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LAST_DELIVERY);
 
 	while (ca_session_running() && !ca_session_settled() && GetCurrentTimestamp() < deadline)
-		if (!ca_session_step())
+		if (!ca_duty_step())
 			wait_for_event(true, PACE_MS);
 	if (ca_session_running())
 	{
 		ca_delivery_heartbeat(true);
-		ca_session_step();
+		ca_duty_step();
 	}
 	ca_status_publish();
 }
@@ -223,7 +223,7 @@ handle_signals(void)
 static long
 next_timeout(void)
 {
-	long session = ca_session_timeout();
+	long session = ca_duty_timeout();
 	long publish = ca_publish_timeout();
 
 	return session < 0 || (publish >= 0 && publish < session) ? publish : session;
@@ -235,9 +235,9 @@ run_round(void)
 	bool more;
 
 	handle_signals();
-	ca_publish_step(ca_session_redis());
+	ca_publish_step(ca_duty_redis());
 	log_crash();
-	more = ca_session_step();
+	more = ca_duty_step();
 	keep_log();
 	ca_status_publish();
 	if (saturated() && !more)

@@ -39,6 +39,11 @@ extern const char *ca_position_key(void); /* cache_aside:position:<system identi
 extern void ca_position_format(const CaPosition *position, char *text);
 extern bool ca_position_parse(const char *text, Size len, CaPosition *position);
 
+/* ---- wal.c: the server's own log ---- */
+extern TimeLineID ca_wal_timeline(XLogRecPtr *end); /* now; end: flushed (standby: replayed) */
+/* The redo point of the last checkpoint and the oldest full xid that began after it. */
+extern XLogRecPtr ca_wal_last_checkpoint(uint64 *next_xid);
+
 /* ---- tap.c: WAL to committed transactions ---- */
 #define CA_BATCH_KEYS 512 /* Redis is held for less than a millisecond */
 
@@ -86,24 +91,23 @@ extern CaTap *ca_tap_open(MemoryContext cxt, XLogRecPtr restart, XLogRecPtr conf
 						  TransactionId barrier);
 extern void ca_tap_lift_barrier(CaTap *tap);
 extern void ca_tap_close(CaTap *tap);
-extern XLogRecPtr ca_tap_last_checkpoint(uint64 *next_xid);
 /* Reads about `budget` bytes; hands each message-carrying commit above confirmed to the handler. */
 extern CaTapResult ca_tap_read(CaTap *tap, Size budget, CaCommitHandler handler, void *arg);
 extern XLogRecPtr ca_tap_read_end(const CaTap *tap); /* end of the last complete record read */
 /* First message of the oldest transaction still open or prepared; invalid if there is none. */
 extern XLogRecPtr ca_tap_oldest_open(const CaTap *tap);
 extern bool ca_tap_clean_switch(const CaTap *tap); /* the last change of timeline lost nothing */
-extern TimeLineID
-ca_tap_timeline(XLogRecPtr *end); /* of this server now; end: flushed or replayed */
 extern void ca_commit_free(CaCommit *commit);
+
+/* ---- reread.c ---- */
 /*
  * The payloads of a large commit, read again from the log in steps. next returns 1 with a payload,
  * 0 at the end, -1 when the log is gone.
  */
-typedef struct CaReplayed CaReplayed;
-extern CaReplayed *ca_replayed_open(MemoryContext cxt, const CaCommit *commit);
-extern int ca_replayed_next(CaReplayed *replayed, const char **payload, Size *len);
-extern void ca_replayed_close(CaReplayed *replayed);
+typedef struct CaReread CaReread;
+extern CaReread *ca_reread_open(MemoryContext cxt, const CaCommit *commit);
+extern int ca_reread_next(CaReread *reread, const char **payload, Size *len);
+extern void ca_reread_close(CaReread *reread);
 
 /* ---- delivery.c: queue, visibility, batches ---- */
 extern void ca_delivery_reset(void); /* forgets everything queued; the log has it */
@@ -189,13 +193,56 @@ extern bool ca_follow_step(void);
 extern void ca_follow_close(void);
 extern CaRedis *ca_follow_redis(void);
 
-/* ---- session.c: one connection to Redis, from the claim to its end ---- */
+/* ---- claim.c: who is this Redis, and what does it hold? ---- */
+typedef struct CaClaimed
+{
+	char stored[CA_POSITION_TEXT]; /* text of the position; empty: absent */
+	bool nonsense;                 /* something that cannot be one */
+	char run_id[48];               /* of the Redis process, */
+	char replication_id[48];       /* and of the history of its data */
+} CaClaimed;
+
+typedef enum CaClaimState
+{
+	CA_CLAIM_WAITING,
+	CA_CLAIM_DONE,
+	CA_CLAIM_FENCED, /* a server of a newer timeline delivers here */
+	CA_CLAIM_FAILED
+} CaClaimState;
+
+extern void ca_claim_begin(CaRedis *redis);
+extern CaClaimState ca_claim_step(void);
+extern const char *ca_claim_error(void);
+extern CaClaimed *ca_claim_result(void);
+extern void ca_claim_drop_nonsense(void);
+
+/* ---- resume.c: where a session goes on ---- */
+typedef struct CaResume
+{
+	CaPosition position;
+	const char *reason;   /* why a resync is needed; NULL: it is not */
+	bool unless_clean;    /* ... unless the old primary was shut down cleanly */
+	bool after_promotion; /* the position is of an older timeline */
+	bool fenced;          /* it is of a newer one: touch nothing */
+	bool nonsense;        /* what is stored is no position and has to go */
+} CaResume;
+
+extern void ca_resume_remember(const CaClaimed *claimed, const CaPosition *position);
+extern void ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone);
+
+/* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern bool ca_session_step(void); /* true: there is more to do at once */
 extern void ca_session_close(void);
+extern void ca_session_answer_pings(void);
 extern bool ca_session_settled(void); /* everything flushed so far is delivered */
+extern bool ca_session_running(void);
 extern CaRedis *ca_session_redis(void);
 extern long ca_session_timeout(void); /* ms until ca_session_step has something to do */
-extern bool ca_session_running(void);
+
+/* ---- duty.c: deliver, follow, or nothing ---- */
+extern bool ca_duty_step(void);
+extern CaRedis *ca_duty_redis(void);
+extern long ca_duty_timeout(void);
 
 /* ---- slot.c: the log that may be needed again ---- */
 extern void ca_slot_keep(XLogRecPtr restart); /* call about once a second */

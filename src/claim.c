@@ -1,0 +1,228 @@
+/*
+ * claim.c: the first questions of a session: who is this Redis, and what does it hold?
+ *
+ * INFO tells its version and the identity of its data; the claim of the function library puts this
+ * connection's nonce into Redis and answers with the stored position. A library that is missing or of
+ * another version is loaded and the claim repeated. Redis before 7 knows no functions: the position
+ * is read with GET and deliveries use a plain script.
+ *
+ * Handlers run inside ca_redis_advance; when all answers are in, ca_claim_step decides. Nothing is
+ * written to Redis here but the nonce, the library, and what stands where the position belongs.
+ */
+#include "worker.h"
+#include "status.h"
+
+static CaRedis *redis;
+static CaClaimed claimed;
+static int answers_missing;
+static char failure[256]; /* empty: none */
+static CaGuardProblem problem;
+static bool library_loaded; /* by this session */
+
+static void
+copy_field(const char *info, const char *name, char *out, Size size)
+{
+	const char *at = strstr(info, name);
+	Size n = 0;
+
+	if (at == NULL)
+		return;
+	for (at += strlen(name); *at && *at != '\r' && *at != '\n' && n < size - 1; at++)
+		out[n++] = *at;
+	out[n] = '\0';
+}
+
+static bool
+claim_answered(const CaReply *reply)
+{
+	Size len;
+
+	answers_missing--;
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ERROR)
+		return reply != NULL;
+	strlcpy(failure, ca_reply_text(reply, &len), sizeof(failure));
+	return false;
+}
+
+static void
+handle_info(void *arg, const CaReply *reply)
+{
+	Size len;
+	const char *info;
+
+	if (!claim_answered(reply) || ca_reply_type(reply) != CA_REPLY_STRING)
+		return;
+	info = ca_reply_text(reply, &len);
+	copy_field(info, "\nredis_version:", ca_status_now.redis_version,
+			   sizeof(ca_status_now.redis_version));
+	copy_field(info, "\nrun_id:", claimed.run_id, sizeof(claimed.run_id));
+	copy_field(info, "\nmaster_replid:", claimed.replication_id, sizeof(claimed.replication_id));
+}
+
+static void
+keep_stored(const char *found, Size len)
+{
+	if (len >= sizeof(claimed.stored))
+		claimed.nonsense = true;
+	else
+	{
+		memcpy(claimed.stored, found, len);
+		claimed.stored[len] = '\0';
+	}
+}
+
+/* Redis before 7: GET instead of the claim. */
+static void
+handle_position(void *arg, const CaReply *reply)
+{
+	Size len;
+	const char *found;
+
+	answers_missing--;
+	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_NIL)
+		return;
+	found = ca_reply_text(reply, &len);
+	if (ca_reply_type(reply) == CA_REPLY_STRING)
+		keep_stored(found, len);
+	else if (ca_reply_type(reply) == CA_REPLY_ERROR && strncmp(found, "WRONGTYPE", 9) != 0)
+		strlcpy(failure, found, sizeof(failure));
+	else
+		claimed.nonsense = true;
+}
+
+static void
+handle_claim(void *arg, const CaReply *reply)
+{
+	CaClaim claim;
+	Size len;
+
+	answers_missing--;
+	problem = ca_guard_problem(reply);
+	if (problem == CA_GUARD_OTHER || problem == CA_GUARD_CONNECT_AGAIN)
+		strlcpy(failure, ca_reply_text(reply, &len), sizeof(failure));
+	else if (problem == CA_GUARD_NO_PROBLEM && !ca_guard_read_claim(reply, &claim))
+		strlcpy(failure, "unexpected answer to the claim", sizeof(failure));
+	else if (problem == CA_GUARD_NO_PROBLEM)
+	{
+		if (!claim.current)
+			problem = CA_GUARD_NOT_LOADED;
+		else if (claim.found)
+			keep_stored(claim.position, claim.position_len);
+	}
+}
+
+static void
+handle_load(void *arg, const CaReply *reply)
+{
+	claim_answered(reply);
+}
+
+static void
+ignore_answer(void *arg, const CaReply *reply)
+{
+}
+
+static void
+send_words(CaReplyHandler handler, const char *first, const char *second)
+{
+	const char *argv[] = {first, second};
+	size_t len[] = {strlen(first), strlen(second)};
+
+	ca_redis_send(redis, 2, argv, len, handler, NULL);
+}
+
+static void
+send_claim(void)
+{
+	XLogRecPtr end;
+
+	claimed.stored[0] = '\0';
+	claimed.nonsense = false;
+	ca_guard_claim(redis, ca_wal_timeline(&end), handle_claim, NULL);
+	answers_missing++;
+}
+
+void
+ca_claim_begin(CaRedis *new_redis)
+{
+	redis = new_redis;
+	memset(&claimed, 0, sizeof(claimed));
+	failure[0] = '\0';
+	library_loaded = false;
+	answers_missing = 2;
+	ca_apply_use_functions();
+	send_words(handle_info, "INFO", "server");
+	send_words(handle_info, "INFO", "replication");
+	send_claim();
+}
+
+/* The library is missing or of another version: load it and claim again. */
+static void
+load_and_claim(void)
+{
+	if (library_loaded)
+	{
+		strlcpy(failure, "Redis does not keep the function library", sizeof(failure));
+		return;
+	}
+	library_loaded = true;
+	ca_guard_load(redis, handle_load, NULL);
+	answers_missing++;
+	send_claim();
+}
+
+/* No functions here: deliver without guard. */
+static void
+claim_plainly(void)
+{
+	static bool told;
+
+	if (!told)
+		ereport(
+			LOG,
+			(errmsg("guarded fills are not available with Redis %s", ca_status_now.redis_version),
+			 errdetail("They need functions (Redis 7 or Valkey); everything else works.")));
+	told = true;
+	problem = CA_GUARD_NO_PROBLEM;
+	ca_apply_use_plain(redis);
+	send_words(handle_position, "GET", ca_position_key());
+	answers_missing++;
+}
+
+/* What is not a position is in the way of one. */
+void
+ca_claim_drop_nonsense(void)
+{
+	ereport(LOG, (errmsg("cache_aside found nonsense where its position should be; replacing it")));
+	send_words(ignore_answer, "UNLINK", ca_position_key());
+	claimed.stored[0] = '\0';
+}
+
+/*
+ * Goes on when everything sent so far is answered. CLAIMED: ca_claim_result tells what was found.
+ */
+CaClaimState
+ca_claim_step(void)
+{
+	if (answers_missing > 0)
+		return CA_CLAIM_WAITING;
+	if (failure[0] == '\0' && problem == CA_GUARD_NOT_LOADED)
+		load_and_claim();
+	else if (failure[0] == '\0' && problem == CA_GUARD_UNSUPPORTED)
+		claim_plainly();
+	else if (failure[0] == '\0')
+		return problem == CA_GUARD_FENCED ? CA_CLAIM_FENCED : CA_CLAIM_DONE;
+	return failure[0] ? CA_CLAIM_FAILED : CA_CLAIM_WAITING;
+}
+
+const char *
+ca_claim_error(void)
+{
+	return failure;
+}
+
+CaClaimed *
+ca_claim_result(void)
+{
+	return &claimed;
+}

@@ -1,0 +1,115 @@
+/*
+ * duty.c: what this server is to do now: deliver, follow, or nothing.
+ *
+ * The answer follows from settings, recovery, the census and uninstall(), and is asked anew in each
+ * round of the worker's loop: a reload, a promotion, CREATE and DROP EXTENSION take effect with the
+ * next one. A duty that ends leaves nothing behind but what the next one needs: no connection, and,
+ * where nothing will be delivered any more, no slot.
+ */
+#include "worker.h"
+#include "status.h"
+#include "sync.h"
+
+#include "access/xlog.h"
+
+#define IDLE_PAUSE 10000 /* ms, when there is nothing to do here */
+#define STANDBY_PAUSE 10
+#define STANDBY_QUIET_PAUSE 100
+
+typedef enum Duty
+{
+	NONE_YET,
+	DELIVER,
+	FOLLOW,
+	NOT_INSTALLED,
+	UNINSTALLED,
+	SWITCHED_OFF
+} Duty;
+
+static Duty duty = NONE_YET;
+
+static Duty
+current_duty(void)
+{
+	if (pg_atomic_read_u32(&ca_shared->uninstalled))
+		return UNINSTALLED;
+	if (guc_delivery == CA_DELIVER_OFF)
+		return SWITCHED_OFF;
+	if (!ca_census_installed())
+		return NOT_INSTALLED;
+	return guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress() ? FOLLOW : DELIVER;
+}
+
+/* The other duties leave nothing behind. */
+static void
+leave_duty(Duty next)
+{
+	if (duty == FOLLOW)
+		ca_follow_close();
+	else
+		ca_session_close();
+	duty = next;
+	if (next == NOT_INSTALLED || next == UNINSTALLED || next == SWITCHED_OFF)
+	{
+		ca_status_state(next == NOT_INSTALLED ? "not installed"
+						: next == UNINSTALLED ? "uninstalled"
+											  : "off");
+		ca_status_redis_state("not connected");
+		ca_status_now.confirmed = ca_status_now.restart = InvalidXLogRecPtr;
+		if (next != SWITCHED_OFF)
+			ca_slot_forget();
+		ca_sync_switched_off();
+		ca_session_answer_pings();
+	}
+}
+
+/* One step, never blocking. True: call again at once. */
+bool
+ca_duty_step(void)
+{
+	Duty now = current_duty();
+
+	ca_census_step();
+	if (now != duty)
+		leave_duty(now);
+	if (duty == DELIVER)
+		return ca_session_step();
+	ca_session_answer_pings();
+	return duty == FOLLOW && ca_follow_step();
+}
+
+CaRedis *
+ca_duty_redis(void)
+{
+	return duty == FOLLOW ? ca_follow_redis() : ca_session_redis();
+}
+
+/* Nobody wakes us when log is replayed: look often while there is some. */
+static long
+standby_pause(void)
+{
+	static XLogRecPtr before;
+	static int quiet;
+	XLogRecPtr end;
+
+	ca_wal_timeline(&end);
+	quiet = end == before ? quiet + 1 : 0;
+	before = end;
+	return quiet < 100 ? STANDBY_PAUSE : STANDBY_QUIET_PAUSE;
+}
+
+/* Milliseconds until ca_duty_step has something to do; -1: only events matter. */
+long
+ca_duty_timeout(void)
+{
+	long timeout;
+
+	if (duty == FOLLOW)
+		return standby_pause();
+	if (duty != DELIVER)
+		return IDLE_PAUSE;
+	timeout = ca_session_timeout();
+	if (RecoveryInProgress() && ca_session_running())
+		timeout = timeout < 0 ? standby_pause() : Min(timeout, standby_pause());
+	return timeout;
+}

@@ -1,0 +1,148 @@
+/*
+ * resume.c: where a session goes on, and whether everything must be deleted first.
+ *
+ * Every session begins by reading the position back from Redis, whatever this process remembers:
+ * Redis may have restarted from an old snapshot, failed over to a lagging replica, been flushed,
+ * restored, or swapped behind its address. The log is then read from the position's restart LSN and
+ * commits at or below its confirmed LSN are skipped.
+ *
+ *	position found, our timeline       go on from it
+ *	found, an older timeline           we were promoted: go on from it, no further than the fork
+ *	found, a newer timeline            we are an old primary: write nothing ("fenced")
+ *	found, resync pending              begin the resync again
+ *	found, beyond our log              out of recovery only: our log was lost, resync
+ *	absent, but Redis's very history   evicted: go on from what was acknowledged, write it again
+ *	absent or nonsense                 blind start: go on from the last checkpoint, resync
+ *
+ * Decisions only: nothing here reads or writes Redis or the log.
+ */
+#include "worker.h"
+
+#include "access/timeline.h"
+#include "access/xlog.h"
+
+/* Of the last session that ran in this process */
+static CaClaimed known_claimed;
+static CaPosition known_position;
+static bool position_known;
+
+/* The last session of this process ended here; what it knew is true of this Redis only. */
+void
+ca_resume_remember(const CaClaimed *claimed, const CaPosition *position)
+{
+	known_claimed = *claimed;
+	known_position = *position;
+	position_known = true;
+}
+
+/* The same process with the same data (the run id alone survives REPLICAOF and back). */
+static bool
+same_history(const CaClaimed *claimed)
+{
+	return position_known && claimed->replication_id[0] &&
+		   strcmp(claimed->run_id, known_claimed.run_id) == 0 &&
+		   strcmp(claimed->replication_id, known_claimed.replication_id) == 0;
+}
+
+/*
+ * From the last checkpoint's redo point: a record's start, and always there. Transactions older than
+ * its next id may have logged messages before it.
+ */
+static void
+start_blind(CaPosition *position, TimeLineID timeline)
+{
+	memset(position, 0, sizeof(*position));
+	position->timeline = timeline;
+	position->restart = ca_wal_last_checkpoint(&position->barrier);
+	position->confirmed = position->restart;
+}
+
+/* We were promoted since: what lies beyond the fork was written by a server that lost. */
+static void
+cross_fork(CaResume *resume, TimeLineID timeline)
+{
+	CaPosition *position = &resume->position;
+	List *history = readTimeLineHistory(timeline);
+	XLogRecPtr fork = InvalidXLogRecPtr;
+
+	if (tliInHistory(position->timeline, history))
+		fork = tliSwitchPoint(position->timeline, history, NULL);
+	list_free_deep(history);
+	if (XLogRecPtrIsInvalid(fork))
+	{
+		start_blind(position, timeline);
+		resume->reason = "the position is of a timeline that is not in this server's history";
+		return;
+	}
+	position->confirmed = Min(position->confirmed, fork);
+	position->restart = Min(position->restart, position->confirmed);
+	position->timeline = timeline;
+	resume->after_promotion = true;
+	if (resume->reason == NULL && guc_resync_on_promotion != CA_RESYNC_NEVER)
+	{
+		resume->reason = "this server was promoted";
+		resume->unless_clean = guc_resync_on_promotion == CA_RESYNC_AUTO;
+	}
+}
+
+static void
+resume_stored(CaResume *resume, TimeLineID timeline, XLogRecPtr end)
+{
+	CaPosition *position = &resume->position;
+
+	if (position->state == CA_POSITION_PENDING)
+		resume->reason = "a resync was not finished";
+	if (position->timeline > timeline)
+		resume->fenced = true;
+	else if (position->timeline < timeline)
+		cross_fork(resume, timeline);
+	else if (position->confirmed > end && !RecoveryInProgress())
+	{
+		start_blind(position, timeline);
+		resume->reason = "the position in Redis lies beyond this server's log";
+	}
+}
+
+/* The log at the stored position is gone; only its sequence and its timeline still count. */
+static void
+resume_behind_gap(CaResume *resume, bool parsed, TimeLineID timeline)
+{
+	uint64 sequence = parsed ? resume->position.sequence : 0;
+
+	resume->fenced = parsed && resume->position.timeline > timeline;
+	start_blind(&resume->position, timeline);
+	resume->position.sequence = sequence;
+	resume->reason = "the log that had to be delivered next is gone";
+}
+
+/* Decides where reading resumes; `log_gone`: the last session found a gap. */
+void
+ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
+{
+	XLogRecPtr end;
+	TimeLineID timeline = ca_wal_timeline(&end);
+	bool absent = claimed->stored[0] == '\0' && !claimed->nonsense;
+	bool parsed;
+
+	memset(resume, 0, sizeof(*resume));
+	parsed = !absent && !claimed->nonsense &&
+			 ca_position_parse(claimed->stored, strlen(claimed->stored), &resume->position);
+	if (log_gone)
+		resume_behind_gap(resume, parsed, timeline);
+	else if (parsed)
+		resume_stored(resume, timeline, end);
+	else if (absent && same_history(claimed) && known_position.timeline == timeline)
+	{
+		resume->position = known_position;
+		if (known_position.state == CA_POSITION_PENDING)
+			resume->reason = "a resync was not finished";
+	}
+	else
+	{
+		start_blind(&resume->position, timeline);
+		resume->nonsense = !absent;
+		resume->reason = absent ? "Redis holds no position" : "the position in Redis is not one";
+	}
+	if (resume->reason)
+		resume->position.state = CA_POSITION_PENDING;
+}

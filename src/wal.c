@@ -1,0 +1,83 @@
+/*
+ * wal.c: the server's own log: where it stands, core's reader, our messages in it.
+ *
+ * Reads flushed WAL on a primary and replayed WAL on a standby, through core's
+ * read_local_xlog_page_no_wait, which follows timelines. The reader grows its buffers in the current
+ * memory context, so callers switch to a context that lives as long as the reader does.
+ */
+#include "worker.h"
+
+#include "access/transam.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogreader.h"
+#include "access/xlogrecovery.h"
+#include "access/xlogutils.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+#include "miscadmin.h"
+#include "replication/message.h"
+
+#include "wal.h"
+
+TimeLineID
+ca_wal_timeline(XLogRecPtr *end)
+{
+	TimeLineID timeline;
+
+	*end = RecoveryInProgress() ? GetXLogReplayRecPtr(&timeline) : GetFlushRecPtr(&timeline);
+	return timeline;
+}
+
+/* The redo point of the last checkpoint and, as a full xid, the oldest transaction wholly after it. */
+XLogRecPtr
+ca_wal_last_checkpoint(uint64 *next_xid)
+{
+	bool valid;
+	ControlFileData *control = get_controlfile(DataDir, &valid);
+	XLogRecPtr redo = control->checkPointCopy.redo;
+
+	*next_xid = U64FromFullTransactionId(control->checkPointCopy.nextXid);
+	pfree(control);
+	return valid ? redo : GetRedoRecPtr();
+}
+
+XLogReaderState *
+ca_wal_reader(ReadLocalXLogPageNoWaitPrivate *end)
+{
+	XLogReaderState *reader = XLogReaderAllocate(
+		wal_segment_size, NULL,
+		XL_ROUTINE(.page_read = &read_local_xlog_page_no_wait, .segment_open = &wal_segment_open,
+				   .segment_close = &wal_segment_close),
+		end);
+
+	if (reader == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+						errdetail("Failed while allocating a WAL reading processor.")));
+	return reader;
+}
+
+/* The end of one record may be the very start of a page, where the next begins behind the header. */
+XLogRecPtr
+ca_wal_record_start(XLogRecPtr lsn)
+{
+	if (lsn % wal_segment_size == 0)
+		return lsn + SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == 0)
+		return lsn + SizeOfXLogShortPHD;
+	return lsn;
+}
+
+/* The payload of the current record if it is a transactional message of ours, else NULL. */
+const char *
+ca_wal_payload(XLogReaderState *reader, Size *len, Oid *dbid)
+{
+	xl_logical_message *message = (xl_logical_message *) XLogRecGetData(reader);
+
+	if (!message->transactional || message->prefix_size != sizeof(CA_MESSAGE_PREFIX) ||
+		memcmp(message->message, CA_MESSAGE_PREFIX, sizeof(CA_MESSAGE_PREFIX)) != 0)
+		return NULL;
+	*len = message->message_size;
+	*dbid = message->dbId;
+	return message->message + message->prefix_size;
+}
