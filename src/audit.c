@@ -34,6 +34,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/tuplestore.h"
 
 #define AUDIT_FETCH 200  /* rows, and questions to Redis, at a time */
 #define AUDIT_ROUNDS 10  /* for what differs */

@@ -61,8 +61,14 @@
 #define ca_my_proc_number() ((uint32) MyProc->pgprocno)
 #endif
 
-/* 17 added failover and synced to a slot, 18 the check that an acquired slot is still valid. */
-#if PG_VERSION_NUM >= 170000
+/*
+ * 17 added failover and synced to a slot, 18 the check that an acquired slot is still valid, 19
+ * slots of REPACK.
+ */
+#if PG_VERSION_NUM >= 190000
+#define ca_create_physical_slot(name)                                                              \
+	ReplicationSlotCreate(name, false, RS_PERSISTENT, false, false, false, false)
+#elif PG_VERSION_NUM >= 170000
 #define ca_create_physical_slot(name)                                                              \
 	ReplicationSlotCreate(name, false, RS_PERSISTENT, false, false, false)
 #else
@@ -79,6 +85,27 @@
 #define ca_sender_is_physical(sender) ((sender)->kind == REPLICATION_KIND_PHYSICAL)
 #else
 #define ca_sender_is_physical(sender) true
+#endif
+
+#if PG_VERSION_NUM >= 190000
+#define ca_check_slot_requirements() CheckSlotRequirements(false)
+#else
+#define ca_check_slot_requirements() CheckSlotRequirements()
+#endif
+
+/* 19 added options to a scan. */
+#if PG_VERSION_NUM >= 190000
+#define ca_table_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL, SO_NONE)
+#else
+#define ca_table_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL)
+#endif
+
+/* 19 renamed it, and gave signal handlers a second argument. */
+#if PG_VERSION_NUM >= 190000
+#define ca_report_replay() WalRcvRequestApplyReply()
+#else
+#define ca_report_replay() WalRcvForceReply()
+#define PG_SIG_IGN SIG_IGN
 #endif
 
 /* 17 lets extensions name their wait events. */

@@ -175,24 +175,17 @@ structured_value(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bo
 {
 	MemoryContext caller = CurrentMemoryContext;
 	const char *column = quote_identifier(NameStr(att->attname));
-	JsonbParseState *state = NULL;
-	JsonbValue field;
 	CaStatement statement;
-	Datum value;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	field.type = jbvString;
-	field.val.string.val = NameStr(att->attname);
-	field.val.string.len = strlen(NameStr(att->attname));
-	pushJsonbValue(&state, WJB_KEY, &field);
-	pushJsonbValue(&state, WJB_VALUE, json);
-	value = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	Datum value = JsonbPGetDatum(JsonbValueToJsonb(json));
 
 	SPI_connect();
 	ca_statement_init(&statement, RelationGetRelid(table->rel), true);
-	appendStringInfo(&statement.sql, "SELECT r.%s FROM pg_catalog.jsonb_to_record(", column);
+	appendStringInfo(
+		&statement.sql,
+		"SELECT r.%s FROM pg_catalog.jsonb_to_record(pg_catalog.jsonb_build_object(%s, ", column,
+		quote_literal_cstr(NameStr(att->attname)));
 	ca_statement_param(&statement, JSONBOID, value, false);
-	appendStringInfo(&statement.sql, ") AS r (%s %s)", column,
+	appendStringInfo(&statement.sql, ")) AS r (%s %s)", column,
 					 format_type_extended(att->atttypid, att->atttypmod,
 										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 	ca_statement_run(&statement, true, NULL);

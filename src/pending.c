@@ -34,6 +34,7 @@
 #include "storage/buffile.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/tuplestore.h"
 
 #define CA_PENDING_MEMORY (1024 * 1024) /* bytes in the buffer before it is spilled */
 #define RETAINED_MEMORY (64 * 1024)     /* a buffer no larger than this outlives its transaction */

@@ -385,7 +385,7 @@ report_replay(TimestampTz now)
 		return;
 	reported_replayed = replayed;
 	replay_moved_at = now;
-	WalRcvForceReply();
+	ca_report_replay();
 }
 
 /* One step; never blocks. `redis` is NULL while there is no connection. */

@@ -100,7 +100,7 @@ static void
 read_rows(Relation rel)
 {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = ca_table_beginscan(rel, snapshot);
 	HeapTuple tuple;
 	MemoryContext old = MemoryContextSwitchTo(cache_cxt);
 

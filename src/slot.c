@@ -68,7 +68,7 @@ keep_from(XLogRecPtr restart)
 static void
 make_slot(void)
 {
-	CheckSlotRequirements();
+	ca_check_slot_requirements();
 	ca_create_physical_slot(SLOT_NAME);
 	ReplicationSlotReserveWal();
 	ReplicationSlotMarkDirty();

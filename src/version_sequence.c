@@ -127,7 +127,7 @@ last_value(Oid sequence)
 {
 	Relation rel = relation_open(sequence, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL);
+	TableScanDesc scan = ca_table_beginscan(rel, SnapshotAny);
 	int64 value = 0;
 
 	if (table_scan_getnextslot(scan, ForwardScanDirection, slot))

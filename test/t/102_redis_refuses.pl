@@ -62,7 +62,7 @@ cache_users($redis, 1 .. 100);
 $redis->config_set('busy-reply-threshold' => 10);
 my $busy = $redis->client;
 $busy->send('EVAL', 'while true do end', 0);
-refused('busy', 'BUSY', sub { $redis->command('SCRIPT', 'KILL') });
+refused('busy', 'BUSY', sub { $redis->command('SCRIPT', 'KILL'); $busy->receive; });
 
 # ---- loading: a snapshot of all that is there now, read slowly
 cache_users($redis, 1 .. 100);
