@@ -162,15 +162,15 @@ make_room(void)
 }
 
 static Entry *
-make_entry(char kind, const char *text, Size len)
+make_entry(char kind, const char *str, Size len)
 {
 	Entry *entry = MemoryContextAlloc(cxt, offsetof(Entry, text) + len);
 
 	entry->kind = kind;
 	entry->again = false;
 	entry->len = (uint32) len;
-	memcpy(entry->text, text, len);
-	entry->hash = hash_bytes((const unsigned char *) text, (int) len);
+	memcpy(entry->text, str, len);
+	entry->hash = hash_bytes((const unsigned char *) str, (int) len);
 	return entry;
 }
 
@@ -185,7 +185,7 @@ create_set(void)
 }
 
 void
-ca_redelete_note(char kind, const char *text, Size len, XLogRecPtr lsn)
+ca_redelete_note(char kind, const char *str, Size len, XLogRecPtr lsn)
 {
 	Entry *entry;
 	Place *place;
@@ -194,7 +194,7 @@ ca_redelete_note(char kind, const char *text, Size len, XLogRecPtr lsn)
 	if (!guc_redelete)
 		return;
 	create_set();
-	entry = make_entry(kind, text, len);
+	entry = make_entry(kind, str, len);
 	place = place_insert(places, entry, &found);
 	if (found)
 	{
