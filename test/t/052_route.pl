@@ -117,6 +117,15 @@ ok($primary->poll_query_until('postgres',
 	'idle: no lag');
 is(route(q{max_lag => '0'})->{role}, 'replica', 'idle: eligible with no lag allowed');
 
+# A standby that only replays reports it each ten seconds; its worker makes it report at once.
+my $late = 0;
+foreach (1 .. 5)
+{
+	my $token = write_row();
+	$late++ unless wait_until(sub { route("'$token'")->{role} eq 'replica' }, 3);
+}
+is($late, 0, 'a replica is chosen soon after it replayed, on an idle primary too');
+
 # Far in the future: clamped, at once.
 my $future = route(q{'FFFFFFFF/FFFFFFFF'});
 is($future->{role}, 'primary', 'a token far in the future');
