@@ -67,6 +67,21 @@ ok(!$redis->exists('user:1') && $redis->exists('user:2'), 'nothing else');
 $session->query('COMMIT');
 $session->quit;
 
+# Progress is visible, and a cancel ends it at once.
+my $long = background_sql($node, on_error_stop => 0);
+$long->query_until(qr/begun/, q{\echo begun
+	SELECT cache_aside.warm($$SELECT 'long:' || g, 'v' FROM generate_series(1, 100000000) g$$);
+});
+ok($node->poll_query_until('postgres',
+	'SELECT count(*) = 1 FROM cache_aside.warm_progress WHERE rows > 1000 AND stored > 1000'),
+	'warm_progress counts');
+is(sql(q{SELECT count(pg_cancel_backend(pid)) FROM cache_aside.warm_progress}), 1, 'cancel');
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM cache_aside.warm_progress'),
+	'ends it');
+like($long->query(q{SELECT 'value: ' || cache_aside.get('long:1')}), qr/value: v/,
+	'and the session goes on, with a connection whose answers are its own');
+$long->quit;
+
 # ---- audit
 $redis->flushall;
 ok($node->poll_query_until('postgres', q{SELECT cache_aside.fill('probe', 'v')}), 'armed again');
