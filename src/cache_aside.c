@@ -9,6 +9,7 @@
  * only: a role that could set them per session could aim the server at any host.
  */
 #include "cache_aside.h"
+#include "debug.h"
 #include "redelete.h"
 #include "routing.h"
 #include "sync.h"
@@ -245,6 +246,7 @@ _PG_init(void)
 	define_synchronous_settings();
 	define_routing_settings();
 	define_version_settings();
+	CA_DEBUG_INIT();
 	MarkGUCPrefixReserved("cache_aside");
 	ca_pending_init();
 	ca_commit_init();

@@ -20,6 +20,7 @@
  * queued, a large transaction is streamed from the log, and at most PIPELINE batches are unanswered.
  */
 #include "worker.h"
+#include "debug.h"
 #include "status.h"
 #include "redelete.h"
 #include "sync.h"
@@ -233,7 +234,7 @@ mark_visible(Snapshot snapshot)
 
 		if (commit->visible)
 			continue;
-		if (XidInMVCCSnapshot(commit->xid, snapshot))
+		if (XidInMVCCSnapshot(commit->xid, snapshot) && !CA_DEBUG_SKIP("commit"))
 			visible = Min(visible, commit->start);
 		else
 		{
@@ -534,6 +535,7 @@ note_delivered(CaBatch *batch)
 	ca_status_now.keys += batch->nkeys;
 	ca_status_now.batches++;
 	acked = batch->position;
+	CA_DEBUG_POINT("batch-answered");
 	if (acked.state == CA_POSITION_OK) /* else a resync stands for some of what lies below */
 		ca_sync_confirmed(acked.confirmed);
 	ca_sync_async_recorded(acked.async);
@@ -581,9 +583,11 @@ send_batch(CaBatch *batch)
 	while (!dlist_is_empty(&finished))
 		dlist_push_tail(&batch->done, dlist_pop_head_node(&finished));
 	compute_position(&batch->position);
+	CA_DEBUG_POINT("batch-begins");
 	dlist_push_tail(&flight, &batch->node);
 	in_flight++;
 	ca_apply_send(redis, batch, expected, handle_answer);
+	CA_DEBUG_POINT("batch-sent");
 	ca_position_format(&batch->position, expected);
 	sent = batch->position;
 	marked = false;

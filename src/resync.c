@@ -12,6 +12,7 @@
  * for one, and the pending mark, are found again by the next session.
  */
 #include "worker.h"
+#include "debug.h"
 #include "status.h"
 
 #include "utils/builtins.h"
@@ -34,13 +35,14 @@ static uint64 scan_ticket;
 uint64
 ca_resync_request(CaSurveyScope scope, const char *reason)
 {
-	if (!wanted || scope == CA_SURVEY_ALL)
+	if (!wanted || scope > wanted_scope)
+	{
 		wanted_scope = scope;
-	if (!wanted)
 		ereport(LOG, (errmsg(scope == CA_SURVEY_ALL
 								 ? "cache_aside deletes everything its rules could have cached: %s"
 								 : "cache_aside deletes what was cached from unlogged tables: %s",
 							 reason)));
+	}
 	wanted = true;
 	return begun + 1;
 }
@@ -103,6 +105,7 @@ want_prefixes(void)
 static void
 begin(void)
 {
+	CA_DEBUG_POINT("resync-begins");
 	begun++;
 	wanted = false;
 	scan_ticket = 0;

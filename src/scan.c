@@ -15,6 +15,7 @@
  * puts an old value behind the cursor.
  */
 #include "worker.h"
+#include "debug.h"
 #include "status.h"
 
 #include "utils/memutils.h"
@@ -165,6 +166,7 @@ begin_pass(void)
 		dlist_push_tail(&served, dlist_pop_head_node(&wanted));
 	choose_match();
 	MemoryContextSwitchTo(old);
+	CA_DEBUG_POINT("scan-begins");
 	begun++;
 	running = true;
 	last_page = false;

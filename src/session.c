@@ -12,6 +12,7 @@
  * position and the next session's questions are for.
  */
 #include "worker.h"
+#include "debug.h"
 #include "status.h"
 #include "redelete.h"
 #include "sync.h"
@@ -167,6 +168,7 @@ begin_running(void)
 	CaClaimed *claimed = ca_claim_result();
 	const CaPosition *position = &resume.position;
 
+	CA_DEBUG_POINT("claimed");
 	ca_resume_choose(&resume, claimed, log_gone);
 	if (resume.fenced)
 	{
@@ -178,6 +180,11 @@ begin_running(void)
 	resync_due = resume.reason != NULL;
 	resync_ticket = 0;
 	log_gone = false;
+	if (CA_DEBUG_SKIP("position"))
+	{
+		ca_wal_timeline(&resume.position.restart);
+		resume.position.confirmed = resume.position.restart;
+	}
 	tap = ca_tap_open(session_cxt, position->restart, position->confirmed,
 					  XidFromFullTransactionId(FullTransactionIdFromU64(position->barrier)));
 	ca_delivery_start(tap, redis, position, claimed->stored);
@@ -236,6 +243,7 @@ note_caught_up(void)
 {
 	caught_up = true;
 	caught_up_to = ca_tap_read_end(tap);
+	CA_DEBUG_POINT("caught-up");
 	if (resume.unless_clean && ca_tap_clean_switch(tap))
 	{
 		ereport(LOG,

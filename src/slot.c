@@ -11,6 +11,7 @@
  * of core's slot code end here.
  */
 #include "worker.h"
+#include "debug.h"
 #include "status.h"
 
 #include "access/xlog.h"
@@ -102,6 +103,7 @@ move_slot(XLogRecPtr keep)
 
 	acquire_slot();
 	now = MyReplicationSlot->data.restart_lsn;
+	CA_DEBUG_POINT("slot-moves");
 	if (now < keep)
 	{
 		SpinLockAcquire(&MyReplicationSlot->mutex);

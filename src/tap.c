@@ -20,6 +20,7 @@
  * of the caller's own context and are freed with ca_commit_free.
  */
 #include "worker.h"
+#include "debug.h"
 
 #include "access/rmgr.h"
 #include "access/transam.h"
@@ -299,6 +300,12 @@ mark_prepared(CaTap *tap)
 	open = hash_search(tap->open, &xid, HASH_FIND, NULL);
 	if (open)
 		open->prepared = true;
+	if (CA_DEBUG_SKIP("commit"))
+	{
+		xl_xact_parsed_commit commit = {.xact_time = GetCurrentTimestamp()};
+
+		commit_transaction(tap, xid, &commit);
+	}
 }
 
 /* A commit or abort record; a record of a prepared transaction names it in its body. */

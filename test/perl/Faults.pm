@@ -22,6 +22,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use File::Spec ();
 use IPC::Run ();
 use PostgreSQL::Test::Utils ();
 use Test::More ();
@@ -31,7 +32,8 @@ use CacheAside;
 use PgWire;
 
 our @EXPORT = qw(make_users cache_users user_keys commit_ms never_waits stop_process go_on
-  start_pgbench stop_pgbench fill_log kill_server compare position_of set_position position_key);
+  start_pgbench stop_pgbench fill_log kill_server compare position_of set_position
+  position_key debug_build);
 
 # No commit may take longer than this, though Redis itself is given up only after much longer.
 our $longest = 3000;    # ms
@@ -182,6 +184,39 @@ sub set_position
 {
 	my ($redis, $node, $text) = @_;
 	return $redis->set(position_key($node), $text);
+}
+
+=head2 debug_build
+
+Builds the extension with its debug points (src/debug.h) into a directory of its own, once for all
+tests that need it, and makes every server started from now on use it. Returns why that cannot be, or
+undef.
+
+=cut
+
+sub debug_build
+{
+	my $conf = $ENV{CACHE_ASIDE_CONF} ? PostgreSQL::Test::Utils::slurp_file($ENV{CACHE_ASIDE_CONF}) : '';
+	my ($installed) = $conf =~ /^extension_(?:destdir|control_path) = '([^':]*?)(?:\/usr\/|'|:)/m;
+	return 'needs extension_destdir or extension_control_path' unless $installed && $ENV{CA_WORK};
+	my $dir = "$ENV{CA_WORK}/debug_points";
+	my $tree = File::Spec->rel2abs($INC{'Faults.pm'} =~ s{[^/]*$}{../..}r);
+	mkdir $dir;
+	open my $lock, '>', "$dir/lock" or die $!;
+	flock $lock, 2 or die $!;
+	if (!-e "$dir/done")
+	{
+		# A copy, since objects of the usual build lie in the tree.
+		system("mkdir $dir/src && cp -R $tree/Makefile $tree/*.control $tree/sql $dir &&"
+			  . " cp $tree/src/*.[ch] $tree/src/*.lua $dir/src && cd $dir &&"
+			  . " make -s install PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install"
+			  . " COPT=-DCA_DEBUG_POINTS with_llvm=no >$dir/log 2>&1") == 0
+		  or die PostgreSQL::Test::Utils::slurp_file("$dir/log");
+		PostgreSQL::Test::Utils::append_to_file("$dir/conf", $conf =~ s/\Q$installed\E/$dir\/install/gr);
+		PostgreSQL::Test::Utils::append_to_file("$dir/done", '');
+	}
+	$ENV{CACHE_ASIDE_CONF} = "$dir/conf";
+	return undef;
 }
 
 END

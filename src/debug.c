@@ -1,0 +1,71 @@
+/*
+ * debug.c: the process that reaches a named point stops, dies, or skips a remedy; see debug.h.
+ *
+ * Points, in the order in which the worker comes by:
+ *	claimed          the position was read from Redis, nothing decided yet
+ *	caught-up        everything was read that was in the log when it connected
+ *	resync-begins    the databases' rules are about to be read
+ *	scan-begins      the first SCAN of a pass is about to be sent
+ *	batch-begins     keys are chosen, nothing is sent
+ *	batch-sent       a batch is queued for the socket
+ *	batch-answered   Redis has applied a batch
+ *	slot-moves       the slot is held, its restart LSN about to move
+ * Remedies that can be skipped:
+ *	commit           deliver at PREPARE, without asking whether the transaction is visible or ever
+ *	                 will be
+ *	position         read on from the end of the log when connecting, not from the position
+ *
+ * No lock, no allocation; a signal to oneself is delivered before kill() returns.
+ */
+#include "cache_aside.h"
+#include "debug.h"
+
+#ifdef CA_DEBUG_POINTS
+
+#include <signal.h>
+
+#include "miscadmin.h"
+
+static char *guc_debug_point;
+
+void
+ca_debug_init(void)
+{
+	DefineCustomStringVariable(
+		"cache_aside.debug_point", "What happens at named points of the worker, for crash tests.",
+		"name=stop, name=kill or name=skip, separated by commas.", &guc_debug_point, "", PGC_SIGHUP,
+		GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+}
+
+/* The action given for a point, NULL for none. */
+static const char *
+action_of(const char *name)
+{
+	Size len = strlen(name);
+
+	for (const char *at = guc_debug_point; at && *at; at++)
+	{
+		if (strncmp(at, name, len) == 0 && at[len] == '=')
+			return at + len + 1;
+		at = strchr(at, ',');
+		if (at == NULL)
+			break;
+	}
+	return NULL;
+}
+
+bool
+ca_debug_reach(const char *name)
+{
+	const char *action = action_of(name);
+
+	if (action == NULL)
+		return false;
+	if (strncmp(action, "stop", 4) == 0)
+		kill(MyProcPid, SIGSTOP);
+	else if (strncmp(action, "kill", 4) == 0)
+		kill(MyProcPid, SIGKILL);
+	return strncmp(action, "skip", 4) == 0;
+}
+
+#endif
