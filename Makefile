@@ -32,7 +32,7 @@ PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test demo bench lint format format-check
+people = help test soak demo bench lint format format-check
 ifneq ($(PGXS),)
 include $(PGXS)
 PROVE_FLAGS += -I $(srcdir)/test/perl
@@ -64,6 +64,9 @@ help:
 ## make test      every test; T=name runs those whose name contains it, JOBS=n at a time
 test:
 	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/run-tests.sh
+## make soak      faults at random for MINUTES=5, replayable by SEED=n
+soak:
+	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh test/soak/soak.pl
 ## make demo      the main job on a real workload, in about a minute
 demo:
 	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/demo.pl

@@ -86,6 +86,11 @@ is(status($node, 'resyncs'), $before, 'nothing is lost yet');
 $node->safe_psql('postgres', q{COMMIT PREPARED 'old'});
 ok(keys_gone($redis, 'user:7'), 'small: the worker remembers it');
 $node->restart;
+wait_delivered($node);
+cache_users($redis, 51001 .. 59000);
+$node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 1');
+wait_delivered($node);
+is($redis->exists(user_keys(51001 .. 59000)), 8000, 'cached again, and still prepared');
 $node->safe_psql('postgres', q{COMMIT PREPARED 'old and large'});
 ok(keys_gone($redis, user_keys(51001 .. 59000)), 'the log is gone: a resync');
 

@@ -3,9 +3,8 @@
 # as soon as the commit is visible, though nothing is written then. Below and beyond transaction id
 # 2^31, where asking TransactionIdIsInProgress() from a process without transactions goes wrong.
 #
-# Fails without XidInMVCCSnapshot() in mark_visible() (delivery.c). That the key goes on an idle
-# server fails without `if (ca_delivery_invisible() ...) timeout = 1` in ca_session_timeout()
-# (session.c): the key waits for the next heartbeat, a second later.
+# Fails without XidInMVCCSnapshot() in mark_visible() (delivery.c), and the half beyond 2^31 with
+# TransactionIdIsInProgress() in its place.
 use strict;
 use warnings;
 

@@ -1,9 +1,9 @@
 # The slot that keeps the log: made anew when somebody drops it, when max_slot_wal_keep_size
 # invalidates it (what is lost then costs a resync), and done without when none is to be had.
 #
-# Fails without `MyReplicationSlot->data.restart_lsn` being looked at in acquire_slot() (slot.c): an
-# invalidated slot keeps nothing, for ever. Without the PG_CATCH of guarded() the worker dies once a
-# second where no slot is to be had.
+# Fails without make_slot() where acquire_slot() (slot.c) finds none. Without
+# `Min(ca_status_now.confirmed, ...)` in publish_position() (session.c) wait_delivered() does not wait
+# for the resync.
 use strict;
 use warnings;
 

@@ -1,0 +1,243 @@
+
+=pod
+
+=head1 NAME
+
+SoakWriter - one process that writes to the tables of Soak, as its seed tells it
+
+=head1 DESCRIPTION
+
+new forks; work(seconds) lets it write, wait_done returns the number of its commits since. Any error
+(deadlock, conflict, a server that went away) is survived: the transaction is lost or not, and the
+comparison at the quiet point asks the table. Prepared transactions stay open across quiet points; the
+rows they lock are this writer's own.
+
+Every change of a row takes a new version, so that a row is as it was exactly when its version is.
+
+=cut
+
+package SoakWriter;
+
+use strict;
+use warnings;
+
+use POSIX ();
+use Time::HiRes 'time';
+
+my @pids;
+my $rows = 400;      # of each table; shared by all writers
+my $own = 10;        # more of table a for each writer's prepared transactions
+my $groups = 40;
+my $version = "nextval('version')";
+
+sub schema
+{
+	return qq{
+		CREATE SEQUENCE version;
+		CREATE TABLE a (id int PRIMARY KEY, grp int, v bigint DEFAULT $version);
+		CREATE TABLE b (id int, region int, v bigint DEFAULT $version) PARTITION BY LIST (region);
+		CREATE TABLE b0 PARTITION OF b FOR VALUES IN (0);
+		CREATE TABLE b1 PARTITION OF b FOR VALUES IN (1);
+		CREATE TABLE b2 PARTITION OF b DEFAULT;
+		CREATE TABLE c (id int PRIMARY KEY, v bigint DEFAULT $version);
+		SELECT cache_aside.attach('a', 'a:{id}'), cache_aside.attach('a', 'list:{grp}'),
+			cache_aside.attach('b', 'b:{id}'), cache_aside.attach('c', 'c:{id}', level => 'statement');
+		INSERT INTO a SELECT i, i % $groups FROM generate_series(1, $rows + 10 * $own) i;
+		INSERT INTO b SELECT i, i % 3 FROM generate_series(1, $rows) i;
+		INSERT INTO c SELECT i FROM generate_series(1, $rows / 2) i;
+	};
+}
+
+# Every key and what a cache may hold for it now. Not the keys of absent rows of c: TRUNCATE takes
+# them, too.
+sub state_query
+{
+	my %most = (a => $rows + 10 * $own, b => $rows, c => $rows / 2);
+	my @rows = map {
+		"SELECT '$_:' || i, coalesce($_.v::text, 'none')"
+		  . " FROM generate_series(1, $most{$_}) i LEFT JOIN $_ ON id = i"
+	} sort keys %most;
+	return join ' UNION ALL ', @rows,
+	  "SELECT 'list:' || g, (SELECT coalesce(md5(string_agg(id || '=' || v, ',' ORDER BY id)), 'none')"
+	  . " FROM a WHERE grp = g) FROM generate_series(0, $groups - 1) g";
+}
+
+# ---- the parent's side ----
+
+sub new
+{
+	my ($class, $pg, $number, $seed, %args) = @_;
+	my $self = bless { pg => $pg, number => $number, prepared => [], next => 1, %args }, $class;
+	pipe my $orders, $self->{orders} or die $!;
+	pipe $self->{answers}, my $answers or die $!;
+	$self->{pid} = fork // die "fork: $!";
+	push @pids, $self->{pid};
+	return $self if $self->{pid};
+	@pids = ();
+	srand $seed;
+	$SIG{TERM} = 'DEFAULT';
+	while (my $seconds = <$orders>)
+	{
+		syswrite $answers, $self->_write_for($seconds) . "\n";
+	}
+	POSIX::_exit(0);
+}
+
+sub work
+{
+	my ($self, $seconds) = @_;
+	syswrite $self->{orders}, "$seconds\n";
+	return;
+}
+
+sub wait_done
+{
+	my ($self) = @_;
+	my $answer = readline $self->{answers};
+	die "writer $self->{number} died\n" unless defined $answer;
+	return $answer + 0;
+}
+
+sub stop
+{
+	my ($self) = @_;
+	kill 'TERM', $self->{pid};
+	waitpid $self->{pid}, 0;
+	@pids = grep { $_ != $self->{pid} } @pids;
+	return;
+}
+
+# They hold each other's pipes open, so that none would see the end of its orders.
+END { kill 'TERM', @pids; }
+
+# ---- the writer's side ----
+
+sub _write_for
+{
+	my ($self, $seconds) = @_;
+	my $end = time + $seconds;
+	my $commits = 0;
+	while (time < $end)
+	{
+		if (eval { $self->_one_transaction; 1 })
+		{
+			$commits++;
+			next;
+		}
+		next if eval { $self->{client}->query('ROLLBACK'); 1 };
+		delete $self->{client};
+		select undef, undef, undef, 0.01;    # the server is away
+	}
+	return $commits;
+}
+
+sub _client
+{
+	my ($self) = @_;
+	return $self->{client} if $self->{client};
+	$self->{client} = $self->{pg}->connect;
+	$self->{client}->query('SET synchronous_commit = off') if $self->{async};
+	return $self->{client};
+}
+
+my %kinds = (
+	update => 20, insert => 8, remove => 6, upsert => 8, merge => 6, move => 6, range => 5,
+	change_group => 6, bulk => 4, truncate => 1, savepoints => 8, exceptions => 5, rollback => 6,
+	large => 2, prepare => 5, finish => 5);
+my @lots = map { ($_) x $kinds{$_} } sort keys %kinds;
+
+sub _one_transaction
+{
+	my ($self) = @_;
+	my $kind = '_' . $lots[ rand @lots ];
+	my @statements = $self->$kind;
+	my $client = $self->_client;
+	$client->query($_) foreach @statements;
+	return;
+}
+
+sub _id { return 1 + int rand $rows; }
+sub _set { return "UPDATE a SET v = $version WHERE id = " . ($_[0] // _id()); }
+
+sub _update { return _set(); }
+sub _insert { return 'INSERT INTO a VALUES (' . _id() . ', ' . int(rand $groups) . ')'; }
+sub _remove { return 'DELETE FROM a WHERE id = ' . _id(); }
+sub _upsert { return _insert() . " ON CONFLICT (id) DO UPDATE SET v = $version"; }
+
+sub _merge
+{
+	return 'MERGE INTO a USING (SELECT ' . _id() . ' AS id) s ON a.id = s.id'
+	  . " WHEN MATCHED AND s.id % 5 = 0 THEN DELETE WHEN MATCHED THEN UPDATE SET v = $version"
+	  . ' WHEN NOT MATCHED THEN INSERT (id, grp) VALUES (s.id, 1)';
+}
+
+sub _move { return "UPDATE b SET region = (region + 1) % 3, v = $version WHERE id = " . _id(); }
+
+sub _range
+{
+	my $id = _id();
+	return "UPDATE a SET v = $version WHERE id BETWEEN $id AND least($id + 20, $rows)";
+}
+
+sub _change_group
+{
+	return 'UPDATE a SET grp = ' . int(rand $groups) . ", v = $version WHERE id = " . _id();
+}
+
+sub _bulk { return "UPDATE c SET v = $version WHERE id % 7 = " . int rand 7; }
+
+sub _truncate
+{
+	return ('BEGIN', 'TRUNCATE c', "INSERT INTO c SELECT i FROM generate_series(1, $rows / 2) i",
+		rand() < 0.5 ? 'COMMIT' : 'ROLLBACK');
+}
+
+sub _savepoints
+{
+	return ('BEGIN', _set(), 'SAVEPOINT s', _set(), _move(), 'ROLLBACK TO s', 'SAVEPOINT t', _set(),
+		'SAVEPOINT u', _remove(), 'RELEASE u', 'RELEASE t', rand() < 0.8 ? 'COMMIT' : 'ROLLBACK');
+}
+
+sub _exceptions
+{
+	return 'DO $$ BEGIN ' . _set() . '; BEGIN ' . _set() . '; ' . _bulk()
+	  . q{; RAISE EXCEPTION 'x'; EXCEPTION WHEN OTHERS THEN NULL; END; } . _set() . '; END $$';
+}
+
+sub _rollback { return ('BEGIN', _set(), _bulk(), _range(), 'ROLLBACK'); }
+
+# More than 64 kB of keys, sometimes more than the worker keeps in memory.
+sub _large
+{
+	my $n = rand() < 0.5 ? 1000 : 4000;
+	return ('BEGIN', _set(),
+		"SELECT cache_aside.invalidate('junk:' || i || repeat('x', 100)) FROM generate_series(1, $n) i",
+		_set(), 'COMMIT');
+}
+
+sub _prepare
+{
+	my ($self) = @_;
+	return _update() if @{ $self->{prepared} } >= 3;
+	my %taken = map { $_->[1] => 1 } @{ $self->{prepared} };
+	my ($id) = grep { !$taken{$_} } map { $rows + $own * $self->{number} + $_ } 0 .. $own - 1;
+	my $name = "w$self->{number}_" . $self->{next}++;
+	push @{ $self->{prepared} }, [ $name, $id ];
+	return ('BEGIN', _set($id), 'SAVEPOINT s', 'UPDATE a SET grp = 0, v = ' . "$version WHERE id = $id",
+		rand() < 0.5 ? 'ROLLBACK TO s' : 'RELEASE s', "PREPARE TRANSACTION '$name'");
+}
+
+# Of this writer's oldest one; it may not exist, if the server died before it was prepared.
+sub _finish
+{
+	my ($self) = @_;
+	my $oldest = $self->{prepared}[0] or return _update();
+	my $end = rand() < 0.5 ? 'COMMIT' : 'ROLLBACK';
+	my $done = eval { $self->_client->query("$end PREPARED '$oldest->[0]'"); 1 };
+	my $error = $@;
+	die $error unless $done || $error =~ /does not exist/;
+	shift @{ $self->{prepared} };
+	return;
+}
+
+1;

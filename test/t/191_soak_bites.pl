@@ -1,0 +1,33 @@
+# The soak finds what it is for: a build that delivers before the commit (at PREPARE, without asking
+# whether the transaction is visible) and one that resumes at the end of the log, not at the position.
+use strict;
+use warnings;
+
+use Faults;
+use RedisServer;
+use Soak;
+use Test::More;
+
+RedisServer->skip_all_unless_available;
+my $why_not = debug_build();
+plan(skip_all => $why_not) if $why_not;
+
+sub found
+{
+	my ($point, @faults) = @_;
+	my $soak = Soak->new(seed => 7, seconds => 8, faults => \@faults,
+		conf => $point ? "cache_aside.debug_point = '$point=skip'\n" : '');
+	$soak->run;
+	note $soak->table;
+	return $soak;
+}
+
+my $whole = found('', 'redis_frozen', 'clients_killed');
+is($whole->{stale} + $whole->{lost}, 0, 'the same build, nothing skipped: nothing is found');
+my $early = found('commit', 'none');
+cmp_ok($early->{lost}, '>', 0, 'delivered before the commit: keys of rolled back writes are lost');
+cmp_ok($early->{stale}, '>', 0, '... and keys that were filled again before it are stale');
+my $forgetful = found('position', 'clients_killed', 'redis_frozen');
+cmp_ok($forgetful->{stale}, '>', 0, 'the position is skipped: keys are stale');
+
+done_testing();
