@@ -43,7 +43,7 @@ ca_commit_token_report(XLogRecPtr lsn)
 	if (whereToSendOutput != DestRemote)
 		return;
 	memcpy(message, PARAMETER, sizeof(PARAMETER));
-	len += snprintf(message + len, sizeof(message) - len, "%X/%X", LSN_FORMAT_ARGS(lsn)) + 1;
+	len += snprintf(message + len, sizeof(message) - len, CA_LSN_TEXT, LSN_FORMAT_ARGS(lsn)) + 1;
 	PG_TRY();
 	{
 		PqCommMethods->putmessage_noblock('S', message, len);

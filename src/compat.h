@@ -93,6 +93,13 @@
 #define ca_check_slot_requirements() CheckSlotRequirements()
 #endif
 
+/* 19 writes all digits of the lower half. What Redis holds is the same from every version. */
+#if PG_VERSION_NUM >= 190000
+#define CA_LSN_TEXT "%X/%08X"
+#else
+#define CA_LSN_TEXT "%X/%X"
+#endif
+
 /* 19 added options to a scan. */
 #if PG_VERSION_NUM >= 190000
 #define ca_table_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL, SO_NONE)

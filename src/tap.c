@@ -415,9 +415,9 @@ missing(CaTap *tap, const char *what)
 		tap->missing_since = now;
 	if (!TimestampDifferenceExceeds(tap->missing_since, now, MISSING_PATIENCE))
 		return CA_TAP_RETRY;
-	ereport(LOG,
-			(errmsg("cache_aside cannot read the log at %X/%X", LSN_FORMAT_ARGS(tap->read_end)),
-			 errdetail("%s", what)));
+	ereport(LOG, (errmsg("cache_aside cannot read the log at " CA_LSN_TEXT,
+						 LSN_FORMAT_ARGS(tap->read_end)),
+				  errdetail("%s", what)));
 	return CA_TAP_GAP;
 }
 
