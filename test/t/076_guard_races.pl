@@ -71,6 +71,7 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activi
 is((reading($reader, 1))[0], 'v0', 'it is not visible');
 is(fill(1, $old, $token), 1, 'a read from before it is stored');
 is($redis->get('user:1'), 'v0', 'and not deleted: nobody can see the new row yet');
+$redis->set('user:2', 'v0');
 $writer->query(q{UPDATE users SET name = 'other' WHERE id = 2});
 ok(keys_gone($redis, 'user:2'), 'others are delivered meanwhile');
 ($old, $token) = reading($reader, 2);
