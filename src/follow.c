@@ -45,7 +45,7 @@ void
 ca_follow_close(void)
 {
 	hang_up();
-	ca_delivery_reset();
+	ca_queue_reset();
 	ca_tap_close(tap);
 	tap = NULL;
 	if (follow_cxt)
@@ -55,19 +55,15 @@ ca_follow_close(void)
 static void
 begin(void)
 {
-	CaPosition start = {0};
+	XLogRecPtr start = ca_wal_last_checkpoint(&barrier);
 	XLogRecPtr end;
 
 	if (follow_cxt == NULL)
 		follow_cxt =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside follow", ALLOCSET_DEFAULT_SIZES);
-	start.timeline = ca_wal_timeline(&end);
-	start.confirmed = start.restart = ca_wal_last_checkpoint(&start.barrier);
-	timeline = start.timeline;
-	barrier = start.barrier;
-	tap = ca_tap_open(follow_cxt, start.restart, start.confirmed,
-					  XidFromFullTransactionId(FullTransactionIdFromU64(start.barrier)));
-	ca_delivery_start(tap, NULL, &start, "");
+	timeline = ca_wal_timeline(&end);
+	tap = ca_tap_open(follow_cxt, start, start,
+					  XidFromFullTransactionId(FullTransactionIdFromU64(barrier)));
 	ca_status_state("standby");
 }
 
@@ -143,7 +139,6 @@ lift_barrier(TransactionId oldest_running)
 		return;
 	barrier = 0;
 	ca_tap_lift_barrier(tap);
-	ca_delivery_mark(CA_POSITION_OK, 0);
 }
 
 static bool
@@ -151,17 +146,18 @@ follow_log(void)
 {
 	TransactionId oldest_running;
 	XLogRecPtr before = ca_tap_read_end(tap);
-	CaTapResult result = ca_tap_read(tap, READ_BUDGET, ca_delivery_enqueue, NULL);
+	CaTapResult result = ca_tap_read(tap, READ_BUDGET, ca_queue_add, NULL);
 
 	if (result == CA_TAP_GAP)
 	{
 		ca_follow_close();
 		return false;
 	}
-	if (ca_tap_read_end(tap) != before || ca_delivery_invisible())
+	if (ca_tap_read_end(tap) != before || ca_queue_waits())
 	{
-		ca_status_now.visible = ca_delivery_look(&oldest_running);
-		ca_delivery_discard_visible();
+		ca_status_now.visible =
+			ca_queue_look(ca_tap_read_end(tap), barrier == 0 ? timeline : 0, &oldest_running);
+		ca_queue_discard_visible();
 		lift_barrier(oldest_running);
 	}
 	ca_status_now.read_end = ca_tap_read_end(tap);

@@ -333,9 +333,9 @@ read_log(void)
 {
 	CaTapResult result = CA_TAP_MORE;
 
-	if (ca_delivery_full())
+	if (ca_queue_full())
 		return false;
-	result = ca_tap_read(tap, READ_BUDGET, ca_delivery_enqueue, NULL);
+	result = ca_tap_read(tap, READ_BUDGET, ca_queue_add, NULL);
 	if (result == CA_TAP_GAP)
 		log_gone = true;
 	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
@@ -343,6 +343,13 @@ read_log(void)
 		(result == CA_TAP_END || (result == CA_TAP_MORE && ca_tap_read_end(tap) >= catch_up_to)))
 		note_caught_up();
 	return result == CA_TAP_MORE;
+}
+
+/* Blind start: transactions that are open may have messages which nobody will ever read. */
+static TimeLineID
+token_timeline(void)
+{
+	return ca_delivery_position()->barrier == 0 ? session_timeline : 0;
 }
 
 /* One round: read, look, send. Returns true if there is more to do at once. */
@@ -361,10 +368,10 @@ run(void)
 		return true;
 	}
 	visible = ca_tap_read_end(tap);
-	if (ca_delivery_invisible() || ca_delivery_position()->barrier || visible != looked_at)
+	if (ca_queue_waits() || ca_delivery_position()->barrier || visible != looked_at)
 	{
 		looked_at = visible;
-		visible = ca_delivery_look(&oldest_running);
+		visible = ca_queue_look(visible, token_timeline(), &oldest_running);
 	}
 	if (caught_up)
 		ca_resync_step();
@@ -535,7 +542,7 @@ ca_session_timeout(void)
 	redelete = ca_redelete_timeout();
 	if (redelete >= 0 && (timeout < 0 || redelete < timeout))
 		timeout = redelete;
-	if (ca_delivery_invisible() && (timeout < 0 || timeout > 1))
+	if (ca_queue_waits() && (timeout < 0 || timeout > 1))
 		timeout = 1; /* nothing wakes us when a stalled commit becomes visible */
 	if (timeout < 0 || timeout > 1000)
 		timeout = 1000; /* log without messages moves the position once a second */

@@ -109,22 +109,32 @@ extern CaReread *ca_reread_open(MemoryContext cxt, const CaCommit *commit);
 extern int ca_reread_next(CaReread *reread, const char **payload, Size *len);
 extern void ca_reread_close(CaReread *reread);
 
-/* ---- delivery.c: queue, visibility, batches ---- */
+/* ---- queue.c: commits read and not completely sent; which of them are visible ---- */
+extern void ca_queue_reset(void);
+extern void ca_queue_add(void *unused, CaCommit *commit); /* a CaCommitHandler */
+extern bool ca_queue_full(void);                          /* the tap should not read on */
+extern bool ca_queue_waits(void);                         /* something is not visible yet */
+extern bool ca_queue_async(void); /* an asynchronous commit was seen, ever */
+extern CaCommit *ca_queue_oldest(void);
+extern dlist_head *ca_queue_list(void);
+extern XLogRecPtr ca_queue_first_message(void);
+extern void ca_queue_take(CaCommit *commit); /* out of the queue, to the caller */
+extern XLogRecPtr ca_queue_look(XLogRecPtr read_end, TimeLineID timeline,
+								TransactionId *oldest_running);
+extern void ca_queue_discard_visible(void);
+extern bool ca_queue_owes(dlist_head *list, XLogRecPtr lsn, bool exact);
+
+/* ---- delivery.c: batches to Redis, acknowledgement, position ---- */
 extern void ca_delivery_reset(void); /* forgets everything queued; the log has it */
 extern void ca_delivery_start(CaTap *tap, CaRedis *redis, const CaPosition *position,
 							  const char *stored);
-extern void ca_delivery_enqueue(void *unused, CaCommit *commit); /* a CaCommitHandler */
-extern bool ca_delivery_full(void);                              /* the tap should not read on */
-extern bool ca_delivery_idle(void);      /* nothing queued, nothing unanswered */
-extern bool ca_delivery_invisible(void); /* something queued is not known to be visible */
+extern bool ca_delivery_idle(void); /* nothing queued, nothing unanswered */
 /* Is there something unacknowledged of the commit that ends at lsn? See sync.h for `exact`. */
 extern bool ca_delivery_owes(XLogRecPtr lsn, bool exact);
-extern XLogRecPtr ca_delivery_look(TransactionId *oldest_running);
 extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
 extern void ca_delivery_raise_floor(bool clear);
 extern bool ca_delivery_arm(XLogRecPtr caught_up_to); /* once; false: not yet */
 extern bool ca_delivery_armed(void);
-extern void ca_delivery_discard_visible(void);
 extern int ca_delivery_send(void);
 extern void ca_delivery_heartbeat(bool now);
 extern const char *ca_delivery_error(void);          /* what stopped the session, or NULL */
@@ -151,6 +161,12 @@ extern bool ca_apply_guarded(void);             /* is there a guard to raise? */
 extern void ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected,
 						  CaReplyHandler handler);
 extern bool ca_apply_read(const CaReply *reply, CaApplied *applied);
+
+/* ---- batch.c: entries of visible commits, as many as fit ---- */
+extern CaBatch *ca_batch_make(void);
+extern bool ca_batch_fill(CaBatch *batch);
+extern void ca_batch_free(CaBatch *batch); /* with the commits it completes */
+extern void ca_batch_reset(void);
 
 /* ---- scan.c: patterns; SCAN and UNLINK in steps between deliveries ---- */
 /* Adds a pattern to the next pass over the keyspace; the ticket is done when that pass is. */

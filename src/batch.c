@@ -1,0 +1,244 @@
+/*
+ * batch.c: what one call to Redis carries: entries of visible commits, as many as fit.
+ *
+ * Keys and sticks go into the batch; patterns ask for a scan, resync() and crashes for a resync, and
+ * the commit then stays queued until that is over. A large transaction is streamed from the log
+ * (reread.c), behind everybody else's small ones. Batches live in a context of their own until their
+ * answer is in.
+ */
+#include "worker.h"
+#include "status.h"
+#include "redelete.h"
+
+#include "utils/memutils.h"
+
+static MemoryContext batch_cxt;
+static CaReread *reread;        /* of the large commit being sent ... */
+static CaCommit *reread_commit; /* ... which is this one */
+static bool log_gone;
+
+static void
+stop_rereading(void)
+{
+	ca_reread_close(reread);
+	reread = NULL;
+	reread_commit = NULL;
+}
+
+/* The session ended: the large commit being sent will be read from its beginning. */
+void
+ca_batch_reset(void)
+{
+	stop_rereading();
+	log_gone = false;
+}
+
+void
+ca_batch_free(CaBatch *batch)
+{
+	while (!dlist_is_empty(&batch->done))
+		ca_commit_free(dlist_container(CaCommit, node, dlist_pop_head_node(&batch->done)));
+	pfree(batch->bytes.data);
+	pfree(batch);
+}
+
+CaBatch *
+ca_batch_make(void)
+{
+	MemoryContext old;
+	CaBatch *batch;
+
+	if (batch_cxt == NULL)
+		batch_cxt =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside batches", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(batch_cxt);
+	batch = palloc(sizeof(CaBatch));
+
+	dlist_init(&batch->done);
+	initStringInfo(&batch->bytes);
+	batch->nkeys = batch->nsticks = 0;
+	batch->lsn = InvalidXLogRecPtr;
+	MemoryContextSwitchTo(old);
+	return batch;
+}
+
+static bool
+batch_full(const CaBatch *batch)
+{
+	return batch->nkeys >= CA_BATCH_KEYS || batch->nsticks >= CA_BATCH_STICKS;
+}
+
+/* Opens the next payload of an in-memory commit in its cursor; false at the end. */
+static bool
+next_kept_payload(CaCommit *commit)
+{
+	uint32 len;
+
+	if (commit->offset >= commit->entries.len)
+		return false;
+	memcpy(&len, commit->entries.data + commit->offset, sizeof(len));
+	commit->offset += sizeof(len);
+	ca_message_open(&commit->cursor, InvalidOid, commit->entries.data + commit->offset, len);
+	commit->offset += len;
+	return true;
+}
+
+/* The same for a large commit. The log being gone here ends the session: it is found at reconnect. */
+static bool
+next_reread_payload(CaCommit *commit)
+{
+	const char *payload;
+	Size len;
+	int found;
+
+	if (reread == NULL)
+	{
+		reread = ca_reread_open(batch_cxt, commit);
+		reread_commit = commit;
+	}
+	found = ca_reread_next(reread, &payload, &len);
+	if (found < 0)
+		log_gone = true;
+	return found > 0 && ca_message_open(&commit->cursor, InvalidOid, payload, len);
+}
+
+static bool
+next_entry(CaCommit *commit, CaEntry *entry)
+{
+	while (commit->cursor.next == NULL || !ca_message_next(&commit->cursor, entry))
+		if (!(commit->large ? next_reread_payload(commit) : next_kept_payload(commit)))
+			return false;
+	return true;
+}
+
+static void
+add_stick(CaBatch *batch, const CaCommit *commit, const CaEntry *entry)
+{
+	static const char prefix[] = "cache_aside:stick:";
+	int i = batch->nsticks++;
+
+	batch->sticks[i].offset = batch->bytes.len;
+	memcpy(&batch->sticks[i].ttl, entry->data, sizeof(uint32));
+	batch->sticks[i].lsn = commit->end;
+	appendBinaryStringInfo(&batch->bytes, prefix, sizeof(prefix) - 1);
+	appendBinaryStringInfo(&batch->bytes, entry->data + sizeof(uint32),
+						   entry->len - sizeof(uint32));
+	batch->sticks[i].len = batch->bytes.len - batch->sticks[i].offset;
+}
+
+static void
+add_key(CaBatch *batch, const CaCommit *commit, const CaEntry *entry)
+{
+	int i = batch->nkeys++;
+
+	batch->lsn = Max(batch->lsn, commit->end);
+	batch->keys[i].offset = batch->bytes.len;
+	batch->keys[i].len = entry->len;
+	appendBinaryStringInfo(&batch->bytes, entry->data, entry->len);
+}
+
+/*
+ * The server crashed. Values cached from asynchronous commits that the crash lost are invalidated by
+ * nobody, and unlogged tables are empty now.
+ */
+static void
+note_crash(CaCommit *commit)
+{
+	if (ca_delivery_position()->async || ca_queue_async())
+		commit->resync = ca_resync_request(
+			CA_SURVEY_ALL, "the server crashed, and asynchronous commits may be lost");
+	else
+		commit->resync = ca_resync_request(CA_SURVEY_UNLOGGED, "the server crashed");
+}
+
+static void
+add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
+{
+	switch (entry->kind)
+	{
+		case CA_ENTRY_KEY:
+			add_key(batch, commit, entry);
+			break;
+		case CA_ENTRY_PATTERN:
+			commit->scan = Max(commit->scan, ca_scan_request(entry->data, entry->len));
+			ca_redelete_note(CA_ENTRY_PATTERN, entry->data, entry->len, commit->end);
+			ca_status_now.patterns++;
+			break;
+		case CA_ENTRY_RESYNC:
+			commit->resync = ca_resync_request(CA_SURVEY_ALL, "it was asked for");
+			break;
+		case CA_ENTRY_CENSUS:
+			ca_census_ask();
+			break;
+		case CA_ENTRY_CRASH:
+			note_crash(commit);
+			break;
+		case CA_ENTRY_STICK:
+			if (entry->len > sizeof(uint32))
+				add_stick(batch, commit, entry);
+			break;
+	}
+}
+
+/* Moves as much of a commit as fits into the batch. */
+static void
+fill_from(CaBatch *batch, CaCommit *commit)
+{
+	CaEntry entry;
+
+	while (!batch_full(batch))
+	{
+		if (next_entry(commit, &entry))
+		{
+			add_entry(batch, commit, &entry);
+			continue;
+		}
+		if (log_gone)
+			return;
+		commit->sent = true;
+		if (commit == reread_commit)
+			stop_rereading();
+		if (commit->unread)
+			commit->resync = ca_resync_request(
+				CA_SURVEY_ALL,
+				"a transaction committed whose messages may lie before the log read");
+		if (commit->scan == 0 && commit->resync == 0)
+		{
+			ca_queue_take(commit);
+			dlist_push_tail(&batch->done, &commit->node);
+		}
+		return;
+	}
+}
+
+/* Small commits first: a hundred million keys of one transaction do not hold up everybody else's. */
+static void
+fill(CaBatch *batch)
+{
+	dlist_mutable_iter iter;
+	CaCommit *large = reread_commit;
+
+	dlist_foreach_modify (iter, ca_queue_list())
+	{
+		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
+
+		if (batch_full(batch) || log_gone)
+			return;
+		if (!commit->visible || commit->sent)
+			continue;
+		if (!commit->large)
+			fill_from(batch, commit);
+		else if (large == NULL)
+			large = commit;
+	}
+	if (large && !batch_full(batch))
+		fill_from(batch, large);
+}
+
+/* Fills it with what is visible. false: the log of a large transaction is gone. */
+bool
+ca_batch_fill(CaBatch *batch)
+{
+	fill(batch);
+	return !log_gone;
+}
