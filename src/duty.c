@@ -59,7 +59,7 @@ leave_duty(Duty next)
 		if (next != SWITCHED_OFF)
 			ca_slot_forget();
 		ca_sync_switched_off();
-		ca_session_answer_pings();
+		ca_ping_refuse();
 	}
 }
 
@@ -74,7 +74,7 @@ ca_duty_step(void)
 		leave_duty(now);
 	if (duty == DELIVER)
 		return ca_session_step();
-	ca_session_answer_pings();
+	ca_ping_refuse();
 	return duty == FOLLOW && ca_follow_step();
 }
 

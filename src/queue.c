@@ -25,6 +25,16 @@ static int invisible;   /* of those queued */
 static bool async_seen; /* an asynchronous commit carried keys, ever */
 
 void
+ca_commit_free(CaCommit *commit)
+{
+	if (commit->entries.data)
+		pfree(commit->entries.data);
+	if (commit->children)
+		pfree(commit->children);
+	pfree(commit);
+}
+
+void
 ca_queue_reset(void)
 {
 	while (!dlist_is_empty(&queue))

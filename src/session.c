@@ -57,25 +57,8 @@ static XLogRecPtr catch_up_to;  /* that end */
 static XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
 static bool arming;             /* the arming was sent */
 static XLogRecPtr looked_at;    /* end of what was read at the last look for what is visible */
-static uint32 ping_sent;
-static TimestampTz ping_at;
 
 /* ---- the end of a session ---- */
-
-static void
-answer_pings(uint64 us)
-{
-	pg_atomic_write_u64(&ca_shared->ping_us, us);
-	pg_atomic_write_u32(&ca_shared->ping_answered, pg_atomic_read_u32(&ca_shared->ping_asked));
-	ConditionVariableBroadcast(&ca_shared->progress);
-}
-
-/* There is nobody to ask: the error of the last session is the answer. */
-void
-ca_session_answer_pings(void)
-{
-	answer_pings(PG_UINT64_MAX);
-}
 
 static void
 close_session(void)
@@ -124,7 +107,7 @@ fail_session(const char *why)
 	ca_status_state("waiting");
 	backoff = backoff == 0 ? BACKOFF_FIRST : Min(backoff * 2, BACKOFF_LAST);
 	retry_in(jittered(backoff));
-	answer_pings(PG_UINT64_MAX);
+	ca_ping_refuse();
 	ca_sync_outage();
 	if (!outage_logged)
 		ereport(LOG,
@@ -200,39 +183,6 @@ begin_running(void)
 }
 
 /* ---- running ---- */
-
-static void
-handle_ping(void *arg, const CaReply *reply)
-{
-	Size len;
-
-	if (reply == NULL)
-		return;
-	if (ca_reply_type(reply) == CA_REPLY_ERROR)
-	{
-		ca_status_error(ca_reply_text(reply, &len));
-		ca_status_publish();
-		answer_pings(PG_UINT64_MAX);
-		return;
-	}
-	pg_atomic_write_u64(&ca_shared->ping_us, GetCurrentTimestamp() - ping_at);
-	pg_atomic_write_u32(&ca_shared->ping_answered, ping_sent);
-	ConditionVariableBroadcast(&ca_shared->progress);
-}
-
-static void
-ping_if_asked(void)
-{
-	uint32 asked = pg_atomic_read_u32(&ca_shared->ping_asked);
-	const char *argv[] = {"PING"};
-	size_t len[] = {4};
-
-	if (asked == ping_sent || pg_atomic_read_u32(&ca_shared->ping_answered) == asked)
-		return;
-	ping_sent = asked;
-	ping_at = GetCurrentTimestamp();
-	ca_redis_send(redis, 1, argv, len, handle_ping, NULL);
-}
 
 /*
  * Everything that was in the log when we connected has been read: a resync may begin now, because
@@ -384,7 +334,7 @@ run(void)
 	note_progress(oldest_running);
 	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_shared->waiters) > 0);
 	more |= ca_sync_answer(ca_tap_read_end(tap), ca_delivery_owes);
-	ping_if_asked();
+	ca_ping_send(redis);
 	publish_position(visible);
 	return more || sent > 0;
 }
@@ -482,7 +432,7 @@ ca_session_step(void)
 		return deliver();
 	if (phase == WAITING)
 	{
-		answer_pings(PG_UINT64_MAX);
+		ca_ping_refuse();
 		if (GetCurrentTimestamp() < retry_at)
 			return false;
 		open_session();

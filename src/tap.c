@@ -108,16 +108,6 @@ ca_tap_close(CaTap *tap)
 	MemoryContextDelete(tap->cxt);
 }
 
-void
-ca_commit_free(CaCommit *commit)
-{
-	if (commit->entries.data)
-		pfree(commit->entries.data);
-	if (commit->children)
-		pfree(commit->children);
-	pfree(commit);
-}
-
 static void
 forget(CaTap *tap, OpenTransaction *open)
 {
@@ -191,7 +181,6 @@ note_message(CaTap *tap)
 	append_payload(tap, commit, payload, len);
 }
 
-/* Messages logged under a subtransaction belong to its parent. */
 static void
 adopt(CaTap *tap, CaCommit *parent, OpenTransaction *open)
 {

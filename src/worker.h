@@ -97,7 +97,6 @@ extern XLogRecPtr ca_tap_read_end(const CaTap *tap); /* end of the last complete
 /* First message of the oldest transaction still open or prepared; invalid if there is none. */
 extern XLogRecPtr ca_tap_oldest_open(const CaTap *tap);
 extern bool ca_tap_clean_switch(const CaTap *tap); /* the last change of timeline lost nothing */
-extern void ca_commit_free(CaCommit *commit);
 
 /* ---- reread.c ---- */
 /*
@@ -110,6 +109,7 @@ extern int ca_reread_next(CaReread *reread, const char **payload, Size *len);
 extern void ca_reread_close(CaReread *reread);
 
 /* ---- queue.c: commits read and not completely sent; which of them are visible ---- */
+extern void ca_commit_free(CaCommit *commit);
 extern void ca_queue_reset(void);
 extern void ca_queue_add(void *unused, CaCommit *commit); /* a CaCommitHandler */
 extern bool ca_queue_full(void);                          /* the tap should not read on */
@@ -249,11 +249,14 @@ extern void ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool lo
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern bool ca_session_step(void); /* true: there is more to do at once */
 extern void ca_session_close(void);
-extern void ca_session_answer_pings(void);
 extern bool ca_session_settled(void); /* everything flushed so far is delivered */
 extern bool ca_session_running(void);
 extern CaRedis *ca_session_redis(void);
 extern long ca_session_timeout(void); /* ms until ca_session_step has something to do */
+
+/* ---- ping.c: round trips that backends ask for ---- */
+extern void ca_ping_send(CaRedis *redis); /* if one was asked for */
+extern void ca_ping_refuse(void);         /* there is nobody to ask */
 
 /* ---- duty.c: deliver, follow, or nothing ---- */
 extern bool ca_duty_step(void);
