@@ -98,6 +98,12 @@ ca_delivery_idle(void)
 	return ca_queue_oldest() == NULL && in_flight == 0 && dlist_is_empty(&finished);
 }
 
+bool
+ca_delivery_unanswered(void)
+{
+	return in_flight > 0;
+}
+
 /*
  * Is anything left of the commit that ended at lsn, or, not exactly, of any visible one before it?
  * Everything up to lsn has been read.

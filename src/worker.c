@@ -15,6 +15,8 @@
  * PACE_COMMIT_US, rounds are spaced about a millisecond apart: batches get larger, and
  * because the worker does not wait on its latch meanwhile, committing backends find the latch set
  * already and make no system call. A backend that waits for delivery ends the spacing.
+ * Synchronous committers are paced by Redis instead: while a batch is unanswered only the answer
+ * wakes us, so that commits that come meanwhile share the next one.
  */
 #include "worker.h"
 #include "routing.h"
@@ -240,7 +242,7 @@ run_round(void)
 	more = ca_duty_step();
 	keep_log();
 	ca_status_publish();
-	if (saturated() && !more)
+	if ((saturated() && !more) || (ca_delivery_unanswered() && ca_sync_active()))
 		wait_for_event(true, PACE_MS);
 	else
 		wait_for_event(false, more ? 0 : next_timeout());

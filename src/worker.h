@@ -129,6 +129,7 @@ extern void ca_delivery_reset(void); /* forgets everything queued; the log has i
 extern void ca_delivery_start(CaTap *tap, CaRedis *redis, const CaPosition *position,
 							  const char *stored);
 extern bool ca_delivery_idle(void); /* nothing queued, nothing unanswered */
+extern bool ca_delivery_unanswered(void);
 /* Is there something unacknowledged of the commit that ends at lsn? See sync.h for `exact`. */
 extern bool ca_delivery_owes(XLogRecPtr lsn, bool exact);
 extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
