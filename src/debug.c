@@ -5,6 +5,7 @@
  *	claimed          the position was read from Redis, nothing decided yet
  *	caught-up        everything was read that was in the log when it connected
  *	resync-begins    the databases' rules are about to be read
+ *	visit-begins     the list of databases is made, one is about to be visited
  *	scan-begins      the first SCAN of a pass is about to be sent
  *	batch-begins     keys are chosen, nothing is sent
  *	batch-sent       a batch is queued for the socket

@@ -14,6 +14,7 @@
  * Memory: patterns are handed to the caller one by one; this file keeps only the list of databases.
  */
 #include "worker.h"
+#include "debug.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -207,6 +208,7 @@ send_visitor(Oid database)
 	Visit what = {database, wanted_scope};
 	shm_mq *mq;
 
+	CA_DEBUG_POINT("visit-begins");
 	segment = dsm_create(QUEUE_SIZE, 0);
 	mq = shm_mq_create(dsm_segment_address(segment), QUEUE_SIZE);
 	shm_mq_set_receiver(mq, MyProc);

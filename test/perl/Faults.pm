@@ -204,17 +204,14 @@ sub debug_build
 	mkdir $dir;
 	open my $lock, '>', "$dir/lock" or die $!;
 	flock $lock, 2 or die $!;
-	if (!-e "$dir/done")
-	{
-		# A copy, since objects of the usual build lie in the tree.
-		system("mkdir $dir/src && cp -R $tree/Makefile $tree/*.control $tree/sql $dir &&"
-			  . " cp $tree/src/*.[ch] $tree/src/*.lua $dir/src && cd $dir &&"
-			  . " make -s install PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install"
-			  . " COPT=-DCA_DEBUG_POINTS with_llvm=no >$dir/log 2>&1") == 0
-		  or die PostgreSQL::Test::Utils::slurp_file("$dir/log");
-		PostgreSQL::Test::Utils::append_to_file("$dir/conf", $conf =~ s/\Q$installed\E/$dir\/install/gr);
-		PostgreSQL::Test::Utils::append_to_file("$dir/done", '');
-	}
+	# A copy, since objects of the usual build lie in the tree.
+	system("mkdir -p $dir/src && cp -Rup $tree/Makefile $tree/*.control $tree/sql $dir &&"
+		  . " cp -up $tree/src/*.[ch] $tree/src/*.lua $dir/src && cd $dir &&"
+		  . " make -s install PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install"
+		  . " COPT=-DCA_DEBUG_POINTS with_llvm=no >$dir/log 2>&1") == 0
+	  or die PostgreSQL::Test::Utils::slurp_file("$dir/log");
+	unlink "$dir/conf";
+	PostgreSQL::Test::Utils::append_to_file("$dir/conf", $conf =~ s/\Q$installed\E/$dir\/install/gr);
 	$ENV{CACHE_ASIDE_CONF} = "$dir/conf";
 	return undef;
 }

@@ -32,9 +32,10 @@ sub reaches
 
 foreach my $point (
 	'batch-begins', 'batch-sent', 'batch-answered', 'slot-moves',
-	'claimed', 'caught-up', 'scan-begins', 'resync-begins')
+	'claimed', 'caught-up', 'scan-begins', 'resync-begins',
+	'visit-begins')
 {
-	my $resync = $point eq 'resync-begins';
+	my $resync = $point =~ /resync|visit/;
 	$node->safe_psql('postgres', 'UPDATE users SET v = 0 WHERE v > 0');
 	wait_delivered($node);
 	cache_users($redis, 1 .. 20_000);
@@ -46,7 +47,7 @@ foreach my $point (
 		UPDATE users SET v = 1 WHERE id = 1;
 		UPDATE users SET v = 1 WHERE id BETWEEN 101 AND 19000;
 		UPDATE users SET v = 1 WHERE id = 2});
-	$node->safe_psql('postgres', 'TRUNCATE other') if $point =~ /scan|resync/;
+	$node->safe_psql('postgres', 'TRUNCATE other') if $point =~ /scan|resync|visit/;
 	$node->safe_psql('postgres', 'SELECT cache_aside.resync()') if $resync;
 	$redis->command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
 	  if $point eq 'claimed' || $point eq 'caught-up';
@@ -64,7 +65,7 @@ foreach my $point (
 	my $found = compare($node, $redis);
 	is($found->{stale}, '', "$point: nothing is stale");
 	is($found->{lost}, '', "$point: nothing is lost") unless $resync;
-	is(scalar(() = $redis->keys('other:*')), 0, "$point: the pattern is gone") if $point =~ /scan|resync/;
+	is(scalar(() = $redis->keys('other:*')), 0, "$point: the pattern is gone") if $point =~ /scan|resync|visit/;
 }
 
 $node->stop;
