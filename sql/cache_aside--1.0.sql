@@ -508,17 +508,18 @@ CREATE FUNCTION cache_aside.audit_summary(
     nines double precision
 )
     LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
-    SET search_path = pg_catalog, pg_temp
+    -- no pinned search_path here: value_query is the caller's
     AS $$
     SELECT c.checked, c.fresh, c.stale, c.absent, c.in_flight,
-           CASE WHEN c.fresh + c.stale = 0 THEN NULL
-                WHEN c.stale = 0 THEN 'infinity'
-                ELSE -pg_catalog.log(c.stale::float8 / (c.fresh + c.stale)) END
-    FROM (SELECT count(*) AS checked,
-                 count(*) FILTER (WHERE a.verdict = 'fresh') AS fresh,
-                 count(*) FILTER (WHERE a.verdict = 'stale') AS stale,
-                 count(*) FILTER (WHERE a.verdict = 'absent') AS absent,
-                 count(*) FILTER (WHERE a.verdict = 'in flight') AS in_flight
+           CASE WHEN c.fresh OPERATOR(pg_catalog.+) c.stale OPERATOR(pg_catalog.=) 0 THEN NULL
+                WHEN c.stale OPERATOR(pg_catalog.=) 0 THEN 'infinity'
+                ELSE OPERATOR(pg_catalog.-) pg_catalog.log(c.stale::pg_catalog.float8
+                     OPERATOR(pg_catalog./) (c.fresh OPERATOR(pg_catalog.+) c.stale)) END
+    FROM (SELECT pg_catalog.count(*) AS checked,
+                 pg_catalog.count(*) FILTER (WHERE a.verdict OPERATOR(pg_catalog.=) 'fresh') AS fresh,
+                 pg_catalog.count(*) FILTER (WHERE a.verdict OPERATOR(pg_catalog.=) 'stale') AS stale,
+                 pg_catalog.count(*) FILTER (WHERE a.verdict OPERATOR(pg_catalog.=) 'absent') AS absent,
+                 pg_catalog.count(*) FILTER (WHERE a.verdict OPERATOR(pg_catalog.=) 'in flight') AS in_flight
           FROM cache_aside.audit(relation, template, sample, value_query) a) c
 $$;
 COMMENT ON FUNCTION cache_aside.audit_summary(regclass, text, double precision, text) IS

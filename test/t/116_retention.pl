@@ -52,7 +52,7 @@ is(status($node, 'resyncs'), $resyncs, '... no resync');
 
 # ---- far beyond it
 $resyncs = outage(60);
-cmp_ok($node->safe_psql('postgres', $wal_size), '<', 40, 'beyond: the log on disk is bounded (MB)');
+cmp_ok($node->safe_psql('postgres', $wal_size), '<', 56, 'beyond: the log on disk is bounded (MB)');
 ok($node->poll_query_until('postgres', 'SELECT retained_wal < 18000000 FROM cache_aside.status'),
 	'... and what the slot keeps');
 $redis->start;
