@@ -52,9 +52,10 @@ is(status($node, 'resyncs'), $resyncs, '... no resync');
 
 # ---- far beyond it
 $resyncs = outage(60);
-cmp_ok($node->safe_psql('postgres', $wal_size), '<', 56, 'beyond: the log on disk is bounded (MB)');
 ok($node->poll_query_until('postgres', 'SELECT retained_wal < 18000000 FROM cache_aside.status'),
-	'... and what the slot keeps');
+	'beyond: what the slot keeps is bounded');
+$node->safe_psql('postgres', 'CHECKPOINT');    # removes what the slot has let go of since the last one
+cmp_ok($node->safe_psql('postgres', $wal_size), '<', 56, '... and the log on disk (MB)');
 $redis->start;
 ok(keys_gone($redis, user_keys(1 .. 1000)), '... a resync deletes all that rules cover');
 ok(is_cached($redis, 'nobodys'), '... and nothing else');
