@@ -284,7 +284,7 @@ COMMENT ON TABLE cache_aside.registered_pattern IS
 SELECT pg_catalog.pg_extension_config_dump('cache_aside.registered_pattern', '');
 
 CREATE FUNCTION cache_aside.register_pattern(pattern text) RETURNS void
-LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'INSERT INTO cache_aside.registered_pattern VALUES ($1) ON CONFLICT DO NOTHING';
 
@@ -294,7 +294,7 @@ COMMENT ON FUNCTION cache_aside.register_pattern(text) IS
 REVOKE ALL ON FUNCTION cache_aside.register_pattern(text) FROM PUBLIC;
 
 CREATE FUNCTION cache_aside.unregister_pattern(pattern text) RETURNS boolean
-LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'WITH gone AS (DELETE FROM cache_aside.registered_pattern AS r
                   WHERE r.pattern OPERATOR(pg_catalog.=) $1 RETURNING 1)
