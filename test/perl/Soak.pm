@@ -13,10 +13,15 @@ Soak - writers, cache clients and faults against one server and one Redis, until
 =head1 DESCRIPTION
 
 Rounds. At a quiet point no writer works (prepared transactions may stay open) and everything is
-delivered: every cached value is compared with its row, then the clients fill the cache with plain
-SET. Then the writers work while faults happen. A value that differs from its row is stale. The key of
-a row that is as it was when the cache was filled must still be there, or is lost, unless Redis itself
-lost its data or a resync ran in that round. (Absent rows and lists can change and change back.)
+delivered: every cached value is compared with its row, then the cache is filled with plain SET. Then
+the writers work while faults happen. Clients of the cache fill half of the keys all the time, through
+writes, faults and quiet points, by guarded fills; with guarded => 0 by SETEX, and then stale values
+must be found. At the end guarded fills must work.
+
+A value that differs from its row is stale. The key of a row that is as it was when the cache was
+filled must still be there, or is lost, unless Redis itself lost its data or a resync ran in that
+round; the half that nobody fills in between shows it. (Absent rows and lists can change and change
+back.)
 
 The seed decides the writers' statements, the faults and their order; what coincides with what is
 left to the machine.
@@ -34,6 +39,7 @@ use Time::HiRes 'time';
 use PgServer;
 use RedisServer;
 use SoakFaults;
+use SoakFiller;
 use SoakWriter;
 
 sub new
@@ -43,6 +49,8 @@ sub new
 		seed => 1,
 		seconds => 60,
 		writers => 4,
+		fillers => 8,
+		guarded => 1,
 		conf => '',
 		report => sub { },
 		faults => undef,    # names; all
@@ -54,6 +62,7 @@ sub new
 		exact => 0,
 		resynced => 0,
 		happened => {},
+		fills => {},
 		%args
 	}, $class;
 }
@@ -71,6 +80,8 @@ sub run
 		$self->_quiet_point;
 	} while (time < $end);
 	$_->stop foreach @{ $self->{writer} };
+	$self->_stop_fillers;
+	$self->_expect_fills if $self->{guarded};
 	$self->{pg}->stop;
 	$self->{redis}->kill9;
 	return $self;
@@ -95,6 +106,31 @@ EOC
 	$self->{writer} = [
 		map { SoakWriter->new($self->{pg}, $_, "$self->{seed}$_", async => $self->{seed} % 2 == 0) }
 		  1 .. $self->{writers} ];
+	$self->{filler} = [
+		map { SoakFiller->new(@$self{qw(pg redis)}, "$self->{seed}9$_", guarded => $self->{guarded}) }
+		  1 .. $self->{fillers} ];
+	return;
+}
+
+sub _stop_fillers
+{
+	my ($self) = @_;
+	foreach my $filler (@{ $self->{filler} })
+	{
+		my %sum = $filler->stop;
+		$self->{fills}{$_} += $sum{$_} foreach keys %sum;
+	}
+	return;
+}
+
+# Whatever happened, fills are admitted again. (No token is given out while a transaction is open that
+# was so when the position was lost.)
+sub _expect_fills
+{
+	my ($self) = @_;
+	$self->sql("ROLLBACK PREPARED '$_->[0]'") foreach $self->sql('SELECT gid FROM pg_prepared_xacts');
+	my $probe = sub { return ($self->sql(q{SELECT cache_aside.fill('probe', 'v')}))[0][0] eq 't'; };
+	RedisServer->wait_until($probe, 60) or die "fills are refused for a minute\n";
 	return;
 }
 
@@ -224,7 +260,8 @@ sub _fill
 sub table
 {
 	my ($self) = @_;
-	my $faults = 0;
+	my ($faults, $fills) = (0, 0);
+	$fills += $_ foreach values %{ $self->{fills} };
 	$faults += $_ foreach values %{ $self->{happened} };
 	my @lines = (
 		[ 'seed', $self->{seed} ], [ 'rounds', $self->{rounds} ],
@@ -232,6 +269,8 @@ sub table
 		[ '  with neither that nor data lost', $self->{exact} ],
 		[ 'commits', $self->{commits} ],
 		[ 'keys compared', $self->{keys} ],
+		[ $self->{guarded} ? 'guarded fills' : 'plain fills', $fills ],
+		(map { [ "  $_", $self->{fills}{$_} ] } sort keys %{ $self->{fills} }),
 		[ 'faults', $faults ],
 		(map { [ "  $_", $self->{happened}{$_} ] } sort keys %{ $self->{happened} }),
 		[ 'stale', $self->{stale} ], [ 'lost', $self->{lost} ]);

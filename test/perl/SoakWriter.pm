@@ -62,6 +62,25 @@ sub state_query
 	  . " FROM a WHERE grp = g) FROM generate_series(0, $groups - 1) g";
 }
 
+# Keys that SoakFiller fills all the time: every other one, lists more often since they change more
+# often. The rest is filled at quiet points only.
+sub busy_keys
+{
+	my @ids = map { 2 * $_ + 1 } 0 .. $rows / 2 - 1;
+	return ((map { ("a:$_", "b:$_") } @ids), (map { "c:$_" } grep { $_ <= $rows / 2 } @ids),
+		(map { 'list:' . (2 * $_ + 1) } 0 .. $groups / 2 - 1) x 5);
+}
+
+# What a cache may hold for one of them, and the token of the same statement.
+sub read_query
+{
+	my ($table, $id) = split /:/, $_[0];
+	return $table eq 'list'
+	  ? "SELECT coalesce(md5(string_agg(id || '=' || v, ',' ORDER BY id)), 'none'), cache_aside.read_token()"
+	  . " FROM a WHERE grp = $id"
+	  : "SELECT coalesce((SELECT v::text FROM $table WHERE id = $id), 'none'), cache_aside.read_token()";
+}
+
 # ---- the parent's side ----
 
 sub new

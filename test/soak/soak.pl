@@ -1,5 +1,6 @@
 #!/usr/bin/perl
 # soak.pl: `make soak MINUTES=n SEED=s`; see Soak.pm. Ends with a table; 1 if a key was stale or lost.
+# GUARDED=0 fills the cache with SETEX while the writers work: that must find stale keys.
 use strict;
 use warnings;
 
@@ -13,6 +14,7 @@ die RedisServer->why_not . "\n" if RedisServer->why_not;
 $SIG{$_} = sub { exit 1 } foreach qw(INT TERM);
 my $soak = Soak->new(
 	seconds => 60 * ($ENV{MINUTES} || 5),
+	guarded => $ENV{GUARDED} // 1,
 	seed => $ENV{SEED} || 1 + int rand 1_000_000,
 	report => sub { print "$_[0]\n" });
 $soak->run;

@@ -1,4 +1,5 @@
-# A minute of `make soak`: writers, cache clients and faults of every kind; nothing stale, nothing lost.
+# A minute of `make soak`: writers, clients that fill the cache all the time, and faults of
+# every kind; nothing stale, nothing lost, and fills are admitted between the faults and after them.
 use strict;
 use warnings;
 
@@ -14,4 +15,6 @@ diag($_) foreach split /\n/, $soak->table;
 is($soak->{stale}, 0, 'stale');
 is($soak->{lost}, 0, 'lost');
 cmp_ok($soak->{exact}, '>', 0, 'rounds in which nothing excuses a lost key');
+cmp_ok($soak->{fills}{stored}, '>', 1000, 'guarded fills that were stored');
+cmp_ok($soak->{fills}{refused}, '>', 10, 'and that were refused');
 done_testing();

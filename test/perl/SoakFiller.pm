@@ -1,0 +1,122 @@
+
+=pod
+
+=head1 NAME
+
+SoakFiller - one process that fills the cache of Soak all the time, through every fault
+
+=head1 DESCRIPTION
+
+new forks; the process reads rows and stores them, with a pause in between, until stop, which returns
+what became of its fills as a hash. It does not stop at quiet points: what it read before one may arrive
+after it.
+
+guarded: cache_aside_get gives the lease of a missing key, the row comes with cache_aside.read_token(),
+cache_aside_fill stores it. Otherwise GET and SETEX, as most code has it. No answer from either server
+is an answer.
+
+=cut
+
+package SoakFiller;
+
+use strict;
+use warnings;
+
+use POSIX ();
+
+use SoakWriter;
+
+my @pids;
+my $ttl = 3600;    # longer than any soak's round: a key that expired would count as lost
+
+sub new
+{
+	my ($class, $pg, $redis, $seed, %args) = @_;
+	my $self = bless { pg => $pg, redis => $redis, parent => $$, sum => {}, %args }, $class;
+	pipe $self->{result}, my $result or die $!;
+	$self->{pid} = fork // die "fork: $!";
+	push @pids, $self->{pid};
+	return $self if $self->{pid};
+	@pids = ();
+	srand $seed;
+	local $SIG{TERM} = sub { $self->{stopped} = 1 };
+	$self->_fill_all_the_time;
+	syswrite $result, join '', map { "$_=$self->{sum}{$_}\n" } keys %{ $self->{sum} };
+	POSIX::_exit(0);
+}
+
+sub stop
+{
+	my ($self) = @_;
+	kill 'TERM', $self->{pid};
+	waitpid $self->{pid}, 0;
+	die "a client of the cache died\n" if $?;
+	@pids = grep { $_ != $self->{pid} } @pids;
+	sysread $self->{result}, my $lines, 65536;
+	return map { /(.*)=(\d+)/ } split /\n/, $lines;
+}
+
+END { kill 'TERM', @pids; }
+
+sub _fill_all_the_time
+{
+	my ($self) = @_;
+	my @keys = SoakWriter::busy_keys();
+	until ($self->{stopped} || getppid() != $self->{parent})
+	{
+		my $what = eval { $self->_fill_one($keys[ rand @keys ]) };
+		if (!defined $what)
+		{
+			delete @$self{qw(client cache)};
+			$what = 'no answer';
+			_pause(0.02);
+		}
+		$self->{sum}{$what}++;
+	}
+	return;
+}
+
+sub _pause { select undef, undef, undef, rand $_[0]; return; }
+
+# Half of the fills are for a miss, half replace what is there: refreshing must be as safe.
+sub _fill_one
+{
+	my ($self, $key) = @_;
+	my $cache = $self->{cache} //= $self->{redis}->client;
+	my $lease;
+	if (rand() < 0.5)
+	{
+		my @get = $self->{guarded} ? ('FCALL', 'cache_aside_get', 1, $key, 200) : ('GET', $key);
+		$lease = $cache->command(@get);
+		return 'no miss' if $self->{guarded} ? !ref $lease : defined $lease;
+	}
+	my ($value, $token) = @{ $self->_read($key, int rand 4) };
+	_pause(rand() < 0.2 ? 0.2 : 0.02);
+	return $cache->command('SETEX', $key, $ttl, $value) && 'stored' unless $self->{guarded};
+	return 'no token' unless defined $token;
+	my @fill = ('FCALL', 'cache_aside_fill', 1, $key, $value, 1000 * $ttl, $token, $lease ? $lease->[0] : ());
+	my ($answered, $stored) = $cache->try(@fill);
+	return !$answered ? 'error' : $stored ? 'stored' : 'refused';
+}
+
+# The row and its token, in ways that let the snapshot grow old in between.
+sub _read
+{
+	my ($self, $key, $way) = @_;
+	my $client = $self->{client} //= $self->{pg}->connect;
+	my $sql = SoakWriter::read_query($key);
+	if ($way == 0)
+	{
+		$client->bind($sql);
+		_pause(0.01);
+		return ($client->execute)[0];
+	}
+	return ($client->query($sql))[0] if $way > 1;
+	$client->query('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+	_pause(0.01);
+	my ($row) = $client->query($sql);
+	$client->query('COMMIT');
+	return $row;
+}
+
+1;
