@@ -69,7 +69,7 @@ sub _fill_all_the_time
 		{
 			delete @$self{qw(client cache)};
 			$what = 'no answer';
-			_pause(0.02);
+			_pause(0.1);
 		}
 		$self->{sum}{$what}++;
 	}

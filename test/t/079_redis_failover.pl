@@ -84,6 +84,7 @@ sub fail_over
 	ok(keys_there($replica, user_keys(1 .. 100)), "$what: the replica has it");
 	$replica->freeze;
 	$master->command('CLIENT', 'KILL', 'TYPE', 'replica');
+	fill_log($node, 24); # that the worker has to read first, when it catches up
 	change(1, 100);
 	is($master->exists(user_keys(1 .. 100)), 0, "$what: the master delivered");
 	is(scalar(grep { fill($master, $_) } @early), 0, "$what: and refuses what was read before");
