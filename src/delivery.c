@@ -33,6 +33,7 @@ static CaPosition acked;                                  /* as of the last one 
 static char expected[CA_POSITION_TEXT];
 static TimestampTz last_sent;
 static bool armed;        /* guarded fills are admitted */
+static bool arming;       /* an arming was sent and is not answered yet */
 static bool marked;       /* state or barrier changed since the last position */
 static char failure[256]; /* empty: none */
 
@@ -65,7 +66,7 @@ ca_delivery_start(CaTap *new_tap, CaRedis *new_redis, const CaPosition *position
 	sent = acked = *position;
 	strlcpy(expected, stored, sizeof(expected));
 	last_sent = 0;
-	armed = false;
+	armed = arming = false;
 	marked = true; /* write it at once: it may be absent, or of another timeline */
 	ca_sync_connecting();
 }
@@ -275,6 +276,8 @@ ca_delivery_send(void)
 static void
 handle_guard(void *arg, const CaReply *reply)
 {
+	if (arg)
+		arming = false;
 	if (answered_well(reply) && arg)
 		armed = true;
 }
@@ -306,12 +309,14 @@ ca_delivery_raise_floor(bool clear)
  * guard that is missing is made with the end of what was read as floor: all that was delivered before
  * lies at or below it.
  */
-bool
+void
 ca_delivery_arm(XLogRecPtr caught_up_to)
 {
 	static char yes;
 	dlist_iter iter;
 
+	if (armed || arming)
+		return;
 	dlist_foreach (iter, ca_queue_list())
 	{
 		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
@@ -319,16 +324,10 @@ ca_delivery_arm(XLogRecPtr caught_up_to)
 		if (commit->end > caught_up_to)
 			break;
 		if (commit->visible)
-			return false;
+			return;
 	}
 	ca_guard_arm(redis, expected, ca_tap_read_end(tap), handle_guard, &yes);
-	return true;
-}
-
-bool
-ca_delivery_armed(void)
-{
-	return armed;
+	arming = true;
 }
 
 /* The position alone, so that the log behind it can go and waiting backends learn where we are. */

@@ -55,7 +55,6 @@ static uint64 keys_before;      /* delivered by earlier sessions */
 static bool caught_up;          /* read to the end that was current after connecting */
 static XLogRecPtr catch_up_to;  /* that end */
 static XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
-static bool arming;             /* the arming was sent */
 static XLogRecPtr looked_at;    /* end of what was read at the last look for what is visible */
 
 /* ---- the end of a session ---- */
@@ -172,7 +171,7 @@ begin_running(void)
 					  XidFromFullTransactionId(FullTransactionIdFromU64(position->barrier)));
 	ca_delivery_start(tap, redis, position, claimed->stored);
 	session_timeline = ca_wal_timeline(&catch_up_to);
-	caught_up = arming = false;
+	caught_up = false;
 	looked_at = InvalidXLogRecPtr;
 	phase = RUNNING;
 	ca_status_redis_state("connected");
@@ -211,12 +210,8 @@ note_caught_up(void)
 static void
 arm_if_due(void)
 {
-	if (!caught_up || resync_due || !ca_apply_guarded())
-		return;
-	if (ca_delivery_armed())
-		arming = false;
-	else if (!arming)
-		arming = ca_delivery_arm(caught_up_to);
+	if (caught_up && !resync_due && ca_apply_guarded())
+		ca_delivery_arm(caught_up_to);
 }
 
 /* Have all transactions ended that the barrier is about, and did we read their ends? */

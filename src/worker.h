@@ -134,8 +134,7 @@ extern bool ca_delivery_unanswered(void);
 extern bool ca_delivery_owes(XLogRecPtr lsn, bool exact);
 extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
 extern void ca_delivery_raise_floor(bool clear);
-extern bool ca_delivery_arm(XLogRecPtr caught_up_to); /* once; false: not yet */
-extern bool ca_delivery_armed(void);
+extern void ca_delivery_arm(XLogRecPtr caught_up_to); /* unless it is, or was asked to be */
 extern int ca_delivery_send(void);
 extern void ca_delivery_heartbeat(bool now);
 extern const char *ca_delivery_error(void);          /* what stopped the session, or NULL */
