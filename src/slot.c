@@ -45,7 +45,10 @@ sample(XLogRecPtr restart, TimestampTz now)
 	samples[nsamples++].lsn = restart;
 }
 
-/* The oldest LSN to keep: the restart LSN of redelivery_window ago, within max_wal_retained. */
+/*
+ * The oldest LSN to keep: the restart LSN of redelivery_window ago, within max_wal_retained. While
+ * the restart LSN is unknown (no session since the worker began) the bound alone.
+ */
 static XLogRecPtr
 keep_from(XLogRecPtr restart)
 {
@@ -54,12 +57,15 @@ keep_from(XLogRecPtr restart)
 	XLogRecPtr end;
 	uint64 most = (uint64) guc_max_wal_retained * 1024 * 1024;
 
-	sample(restart, now);
-	while (nsamples > 1 &&
-		   TimestampDifferenceExceeds(samples[1].time, now, guc_redelivery_window * 1000))
-		memmove(samples, samples + 1, sizeof(samples[0]) * --nsamples);
-	if (guc_redelivery_window > 0)
-		keep = Min(keep, samples[0].lsn);
+	if (!XLogRecPtrIsInvalid(restart))
+	{
+		sample(restart, now);
+		while (nsamples > 1 &&
+			   TimestampDifferenceExceeds(samples[1].time, now, guc_redelivery_window * 1000))
+			memmove(samples, samples + 1, sizeof(samples[0]) * --nsamples);
+		if (guc_redelivery_window > 0)
+			keep = Min(keep, samples[0].lsn);
+	}
 	ca_wal_timeline(&end);
 	if (end > most && keep < end - most)
 		keep = end - most;
@@ -158,9 +164,12 @@ guarded(void (*action)(XLogRecPtr), XLogRecPtr lsn)
 	PG_END_TRY();
 }
 
+/* `restart` invalid: not known yet; a slot that is there is still kept within its bound. */
 void
 ca_slot_keep(XLogRecPtr restart)
 {
+	if (XLogRecPtrIsInvalid(restart) && SearchNamedReplicationSlot(SLOT_NAME, true) == NULL)
+		return;
 	guarded(move_slot, keep_from(restart));
 }
 

@@ -367,6 +367,14 @@ interval_us(const Interval *interval)
 
 typedef bool (*Condition)(uint64 arg);
 
+/* Also when the session is terminated: a waiter too many would keep the worker from pacing. */
+static void
+stop_waiting(int code, Datum arg)
+{
+	ConditionVariableCancelSleep();
+	pg_atomic_fetch_sub_u32(&ca_shared->waiters, 1);
+}
+
 /* Sleeps on `progress` until the condition holds (true) or `us` have passed (false). */
 static bool
 wait_until(Condition holds, uint64 arg, int64 us)
@@ -375,7 +383,7 @@ wait_until(Condition holds, uint64 arg, int64 us)
 	volatile bool result = false; /* set between setjmp and longjmp */
 
 	pg_atomic_fetch_add_u32(&ca_shared->waiters, 1);
-	PG_TRY();
+	PG_ENSURE_ERROR_CLEANUP(stop_waiting, (Datum) 0);
 	{
 		ConditionVariablePrepareToSleep(&ca_shared->progress);
 		while (!(result = holds(arg)))
@@ -388,12 +396,8 @@ wait_until(Condition holds, uint64 arg, int64 us)
 			ConditionVariableTimedSleep(&ca_shared->progress, Min(left, 1000), PG_WAIT_EXTENSION);
 		}
 	}
-	PG_FINALLY();
-	{
-		ConditionVariableCancelSleep();
-		pg_atomic_fetch_sub_u32(&ca_shared->waiters, 1);
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(stop_waiting, (Datum) 0);
+	stop_waiting(0, (Datum) 0);
 	return result;
 }
 

@@ -147,22 +147,21 @@ finish(void)
 	ca_status_publish();
 }
 
+/* Once a second, and at once when the restart LSN becomes known. */
 static void
 keep_log(void)
 {
 	static TimestampTz last;
+	static XLogRecPtr kept; /* restart LSN of the last call */
+	XLogRecPtr restart = ca_status_now.restart;
 	TimestampTz now = GetCurrentTimestamp();
 
-	static XLogRecPtr kept; /* restart LSN of the last call */
-
-	if (XLogRecPtrIsInvalid(ca_status_now.restart))
-		kept = InvalidXLogRecPtr;
-	else if (XLogRecPtrIsInvalid(kept) || TimestampDifferenceExceeds(last, now, SLOT_INTERVAL))
-	{
-		last = now;
-		kept = ca_status_now.restart;
-		ca_slot_keep(kept);
-	}
+	if (XLogRecPtrIsInvalid(kept) == XLogRecPtrIsInvalid(restart) &&
+		!TimestampDifferenceExceeds(last, now, SLOT_INTERVAL))
+		return;
+	last = now;
+	kept = restart;
+	ca_slot_keep(restart);
 }
 
 /*

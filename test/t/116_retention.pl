@@ -62,6 +62,17 @@ ok(is_cached($redis, 'nobodys'), '... and nothing else');
 wait_delivered($node);
 is(status($node, 'resyncs'), $resyncs + 1, '... once');
 
+# ---- a server that starts while Redis is away knows no position: bounded all the same (slot.c,
+# keep_from() without a restart LSN)
+$redis->save->stop;
+$node->restart;
+$node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 7');
+fill_log($node, 12) for 1 .. 5;
+ok($node->poll_query_until('postgres', 'SELECT retained_wal < 18000000 FROM cache_aside.status'),
+	'restarted meanwhile: bounded too');
+$redis->start;
+wait_delivered($node);
+
 # ---- and then as before
 cache_users($redis, 1 .. 1000);
 $node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 5');

@@ -62,7 +62,7 @@ is($redis->exists('other:1'), 0, '... and the key goes');
 make_other();
 reload_conf($node, 'cache_aside.debug_point' => 'visit-begins=stop');
 $node->safe_psql('postgres', 'SELECT cache_aside.resync()');
-ok(wait_until(sub { -r "/proc/$worker/stat" && `ps -o stat= -p $worker` =~ /^T/ }),
+ok(wait_until(sub { PostgreSQL::Test::Utils::slurp_file("/proc/$worker/stat") =~ /\) T/ }),
 	'the worker is about to visit');
 my $dropping = background_sql($node);
 $dropping->query_until(qr/begun/, "\\echo begun\n$drop;\n\\echo done\n");
