@@ -4,8 +4,9 @@
 # it, delivered again what it missed, and armed it. Asked in one transaction of Redis with each fill: as
 # soon as one is stored, nothing stale is left.
 #
-# Fails when a promoted replica counts as armed (fill without the nonce in process memory), and when the
-# worker arms before it has caught up from the position it found (arm_if_due without caught_up).
+# Fails when the worker arms before it has caught up from the position it found (arm_if_due without
+# caught_up), and, where the old master comes back, when a bucket of another process's guard is believed
+# (bucket_admits without the tag).
 use strict;
 use warnings;
 
