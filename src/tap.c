@@ -414,6 +414,7 @@ static CaTapResult
 read_records(CaTap *tap, Size budget)
 {
 	XLogRecPtr begin = tap->read_end;
+	XLogRecPtr limit;
 	char *problem = NULL;
 
 	if (tap->reader == NULL)
@@ -422,8 +423,12 @@ read_records(CaTap *tap, Size budget)
 		XLogBeginRead(tap->reader, ca_wal_record_start(tap->read_end));
 	}
 	tap->end.end_of_wal = false;
+	ca_wal_timeline(&limit);
 	while (tap->read_end - begin < budget)
 	{
+		/* Running into the end costs the reader its page and its file: look before. */
+		if (tap->read_end >= limit)
+			return CA_TAP_END;
 		if (XLogReadRecord(tap->reader, &problem) == NULL)
 		{
 			if (tap->end.end_of_wal)
