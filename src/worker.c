@@ -44,8 +44,16 @@
 
 PGDLLEXPORT void cache_aside_worker_main(Datum arg);
 
-/* One set with the latch and the socket, and one with neither, for the pauses of pacing. */
-static WaitEventSet *sets[2];
+/* What may end a wait, besides time. Without the latch, committing backends make no system call. */
+typedef enum WaitKind
+{
+	FOR_ANYTHING, /* latch, socket */
+	FOR_ANSWER,   /* socket: synchronous committers wait for the batch under way */
+	FOR_TIME,     /* nothing: pacing */
+	KINDS
+} WaitKind;
+
+static WaitEventSet *sets[KINDS];
 static const CaRedis *set_redis;
 static uint32 set_generation;
 static uint32 wait_main;
@@ -71,7 +79,7 @@ ca_worker_register(void)
 static void
 free_sets(void)
 {
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < KINDS; i++)
 	{
 		if (sets[i])
 			FreeWaitEventSet(sets[i]);
@@ -84,21 +92,21 @@ static void
 make_sets(const CaRedis *redis, pgsocket socket)
 {
 	free_sets();
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < KINDS; i++)
 	{
 		sets[i] = ca_create_wait_set(TopMemoryContext, 3);
 		AddWaitEventToSet(sets[i], WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-		if (i == 0)
-			AddWaitEventToSet(sets[i], WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-		if (i == 0 && socket != PGINVALID_SOCKET)
+		if (i != FOR_TIME && socket != PGINVALID_SOCKET)
 			AddWaitEventToSet(sets[i], WL_SOCKET_READABLE, socket, NULL, NULL);
+		if (i == FOR_ANYTHING)
+			AddWaitEventToSet(sets[i], WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	}
 	set_redis = redis;
 	set_generation = redis ? ca_redis_generation(redis) : 0;
 }
 
 static void
-wait_for_event(bool paced, long timeout)
+wait_for_event(WaitKind kind, long timeout)
 {
 	const CaRedis *redis = ca_duty_redis();
 	pgsocket socket = redis ? ca_redis_socket(redis) : PGINVALID_SOCKET;
@@ -107,10 +115,10 @@ wait_for_event(bool paced, long timeout)
 	if (sets[0] == NULL || redis != set_redis ||
 		(redis && ca_redis_generation(redis) != set_generation))
 		make_sets(redis, socket);
-	if (!paced && socket != PGINVALID_SOCKET)
-		ModifyWaitEvent(sets[0], 2, ca_redis_events(redis), NULL);
-	WaitEventSetWait(sets[paced ? 1 : 0], timeout, &event, 1, paced ? wait_pace : wait_main);
-	if (!paced)
+	if (kind != FOR_TIME && socket != PGINVALID_SOCKET)
+		ModifyWaitEvent(sets[kind], 1, ca_redis_events(redis), NULL);
+	WaitEventSetWait(sets[kind], timeout, &event, 1, kind == FOR_ANYTHING ? wait_main : wait_pace);
+	if (kind == FOR_ANYTHING)
 		ResetLatch(MyLatch);
 }
 
@@ -138,7 +146,7 @@ finish(void)
 
 	while (ca_session_running() && !ca_session_settled() && GetCurrentTimestamp() < deadline)
 		if (!ca_duty_step())
-			wait_for_event(true, PACE_MS);
+			wait_for_event(FOR_ANSWER, PACE_MS);
 	if (ca_session_running())
 	{
 		ca_delivery_heartbeat(true);
@@ -241,10 +249,12 @@ run_round(void)
 	more = ca_duty_step();
 	keep_log();
 	ca_status_publish();
-	if ((saturated() && !more) || (ca_delivery_unanswered() && ca_sync_active()))
-		wait_for_event(true, PACE_MS);
+	if (ca_delivery_unanswered() && ca_sync_active())
+		wait_for_event(FOR_ANSWER, PACE_MS);
+	else if (saturated() && !more)
+		wait_for_event(FOR_TIME, PACE_MS);
 	else
-		wait_for_event(false, more ? 0 : next_timeout());
+		wait_for_event(FOR_ANYTHING, more ? 0 : next_timeout());
 }
 
 void
