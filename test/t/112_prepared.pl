@@ -20,7 +20,7 @@ my $node = CacheAside->new_node('main', redis => $redis, initdb => ['--wal-segsi
 min_wal_size = 2MB
 max_wal_size = 2MB
 autovacuum = off
-cache_aside.max_wal_retained = 16MB
+cache_aside.max_wal_retained = 40MB
 cache_aside.redelivery_window = 0
 EOC
 make_users($node, 60_000);
@@ -76,10 +76,11 @@ my $kept = q{SELECT count(*) FROM pg_ls_waldir() WHERE name <= pg_walfile_name('
 ok( wait_until(
 		sub {
 			fill_log($node, 10);
+			wait_delivered($node);    # the worker has read it before the next
 			return $node->safe_psql('postgres', sprintf $kept, $lsn) == 0;
 		}),
 	'the log of prepared transactions is removed');
-ok($node->poll_query_until('postgres', 'SELECT retained_wal < 18000000 FROM cache_aside.status'),
+ok($node->poll_query_until('postgres', 'SELECT retained_wal < 44000000 FROM cache_aside.status'),
 	'the slot keeps to its bound');
 wait_delivered($node);
 is(status($node, 'resyncs'), $before, 'nothing is lost yet');

@@ -18,7 +18,7 @@ my $node = CacheAside->new_node('main', redis => $redis, initdb => ['--wal-segsi
 min_wal_size = 2MB
 max_wal_size = 2MB
 autovacuum = off
-cache_aside.max_wal_retained = 16MB
+cache_aside.max_wal_retained = 24MB
 cache_aside.command_timeout = 200ms
 cache_aside.connect_timeout = 200ms
 EOC
@@ -52,10 +52,10 @@ is(status($node, 'resyncs'), $resyncs, '... no resync');
 
 # ---- far beyond it
 $resyncs = outage(60);
-ok($node->poll_query_until('postgres', 'SELECT retained_wal < 18000000 FROM cache_aside.status'),
+ok($node->poll_query_until('postgres', 'SELECT retained_wal < 26000000 FROM cache_aside.status'),
 	'beyond: what the slot keeps is bounded');
 $node->safe_psql('postgres', 'CHECKPOINT');    # removes what the slot has let go of since the last one
-cmp_ok($node->safe_psql('postgres', $wal_size), '<', 56, '... and the log on disk (MB)');
+cmp_ok($node->safe_psql('postgres', $wal_size), '<', 72, '... and the log on disk (MB)');
 $redis->start;
 ok(keys_gone($redis, user_keys(1 .. 1000)), '... a resync deletes all that rules cover');
 ok(is_cached($redis, 'nobodys'), '... and nothing else');
@@ -68,7 +68,7 @@ $redis->save->stop;
 $node->restart;
 $node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 7');
 fill_log($node, 12) for 1 .. 5;
-ok($node->poll_query_until('postgres', 'SELECT retained_wal < 18000000 FROM cache_aside.status'),
+ok($node->poll_query_until('postgres', 'SELECT retained_wal < 26000000 FROM cache_aside.status'),
 	'restarted meanwhile: bounded too');
 $redis->start;
 wait_delivered($node);
