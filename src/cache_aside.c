@@ -7,6 +7,11 @@
  *
  * Settings that reach outside the server (endpoint, secrets) are SIGHUP and visible to superusers
  * only: a role that could set them per session could aim the server at any host.
+ *
+ * Ranges: what lies outside of bounds given to PostgreSQL it refuses without a hint. So every number
+ * is given the bounds of its type, and refused by a check hook, with DETAIL and HINT; pg_settings
+ * tells the range in extra_desc, not in min_val and max_val. A value in a file that is refused leaves
+ * the old one in force, or the default when the server starts, as with any setting.
  */
 #include "cache_aside.h"
 #include "debug.h"
@@ -89,6 +94,90 @@ startup_shmem(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+/* ---- ranges ---- */
+
+static bool
+check_range(int value, int lowest, int highest, const char *unit, const char *hint)
+{
+	if (value >= lowest && value <= highest)
+		return true;
+	GUC_check_errdetail("It must be from %d%s to %d%s, and is %d%s.", lowest, unit, highest, unit,
+						value, unit);
+	GUC_check_errhint("%s", hint);
+	return false;
+}
+
+/* A check hook is not told whose it is: one for each number. */
+#define CA_RANGE(setting, lowest, highest, unit, hint)                                             \
+	static bool check_##setting(int *newval, void **extra, GucSource source)                       \
+	{                                                                                              \
+		return check_range(*newval, lowest, highest, unit, hint);                                  \
+	}
+
+CA_RANGE(connect_timeout, 10, 60000, " ms",
+		 "One second suits most networks; an outage is known only after this time.")
+CA_RANGE(command_timeout, 10, 60000, " ms",
+		 "Redis answers within milliseconds; what is not answered in time is sent again.")
+CA_RANGE(scan_rate, 0, INT_MAX, " keys/s", "Use 0 for as fast as Redis answers.")
+CA_RANGE(publish_interval, 0, 60000, " ms",
+		 "Use 0 to publish never; applications route by what was published last.")
+CA_RANGE(redelete_delay, 0, 3600 * 1000, " ms",
+		 "Use 0 for never; for longer than an hour keys would pile up in memory.")
+CA_RANGE(synchronous_timeout, 1, 60000, " ms",
+		 "Set cache_aside.synchronous to off to wait not at all. A backend that waits longer would "
+		 "serve nothing but cancel and termination for too long.")
+CA_RANGE(redelivery_window, 0, 86400, " s",
+		 "Use 0 to keep no delivered log. A Redis that goes back further costs a resync.")
+CA_RANGE(max_wal_retained, 16, MAX_KILOBYTES / 1024, " MB",
+		 "With less than a few segments of log every pause of Redis would cost a resync.")
+
+/* A key is its prefix and its text, together no longer than CA_MAX_KEY. */
+static bool
+check_key_prefix(char **newval, void **extra, GucSource source)
+{
+	for (const char *at = *newval ? *newval : ""; *at; at += *at == ',')
+	{
+		Size len = strcspn(at, ",");
+
+		at += len;
+		if (len <= CA_MAX_KEY / 2)
+			continue;
+		GUC_check_errmsg("invalid value for parameter \"cache_aside.key_prefix\"");
+		GUC_check_errdetail("One of its prefixes is %zu bytes long; %d are allowed.", len,
+							CA_MAX_KEY / 2);
+		GUC_check_errhint("Shorten it; several prefixes are separated by commas.");
+		return false;
+	}
+	return true;
+}
+
+/* What can be registered (replica_name_check in the install script). */
+static bool
+check_replica_name(char **newval, void **extra, GucSource source)
+{
+	Size len = 0;
+
+	while (*newval && (*newval)[len] >= '!' && (*newval)[len] <= '~')
+		len++;
+	if (*newval == NULL || ((*newval)[len] == '\0' && len < NAMEDATALEN))
+		return true;
+	GUC_check_errdetail("A registered name has at most %d printable ASCII characters, no blank.",
+						NAMEDATALEN - 1);
+	GUC_check_errhint("Use the name given to cache_aside.add_replica(), which is also the "
+					  "application_name of this server's walreceiver.");
+	return false;
+}
+
+/* ---- settings ---- */
+
+static void
+define_number(const char *name, const char *what, const char *why, int *variable, int preset,
+			  GucContext context, int flags, GucIntCheckHook check)
+{
+	DefineCustomIntVariable(name, what, why, variable, preset, INT_MIN, INT_MAX, context, flags,
+							check, NULL, NULL);
+}
+
 static void
 define_redis_settings(void)
 {
@@ -102,17 +191,16 @@ define_redis_settings(void)
 		"Read again at each connection, so that a rotated password needs no "
 		"restart; overrides the password in redis_url.",
 		&guc_redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
-	DefineCustomIntVariable(
-		"cache_aside.connect_timeout", "Longest time to establish a connection to Redis.", NULL,
-		&guc_connect_timeout, 1000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable(
-		"cache_aside.command_timeout", "Longest time to wait for an answer from Redis.", NULL,
-		&guc_command_timeout, 2000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("cache_aside.scan_rate",
-							"Keys a pattern scan looks at per second; 0 means as fast as Redis "
-							"answers.",
-							"TRUNCATE, invalidate_pattern() and a resync scan the keyspace.",
-							&guc_scan_rate, 500000, 0, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_number("cache_aside.connect_timeout", "Longest time to establish a connection to Redis.",
+				  "From 10 ms to 60 s; name resolution and login included.", &guc_connect_timeout,
+				  1000, PGC_SIGHUP, GUC_UNIT_MS, check_connect_timeout);
+	define_number("cache_aside.command_timeout", "Longest time to wait for an answer from Redis.",
+				  "From 10 ms to 60 s; then the connection is made anew.", &guc_command_timeout,
+				  2000, PGC_SIGHUP, GUC_UNIT_MS, check_command_timeout);
+	define_number("cache_aside.scan_rate",
+				  "Keys a pattern scan looks at per second; 0 means as fast as Redis answers.",
+				  "From 0. TRUNCATE, invalidate_pattern() and a resync scan the keyspace.",
+				  &guc_scan_rate, 500000, PGC_SIGHUP, 0, check_scan_rate);
 }
 
 static void
@@ -129,7 +217,7 @@ define_capture_settings(void)
 		"Applied when the key is logged, so that a change leaves what is "
 		"already in the log as it was. List both during a deploy that changes "
 		"it.",
-		&guc_key_prefix, "", PGC_SIGHUP, 0, NULL, ca_prefix_assign, NULL);
+		&guc_key_prefix, "", PGC_SIGHUP, 0, check_key_prefix, ca_prefix_assign, NULL);
 }
 
 static const struct config_enum_entry delivery_modes[] = {
@@ -154,18 +242,16 @@ define_routing_settings(void)
 		"As the parameter cache_aside.commit_lsn, which drivers expose without a "
 		"round trip and poolers pass on.",
 		&guc_report_commit_lsn, false, PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable(
-		"cache_aside.publish_interval",
-		"Time between two publications of the replicas' state in Redis; 0 means "
-		"never.",
-		"What applications read there is at most this old. Nothing is published "
-		"while no replica is registered.",
-		&guc_publish_interval, 250, 0, 60000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomStringVariable("cache_aside.replica_name",
-							   "Name of this server in the registry of replicas.",
-							   "Empty means cluster_name. It is also the application_name of its "
-							   "walreceiver, by which the primary knows it.",
-							   &guc_replica_name, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_number("cache_aside.publish_interval",
+				  "Time between two publications of the replicas' state in Redis; 0 means never.",
+				  "From 0 to 60 s. What applications read there is at most this old. Nothing is "
+				  "published while no replica is registered.",
+				  &guc_publish_interval, 250, PGC_SIGHUP, GUC_UNIT_MS, check_publish_interval);
+	DefineCustomStringVariable(
+		"cache_aside.replica_name", "Name of this server in the registry of replicas.",
+		"Empty means cluster_name. It is also the application_name of its "
+		"walreceiver, by which the primary knows it.",
+		&guc_replica_name, "", PGC_SIGHUP, 0, check_replica_name, NULL, NULL);
 }
 
 static void
@@ -177,10 +263,10 @@ define_redelete_settings(void)
 		"For clients that fill with plain SET from a replica, or slowly: they can put an old value "
 		"back. Guarded fills do not need it.",
 		&guc_redelete, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable(
-		"cache_aside.redelete_delay", "Time after which a key is deleted a last time.",
-		"Longer than a client takes from reading a row to storing it. 0: never.",
-		&guc_redelete_delay, 1000, 0, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	define_number("cache_aside.redelete_delay", "Time after which a key is deleted a last time.",
+				  "From 0 to 1 h. Longer than a client takes from reading a row to storing it. 0: "
+				  "never.",
+				  &guc_redelete_delay, 1000, PGC_SIGHUP, GUC_UNIT_MS, check_redelete_delay);
 }
 
 static void
@@ -190,11 +276,11 @@ define_synchronous_settings(void)
 							 "After its locks are released; a commit without keys does not wait. "
 							 "Whatever happens to the wait, the commit stands.",
 							 &guc_synchronous, false, PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable(
+	define_number(
 		"cache_aside.synchronous_timeout", "Longest time a synchronous commit waits.",
-		"Then it returns with a WARNING and the keys are deleted later. The backend serves no "
-		"interrupts but cancel and termination meanwhile, hence no longer than a minute.",
-		&guc_synchronous_timeout, 1000, 1, 60000, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+		"From 1 ms to 60 s. Then it returns with a WARNING and the keys are deleted later. "
+		"The backend serves no interrupts but cancel and termination meanwhile.",
+		&guc_synchronous_timeout, 1000, PGC_USERSET, GUC_UNIT_MS, check_synchronous_timeout);
 }
 
 static void
@@ -224,15 +310,15 @@ define_delivery_settings(void)
 		"What was cached from commits that the old primary lost is invalidated by nobody. auto: "
 		"unless the old primary was shut down cleanly.",
 		&guc_resync_on_promotion, CA_RESYNC_AUTO, resync_policies, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable(
+	define_number(
 		"cache_aside.redelivery_window", "Time for which delivered log is kept.",
-		"Covers a Redis that goes back in time: restarted from a snapshot, failed over to a "
-		"lagging replica. What lies further back costs a resync.",
-		&guc_redelivery_window, 300, 0, 86400, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
-	DefineCustomIntVariable(
-		"cache_aside.max_wal_retained", "Most log kept for delivery, however long Redis is away.",
-		"Past it precision is lost (a resync), never correctness.", &guc_max_wal_retained, 1024, 16,
-		MAX_KILOBYTES / 1024, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+		"From 0 to a day. Covers a Redis that goes back in time: restarted from a "
+		"snapshot, failed over to a lagging replica. What lies further back costs a resync.",
+		&guc_redelivery_window, 300, PGC_SIGHUP, GUC_UNIT_S, check_redelivery_window);
+	define_number("cache_aside.max_wal_retained",
+				  "Most log kept for delivery, however long Redis is away.",
+				  "From 16 MB. Past it precision is lost (a resync), never correctness.",
+				  &guc_max_wal_retained, 1024, PGC_SIGHUP, GUC_UNIT_MB, check_max_wal_retained);
 }
 
 void
