@@ -118,9 +118,9 @@ extern void ca_spill_seek(struct BufFile *file, int64 offset);
 extern void ca_spill_read(struct BufFile *file, void *target, Size len);
 
 /* ---- commit.c: right after a commit; nothing here raises ---- */
-extern void ca_commit_note_created(void);  /* CREATE EXTENSION runs */
-extern void ca_commit_note_prepared(void); /* this statement is a COMMIT PREPARED */
-extern void ca_commit_done(bool logged);   /* XACT_EVENT_COMMIT; did it log messages? */
+extern void ca_commit_note_created(void);              /* CREATE EXTENSION runs */
+extern void ca_commit_note_prepared(XLogRecPtr since); /* a COMMIT PREPARED ran */
+extern void ca_commit_done(bool logged);               /* XACT_EVENT_COMMIT; did it log messages? */
 extern void ca_commit_aborted(void);
 extern void ca_commit_init(void); /* registers the resource release callback, once per backend */
 

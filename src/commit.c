@@ -36,18 +36,19 @@
 #include "utils/resowner.h"
 
 static bool prepared_committed = false;
+static XLogRecPtr prepared_since; /* end of the log before that statement */
 static bool extension_created = false;
-static XLogRecPtr awaited = InvalidXLogRecPtr;    /* commit to be waited for; invalid: none */
-static bool awaited_exactly = false;              /* it is the end of the commit record */
+static CaAwaited awaited;                         /* commit to be waited for; lsn invalid: none */
 static bool due = false;                          /* the transaction that is ending wrote */
 static bool unreported = false;                   /* commit_lsn is still to be told to the client */
 static XLogRecPtr commit_lsn = InvalidXLogRecPtr; /* end of this session's last commit that wrote */
 
-/* From the utility hook: this statement committed a prepared transaction. */
+/* From the utility hook: this statement committed a prepared transaction, and began at `since`. */
 void
-ca_commit_note_prepared(void)
+ca_commit_note_prepared(XLogRecPtr since)
 {
 	prepared_committed = true;
+	prepared_since = since;
 }
 
 /* From the install script: the worker shall look for databases that have the extension. */
@@ -55,6 +56,18 @@ void
 ca_commit_note_created(void)
 {
 	extension_created = true;
+}
+
+static void
+await(bool prepared)
+{
+	if (!XLogRecPtrIsInvalid(
+			awaited.lsn)) /* an earlier commit of this statement is waited for too */
+		awaited.kind = CA_AWAITED_ALL;
+	else
+		awaited.kind = prepared ? CA_AWAITED_PREPARED : CA_AWAITED_COMMIT;
+	awaited.since = prepared_since;
+	awaited.lsn = XactLastCommitEnd;
 }
 
 /* In XACT_EVENT_COMMIT: row locks are still held, so only the latch. */
@@ -71,10 +84,7 @@ ca_commit_done(bool logged)
 		due = true;
 	}
 	if (guc_synchronous && (logged || prepared_committed))
-	{
-		awaited_exactly = !prepared_committed && XLogRecPtrIsInvalid(awaited);
-		awaited = XactLastCommitEnd;
-	}
+		await(prepared_committed);
 	prepared_committed = extension_created = false;
 }
 
@@ -89,12 +99,12 @@ in_mid_statement(void)
 static void
 wait_if_asked(void)
 {
-	XLogRecPtr lsn = awaited;
+	CaAwaited now = awaited;
 
-	if (XLogRecPtrIsInvalid(lsn) || in_mid_statement())
+	if (XLogRecPtrIsInvalid(now.lsn) || in_mid_statement())
 		return;
-	awaited = InvalidXLogRecPtr;
-	ca_sync_wait(lsn, awaited_exactly);
+	awaited.lsn = InvalidXLogRecPtr;
+	ca_sync_wait(&now);
 }
 
 /*
@@ -131,7 +141,7 @@ ca_commit_aborted(void)
 {
 	prepared_committed = extension_created = false;
 	due = false;
-	awaited = InvalidXLogRecPtr;
+	awaited.lsn = InvalidXLogRecPtr;
 }
 
 /* Once per backend, from _PG_init. */

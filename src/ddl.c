@@ -392,6 +392,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	Node *node = statement->utilityStmt;
 	bool commits_prepared = IsA(node, TransactionStmt) &&
 							((TransactionStmt *) node)->kind == TRANS_STMT_COMMIT_PREPARED;
+	XLogRecPtr since = commits_prepared ? GetXLogInsertRecPtr() : InvalidXLogRecPtr;
 	Oid relid = altered_table(node);
 	List *files = NIL;
 
@@ -405,7 +406,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	}
 	run_next(statement, query, read_only_tree, context, params, environment, target, completion);
 	if (commits_prepared)
-		ca_commit_note_prepared();
+		ca_commit_note_prepared(since);
 	if (OidIsValid(relid))
 	{
 		add_moved(relid, (AlterTableStmt *) node);

@@ -11,6 +11,8 @@
  *	batch-sent       a batch is queued for the socket
  *	batch-answered   Redis has applied a batch
  *	slot-moves       the slot is held, its restart LSN about to move
+ * In a backend that commits:
+ *	chunk-logged     one message of the transaction is in the log
  * Remedies that can be skipped:
  *	commit           deliver at PREPARE, without asking whether the transaction is visible or ever
  *	                 will be
@@ -33,7 +35,7 @@ void
 ca_debug_init(void)
 {
 	DefineCustomStringVariable(
-		"cache_aside.debug_point", "What happens at named points of the worker, for crash tests.",
+		"cache_aside.debug_point", "What happens at named points, for crash tests.",
 		"name=stop, name=kill or name=skip, separated by commas.", &guc_debug_point, "", PGC_SIGHUP,
 		GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 }

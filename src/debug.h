@@ -1,5 +1,5 @@
 /*
- * debug.h: named points at which a test stops or kills the worker, or makes it skip a remedy.
+ * debug.h: named points at which a test stops or kills a process, or makes it skip a remedy.
  *
  * Compiled in only with -DCA_DEBUG_POINTS (make COPT=-DCA_DEBUG_POINTS); nothing is left of them
  * otherwise. The setting cache_aside.debug_point, SIGHUP, names what is to happen:

@@ -105,19 +105,15 @@ ca_delivery_unanswered(void)
 	return in_flight > 0;
 }
 
-/*
- * Is anything left of the commit that ended at lsn, or, not exactly, of any visible one before it?
- * Everything up to lsn has been read.
- */
 bool
-ca_delivery_owes(XLogRecPtr lsn, bool exact)
+ca_delivery_owes(const CaAwaited *awaited)
 {
 	dlist_iter iter;
 
 	dlist_foreach (iter, &flight)
-		if (ca_queue_owes(&dlist_container(CaBatch, node, iter.cur)->done, lsn, exact))
+		if (ca_queue_owes(&dlist_container(CaBatch, node, iter.cur)->done, awaited))
 			return true;
-	return ca_queue_owes(ca_queue_list(), lsn, exact) || ca_queue_owes(&finished, lsn, exact);
+	return ca_queue_owes(ca_queue_list(), awaited) || ca_queue_owes(&finished, awaited);
 }
 
 const CaPosition *

@@ -24,6 +24,7 @@
  * End-of-transaction callbacks neither allocate nor raise.
  */
 #include "cache_aside.h"
+#include "debug.h"
 #include "sync.h"
 
 #include "access/xact.h"
@@ -332,6 +333,7 @@ log_chunk(const char *entries, Size len)
 	CHECK_FOR_INTERRUPTS();
 	ca_message_log(entries, len);
 	note_logged();
+	CA_DEBUG_POINT("chunk-logged");
 }
 
 static void

@@ -3,7 +3,7 @@
  *
  * The text is "<timeline> <confirmed> <restart> <sequence> <state> <async> <barrier>": the timeline
  * first and in decimal, because a script in Redis compares it to fence off an old primary; LSNs as
- * PostgreSQL prints them; state "ok" or "pending". The key carries the system identifier, so that
+ * PostgreSQL prints them; state "ok", "unlogged" or "pending". The key carries the system identifier, so that
  * two clusters that share a Redis never read each other's position.
  *
  * Nothing here allocates or raises: a text that does not parse is nonsense, and the caller resyncs.
@@ -21,14 +21,15 @@ ca_position_key(void)
 	return key;
 }
 
+static const char *const states[] = {"ok", "unlogged", "pending"}; /* by CaPositionState */
+
 void
 ca_position_format(const CaPosition *position, char *out)
 {
 	snprintf(out, CA_POSITION_TEXT, "%u %X/%X %X/%X " UINT64_FORMAT " %s %d " UINT64_FORMAT,
 			 position->timeline, LSN_FORMAT_ARGS(position->confirmed),
-			 LSN_FORMAT_ARGS(position->restart), position->sequence,
-			 position->state == CA_POSITION_OK ? "ok" : "pending", position->async ? 1 : 0,
-			 position->barrier);
+			 LSN_FORMAT_ARGS(position->restart), position->sequence, states[position->state],
+			 position->async ? 1 : 0, position->barrier);
 }
 
 /* Exact inverse of ca_position_format: what does not format to the same text again is refused. */
@@ -53,7 +54,9 @@ ca_position_parse(const char *stored, Size len, CaPosition *position)
 	position->confirmed = ((uint64) confirmed_hi << 32) | confirmed_lo;
 	position->restart = ((uint64) restart_hi << 32) | restart_lo;
 	position->sequence = sequence;
-	position->state = strcmp(state, "ok") == 0 ? CA_POSITION_OK : CA_POSITION_PENDING;
+	position->state = CA_POSITION_PENDING;
+	while (position->state > 0 && strcmp(state, states[position->state]) != 0)
+		position->state--;
 	position->async = async != 0;
 	position->barrier = barrier;
 	ca_position_format(position, again);

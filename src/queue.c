@@ -25,6 +25,17 @@ static int invisible;   /* of those queued */
 static bool async_seen; /* an asynchronous commit carried keys, ever */
 
 void
+ca_commit_add_child(MemoryContext cxt, CaCommit *commit, TransactionId xid)
+{
+	if (commit->children == NULL)
+		commit->children = MemoryContextAlloc(cxt, sizeof(TransactionId));
+	else
+		commit->children =
+			repalloc(commit->children, sizeof(TransactionId) * (commit->nchildren + 1));
+	commit->children[commit->nchildren++] = xid;
+}
+
+void
 ca_commit_free(CaCommit *commit)
 {
 	if (commit->entries.data)
@@ -94,19 +105,27 @@ ca_queue_waits(void)
 	return invisible > 0;
 }
 
-/* Is one of them the commit that ended at lsn, or, not exactly, visible and before it? */
+static bool
+is_awaited(const CaCommit *commit, const CaAwaited *awaited)
+{
+	if (commit->start >= awaited->lsn)
+		return false;
+	if (awaited->kind == CA_AWAITED_COMMIT)
+		return awaited->lsn <= commit->end;
+	if (awaited->kind == CA_AWAITED_PREPARED &&
+		(!commit->prepared || commit->end <= awaited->since))
+		return false;
+	return commit->visible; /* the waiter's own is */
+}
+
 bool
-ca_queue_owes(dlist_head *list, XLogRecPtr lsn, bool exact)
+ca_queue_owes(dlist_head *list, const CaAwaited *awaited)
 {
 	dlist_iter iter;
 
 	dlist_foreach (iter, list)
-	{
-		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
-
-		if (commit->start < lsn && (exact ? lsn <= commit->end : commit->visible))
+		if (is_awaited(dlist_container(CaCommit, node, iter.cur), awaited))
 			return true;
-	}
 	return false;
 }
 

@@ -7,7 +7,8 @@
  * commits at or below its confirmed LSN are skipped.
  *
  *	position found, our timeline       go on from it
- *	found, an older timeline           we were promoted: go on from it, no further than the fork
+ *	found, an older timeline           we were promoted: go on from it, no further than the fork;
+ *	                                   unlogged tables are empty here, whatever else is in doubt
  *	found, a newer timeline            we are an old primary: write nothing ("fenced")
  *	found, resync pending              begin the resync again
  *	found, beyond our log              out of recovery only: our log was lost, resync
@@ -57,6 +58,12 @@ start_blind(CaPosition *position, TimeLineID timeline)
 	position->confirmed = position->restart;
 }
 
+CaPositionState
+ca_resume_state(const CaResume *resume)
+{
+	return resume->scope == CA_SURVEY_ALL ? CA_POSITION_PENDING : CA_POSITION_UNLOGGED;
+}
+
 /* We were promoted since: what lies beyond the fork was written by a server that lost. */
 static void
 cross_fork(CaResume *resume, TimeLineID timeline)
@@ -71,6 +78,7 @@ cross_fork(CaResume *resume, TimeLineID timeline)
 	if (XLogRecPtrIsInvalid(fork))
 	{
 		start_blind(position, timeline);
+		resume->scope = CA_SURVEY_ALL;
 		resume->reason = "the position is of a timeline that is not in this server's history";
 		return;
 	}
@@ -78,11 +86,21 @@ cross_fork(CaResume *resume, TimeLineID timeline)
 	position->restart = Min(position->restart, position->confirmed);
 	position->timeline = timeline;
 	resume->after_promotion = true;
-	if (resume->reason == NULL && guc_resync_on_promotion != CA_RESYNC_NEVER)
-	{
-		resume->reason = "this server was promoted";
-		resume->unless_clean = guc_resync_on_promotion == CA_RESYNC_AUTO;
-	}
+	if (resume->reason != NULL && resume->scope == CA_SURVEY_ALL)
+		return;
+	resume->reason = "this server was promoted";
+	resume->scope = guc_resync_on_promotion == CA_RESYNC_NEVER ? CA_SURVEY_UNLOGGED : CA_SURVEY_ALL;
+	resume->unless_clean = guc_resync_on_promotion == CA_RESYNC_AUTO;
+}
+
+static void
+note_unfinished(CaResume *resume)
+{
+	if (resume->position.state == CA_POSITION_OK)
+		return;
+	resume->reason = "a resync was not finished";
+	if (resume->position.state == CA_POSITION_UNLOGGED)
+		resume->scope = CA_SURVEY_UNLOGGED;
 }
 
 static void
@@ -90,8 +108,7 @@ resume_stored(CaResume *resume, TimeLineID timeline, XLogRecPtr end)
 {
 	CaPosition *position = &resume->position;
 
-	if (position->state == CA_POSITION_PENDING)
-		resume->reason = "a resync was not finished";
+	note_unfinished(resume);
 	if (position->timeline > timeline)
 		resume->fenced = true;
 	else if (position->timeline < timeline)
@@ -99,6 +116,7 @@ resume_stored(CaResume *resume, TimeLineID timeline, XLogRecPtr end)
 	else if (position->confirmed > end && !RecoveryInProgress())
 	{
 		start_blind(position, timeline);
+		resume->scope = CA_SURVEY_ALL;
 		resume->reason = "the position in Redis lies beyond this server's log";
 	}
 }
@@ -125,6 +143,7 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 	bool parsed;
 
 	memset(resume, 0, sizeof(*resume));
+	resume->scope = CA_SURVEY_ALL;
 	parsed = !absent && !claimed->nonsense &&
 			 ca_position_parse(claimed->stored, strlen(claimed->stored), &resume->position);
 	if (log_gone)
@@ -134,8 +153,7 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 	else if (absent && same_history(claimed) && known_position.timeline == timeline)
 	{
 		resume->position = known_position;
-		if (known_position.state == CA_POSITION_PENDING)
-			resume->reason = "a resync was not finished";
+		note_unfinished(resume);
 	}
 	else
 	{
@@ -144,5 +162,5 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 		resume->reason = absent ? "Redis holds no position" : "the position in Redis is not one";
 	}
 	if (resume->reason)
-		resume->position.state = CA_POSITION_PENDING;
+		resume->position.state = ca_resume_state(resume);
 }

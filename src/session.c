@@ -197,13 +197,13 @@ note_caught_up(void)
 	{
 		ereport(LOG,
 				(errmsg("cache_aside needs no resync: the old primary was shut down cleanly")));
-		resync_due = false;
-		ca_delivery_mark(CA_POSITION_OK, ca_delivery_position()->barrier);
+		resume.scope = CA_SURVEY_UNLOGGED;
+		ca_delivery_mark(CA_POSITION_UNLOGGED, ca_delivery_position()->barrier);
 	}
 	if (resume.after_promotion)
 		ca_delivery_raise_floor(true); /* the buckets may hold LSNs beyond the fork */
 	if (resync_due)
-		resync_ticket = ca_resync_request(CA_SURVEY_ALL, resume.reason);
+		resync_ticket = ca_resync_request(resume.scope, resume.reason);
 }
 
 /* Guarded fills are admitted when nothing that may have been lost is undelivered. */
@@ -241,7 +241,7 @@ note_progress(TransactionId oldest_running)
 	}
 	if (passed)
 		ca_tap_lift_barrier(tap);
-	ca_delivery_mark(resync_due ? CA_POSITION_PENDING : CA_POSITION_OK, passed ? 0 : barrier);
+	ca_delivery_mark(resync_due ? ca_resume_state(&resume) : CA_POSITION_OK, passed ? 0 : barrier);
 }
 
 static void
@@ -318,7 +318,7 @@ run(void)
 		looked_at = visible;
 		visible = ca_queue_look(visible, token_timeline(), &oldest_running);
 	}
-	if (caught_up)
+	if (caught_up || ca_queue_full()) /* full of commits that wait for one: else nobody moves */
 		ca_resync_step();
 	sent = ca_delivery_send();
 	ca_redelete_step(redis);
@@ -441,9 +441,7 @@ void
 ca_session_close(void)
 {
 	if (phase == RUNNING)
-	{
 		ca_resume_remember(ca_claim_result(), ca_delivery_position());
-	}
 	close_session();
 	retry_at = 0;
 }

@@ -14,13 +14,16 @@
  * before we enlisted; only the worker knows. Then, and after a COMMIT PREPARED, of which nobody knows
  * here whether it carried keys, the waiter asks: the worker answers in a later round whether anything
  * of it is left (ca_sync_answer). acked and waiting are each written before the other is read, with a
- * barrier between: either the worker sees the waiter or the waiter asks.
+ * barrier between: either the worker sees the waiter or the waiter asks. Nor does anybody here know
+ * where the record of a COMMIT PREPARED ends, only that it lies behind the log's end as it was before
+ * the statement: what is asked for is a commit of that kind in between.
  *
  * Nothing in ca_sync_wait allocates or raises: after the commit record it would be a PANIC. Cancel
  * and termination are polled, as core does for synchronous replication, since interrupts are held
  * off; whatever ends the wait, the commit stands and delivery follows. The queue's entries belong to
  * backends by their proc number, and every path out of the wait leaves the queue. ProcSignal barriers
- * are not served meanwhile, one reason for the bounds of the time-out.
+ * are not served meanwhile, one reason for the bounds of the time-out: core's own wait for a standby
+ * (SyncRepWaitForLSN) serves none either, since what a barrier asks for may raise.
  *
  * Who gets here: whoever committed a transaction of his own with messages in it. Parallel workers,
  * subtransactions and autovacuum log none; an apply worker waits like anybody if its role says so.
@@ -68,10 +71,9 @@ typedef enum Outcome
 typedef struct Waiter
 {
 	dlist_node node; /* in the queue while WAITING */
-	XLogRecPtr lsn;
-	bool exact; /* lsn is the end of the commit record */
-	bool asks;  /* the worker has to look whether it is owed anything */
-	bool seen;  /* the worker's next snapshot is newer than this waiter's commit */
+	CaAwaited awaited;
+	bool asks; /* the worker has to look whether it is owed anything */
+	bool seen; /* the worker's next snapshot is newer than this waiter's commit */
 	pg_atomic_uint32 outcome;
 } Waiter;
 
@@ -136,7 +138,7 @@ insert(Waiter *waiter)
 	/* Late commits are the rule: look from the tail. */
 	dlist_reverse_foreach(iter, &shared->queue)
 	{
-		if (dlist_container(Waiter, node, iter.cur)->lsn <= waiter->lsn)
+		if (dlist_container(Waiter, node, iter.cur)->awaited.lsn <= waiter->awaited.lsn)
 		{
 			after = iter.cur;
 			break;
@@ -241,9 +243,9 @@ wake_range(XLogRecPtr above, XLogRecPtr upto)
 	{
 		Waiter *waiter = dlist_container(Waiter, node, iter.cur);
 
-		if (waiter->lsn > upto)
+		if (waiter->awaited.lsn > upto)
 			break;
-		if (waiter->lsn > above)
+		if (waiter->awaited.lsn > above)
 			wake(waiter, DELIVERED);
 	}
 	LWLockRelease(lock);
@@ -288,9 +290,9 @@ ca_sync_answer(XLogRecPtr read_end, CaOwes owes)
 	{
 		Waiter *waiter = dlist_container(Waiter, node, iter.cur);
 
-		if (!waiter->asks || waiter->lsn > read_end)
+		if (!waiter->asks || waiter->awaited.lsn > read_end)
 			continue;
-		if (waiter->seen && !owes(waiter->lsn, waiter->exact))
+		if (waiter->seen && !owes(&waiter->awaited))
 			wake(waiter, DELIVERED);
 		again |= !waiter->seen;
 		waiter->seen = true;
@@ -331,7 +333,7 @@ ca_sync_must_flush(void)
 }
 
 static Outcome
-enlist(Waiter *me, XLogRecPtr lsn, bool exact)
+enlist(Waiter *me, const CaAwaited *awaited)
 {
 	Outcome outcome;
 
@@ -339,15 +341,15 @@ enlist(Waiter *me, XLogRecPtr lsn, bool exact)
 	outcome = pg_atomic_read_u32(&shared->delivery);
 	if (outcome == WAITING)
 	{
-		me->lsn = lsn;
-		me->exact = exact;
+		me->awaited = *awaited;
 		me->seen = false;
 		pg_atomic_write_u32(&me->outcome, WAITING);
 		insert(me); /* counting is a barrier: then look */
-		me->asks = !exact || pg_atomic_read_u64(&shared->acked) >= lsn;
+		me->asks = awaited->kind != CA_AWAITED_COMMIT ||
+				   pg_atomic_read_u64(&shared->acked) >= awaited->lsn;
 		if (me->asks)
 			pg_atomic_fetch_add_u32(&shared->asking, 1);
-		if (pg_atomic_read_u64(&shared->confirmed) >= lsn)
+		if (pg_atomic_read_u64(&shared->confirmed) >= awaited->lsn)
 			remove_waiter(me, outcome = DELIVERED);
 	}
 	LWLockRelease(lock);
@@ -410,11 +412,14 @@ sleep_until_delivered(Waiter *me)
 
 /* Once per statement: a procedure may commit a million times before its client reads. */
 static void
-warn(Outcome outcome)
+warn(Outcome outcome, CaAwaitedKind kind)
 {
 	static TimestampTz warned;
-	const char *later = "The transaction is committed. Its keys are in the log, and are deleted as "
-						"soon as Redis takes the command.";
+	const char *later = kind == CA_AWAITED_PREPARED
+							? "The transaction is committed. If it has keys, they are in the log, "
+							  "and are deleted as soon as Redis takes the command."
+							: "The transaction is committed. Its keys are in the log, and are "
+							  "deleted as soon as Redis takes the command.";
 
 	if (outcome == DELIVERED || warned == GetCurrentStatementStartTimestamp())
 		return;
@@ -445,7 +450,7 @@ warn(Outcome outcome)
 }
 
 void
-ca_sync_wait(XLogRecPtr lsn, bool exact)
+ca_sync_wait(const CaAwaited *awaited)
 {
 	Outcome outcome = NO_WORKER;
 
@@ -453,9 +458,9 @@ ca_sync_wait(XLogRecPtr lsn, bool exact)
 	{
 		Waiter *me = &shared->waiters[ca_my_proc_number()];
 
-		outcome = enlist(me, lsn, exact);
+		outcome = enlist(me, awaited);
 		if (outcome == WAITING)
 			outcome = sleep_until_delivered(me);
 	}
-	warn(outcome);
+	warn(outcome, awaited->kind);
 }

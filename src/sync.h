@@ -18,15 +18,28 @@ extern void ca_sync_shmem_init(void);
 extern void ca_sync_prepare(void); /* before the commit record: what may raise */
 /* Must a transaction that logged messages be flushed at its commit, whatever the session asked? */
 extern bool ca_sync_must_flush(void);
-/*
- * Waits until the commit was delivered; never raises. exact: `lsn` is the end of the commit record
- * itself, not just of something this statement logged.
- */
-extern void ca_sync_wait(XLogRecPtr lsn, bool exact);
+
+/* What a backend waits for. */
+typedef enum CaAwaitedKind
+{
+	CA_AWAITED_COMMIT,   /* the commit whose record ends at lsn; it has messages */
+	CA_AWAITED_PREPARED, /* a COMMIT PREPARED between since and lsn, if that has any */
+	CA_AWAITED_ALL       /* every visible commit before lsn: some of them are its own */
+} CaAwaitedKind;
+
+typedef struct CaAwaited
+{
+	CaAwaitedKind kind;
+	XLogRecPtr since; /* PREPARED: end of the log before the statement */
+	XLogRecPtr lsn;
+} CaAwaited;
+
+/* Waits until it was delivered; never raises. */
+extern void ca_sync_wait(const CaAwaited *awaited);
 extern void ca_commit_warn(const char *reason, const char *detail); /* commit_warning.c */
 
 /* ---- worker ---- */
-typedef bool (*CaOwes)(XLogRecPtr lsn, bool exact);
+typedef bool (*CaOwes)(const CaAwaited *awaited);
 
 extern void ca_sync_attach(void);
 extern void ca_sync_connecting(void); /* a session begins */

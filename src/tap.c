@@ -200,12 +200,7 @@ adopt(CaTap *tap, CaCommit *parent, OpenTransaction *open)
 		append_payload(tap, parent, child->entries.data + done + sizeof(len), len);
 		done += sizeof(len) + len;
 	}
-	if (parent->children == NULL)
-		parent->children = MemoryContextAlloc(tap->commit_cxt, sizeof(TransactionId));
-	else
-		parent->children =
-			repalloc(parent->children, sizeof(TransactionId) * (parent->nchildren + 1));
-	parent->children[parent->nchildren++] = open->xid;
+	ca_commit_add_child(tap->commit_cxt, parent, open->xid);
 	forget(tap, open);
 }
 
@@ -258,6 +253,7 @@ commit_transaction(CaTap *tap, TransactionId xid, xl_xact_parsed_commit *parsed)
 	commit->start = tap->reader->ReadRecPtr;
 	commit->end = tap->reader->EndRecPtr;
 	commit->time = parsed->xact_time;
+	commit->prepared = TransactionIdIsValid(parsed->twophase_xid);
 	tap->handler(tap->handler_arg, commit);
 }
 
@@ -352,15 +348,9 @@ prune(CaTap *tap, TransactionId oldest)
 static void
 note_restart(CaTap *tap, uint8 info)
 {
-	char *data = XLogRecGetData(tap->reader);
-	bool new_timeline;
+	CheckPoint *checkpoint = (CheckPoint *) XLogRecGetData(tap->reader);
 
-	if (info == XLOG_END_OF_RECOVERY)
-		new_timeline = true;
-	else
-		new_timeline =
-			((CheckPoint *) data)->ThisTimeLineID != ((CheckPoint *) data)->PrevTimeLineID;
-	if (new_timeline)
+	if (info == XLOG_END_OF_RECOVERY || checkpoint->ThisTimeLineID != checkpoint->PrevTimeLineID)
 		tap->clean_switch = tap->after_shutdown;
 	tap->after_shutdown = info == XLOG_CHECKPOINT_SHUTDOWN;
 }

@@ -29,17 +29,21 @@ ca_wal_timeline(XLogRecPtr *end)
 	return timeline;
 }
 
-/* The redo point of the last checkpoint and, as a full xid, the oldest transaction wholly after it. */
+/*
+ * The redo point of the last checkpoint and, as a full xid, the oldest transaction wholly after it.
+ * The file may be read while it is being written; what memory knows instead is no less safe.
+ */
 XLogRecPtr
 ca_wal_last_checkpoint(uint64 *next_xid)
 {
 	bool valid;
 	ControlFileData *control = get_controlfile(DataDir, &valid);
-	XLogRecPtr redo = control->checkPointCopy.redo;
+	XLogRecPtr redo = valid ? control->checkPointCopy.redo : GetRedoRecPtr();
+	FullTransactionId next = valid ? control->checkPointCopy.nextXid : ReadNextFullTransactionId();
 
-	*next_xid = U64FromFullTransactionId(control->checkPointCopy.nextXid);
+	*next_xid = U64FromFullTransactionId(next);
 	pfree(control);
-	return valid ? redo : GetRedoRecPtr();
+	return redo;
 }
 
 XLogReaderState *

@@ -11,6 +11,7 @@
 #define CA_WORKER_H
 
 #include "cache_aside.h"
+#include "sync.h"
 
 #include "lib/ilist.h"
 #include "utils/snapshot.h"
@@ -18,8 +19,9 @@
 /* ---- position.c: where delivery stands; stored in Redis beside the data it describes ---- */
 typedef enum CaPositionState
 {
-	CA_POSITION_OK,     /* everything at or below confirmed is delivered */
-	CA_POSITION_PENDING /* a resync began and did not finish: begin again */
+	CA_POSITION_OK,       /* everything at or below confirmed is delivered */
+	CA_POSITION_UNLOGGED, /* unlogged tables are empty, what was cached from them is not gone yet */
+	CA_POSITION_PENDING   /* a resync began and did not finish: begin again */
 } CaPositionState;
 
 typedef struct CaPosition
@@ -57,6 +59,7 @@ typedef struct CaCommit
 	XLogRecPtr last;         /* start of the last message */
 	TimestampTz time;        /* of the commit, by the writer's clock */
 	bool visible;            /* new snapshots see it */
+	bool prepared;           /* a COMMIT PREPARED */
 	bool async;              /* written under synchronous_commit = off */
 	bool large;              /* entries are not here; read again from first to last */
 	StringInfoData entries;  /* payloads of its messages, each preceded by its length */
@@ -109,6 +112,7 @@ extern int ca_reread_next(CaReread *reread, const char **payload, Size *len);
 extern void ca_reread_close(CaReread *reread);
 
 /* ---- queue.c: commits read and not completely sent; which of them are visible ---- */
+extern void ca_commit_add_child(MemoryContext cxt, CaCommit *commit, TransactionId xid);
 extern void ca_commit_free(CaCommit *commit);
 extern void ca_queue_reset(void);
 extern void ca_queue_add(void *unused, CaCommit *commit); /* a CaCommitHandler */
@@ -122,7 +126,7 @@ extern void ca_queue_take(CaCommit *commit); /* out of the queue, to the caller 
 extern XLogRecPtr ca_queue_look(XLogRecPtr read_end, TimeLineID timeline,
 								TransactionId *oldest_running);
 extern void ca_queue_discard_visible(void);
-extern bool ca_queue_owes(dlist_head *list, XLogRecPtr lsn, bool exact);
+extern bool ca_queue_owes(dlist_head *list, const CaAwaited *awaited);
 
 /* ---- delivery.c: batches to Redis, acknowledgement, position ---- */
 extern void ca_delivery_reset(void); /* forgets everything queued; the log has it */
@@ -130,8 +134,8 @@ extern void ca_delivery_start(CaTap *tap, CaRedis *redis, const CaPosition *posi
 							  const char *stored);
 extern bool ca_delivery_idle(void); /* nothing queued, nothing unanswered */
 extern bool ca_delivery_unanswered(void);
-/* Is there something unacknowledged of the commit that ends at lsn? See sync.h for `exact`. */
-extern bool ca_delivery_owes(XLogRecPtr lsn, bool exact);
+/* Is there something unacknowledged of it? Everything up to its LSN has been read. */
+extern bool ca_delivery_owes(const CaAwaited *awaited);
 extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
 extern void ca_delivery_raise_floor(bool clear);
 extern void ca_delivery_arm(XLogRecPtr caught_up_to); /* unless it is, or was asked to be */
@@ -237,7 +241,8 @@ typedef struct CaResume
 {
 	CaPosition position;
 	const char *reason;   /* why a resync is needed; NULL: it is not */
-	bool unless_clean;    /* ... unless the old primary was shut down cleanly */
+	CaSurveyScope scope;  /* of what */
+	bool unless_clean;    /* ... of unlogged tables only if the old primary was shut down cleanly */
 	bool after_promotion; /* the position is of an older timeline */
 	bool fenced;          /* it is of a newer one: touch nothing */
 	bool nonsense;        /* what is stored is no position and has to go */
@@ -245,6 +250,7 @@ typedef struct CaResume
 
 extern void ca_resume_remember(const CaClaimed *claimed, const CaPosition *position);
 extern void ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone);
+extern CaPositionState ca_resume_state(const CaResume *resume); /* until that resync has ended */
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern bool ca_session_step(void); /* true: there is more to do at once */

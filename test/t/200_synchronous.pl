@@ -1,8 +1,8 @@
 # With cache_aside.synchronous COMMIT returns when the keys of this very commit are deleted, its locks
 # released before. Out of order: a commit that is stalled or slow holds up nobody else's.
 # What each remedy is: exactness, ca_sync_delivered in note_delivered(); after the locks, the phase in
-# after_locks(); COMMIT PREPARED, ca_sync_answer in run(); the last commit of a statement,
-# in_mid_statement().
+# after_locks(); COMMIT PREPARED, ca_sync_answer in run(), and that it waits for nobody else, the line
+# for CA_AWAITED_PREPARED in is_awaited() (queue.c); the last commit of a statement, in_mid_statement().
 use strict;
 use warnings;
 
@@ -107,6 +107,11 @@ $redis->set('log:1', 'old');
 $a->send('TRUNCATE logs');
 ok(waits($a), 'TRUNCATE waits for its scan');
 deletes('beside a scan', $b, 'SELECT touch(8)', 'user:8');
+$b->query("BEGIN; SELECT touch(8); PREPARE TRANSACTION 'p8'");
+$b->query("BEGIN; INSERT INTO bare VALUES (1); PREPARE TRANSACTION 'bare'");
+$b->query("BEGIN; INSERT INTO bare VALUES (1); PREPARE TRANSACTION 'later'");
+deletes('COMMIT PREPARED beside a scan', $b, "COMMIT PREPARED 'p8'", 'user:8');
+deletes('one without keys', $b, "COMMIT PREPARED 'bare'");
 ok(waits($a), 'TRUNCATE waits still');
 reload_conf($node, 'cache_aside.scan_rate' => 0);
 is_deeply($a->receive->{notices}, [], 'and ends without a warning');
@@ -118,6 +123,7 @@ my @waiting = map { PgWire->new($node, options => $sync) } 1 .. 8;
 $waiting[ $_ - 1 ]->send("SELECT touch($_)") foreach 1 .. 8;
 ok(waits($_), 'waits') foreach @waiting;
 deletes('no keys, no waiting', $a, 'INSERT INTO bare VALUES (1)');
+deletes('no keys in COMMIT PREPARED', $a, "COMMIT PREPARED 'later'");
 deletes('an aborted transaction', $a, 'BEGIN; SELECT touch(10); ROLLBACK');
 $watch->query("SET lock_timeout = '30s'; UPDATE users SET name = 'free' WHERE id <= 8");
 is($watch->value("SELECT count(*) FROM users WHERE name = 'free'"), 8, 'their rows are not locked');
