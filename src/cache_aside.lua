@@ -10,13 +10,14 @@ loads this file when it is missing or of another version; by hand:
 KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
     cache_aside:position:<system>  where delivery stands; the worker's text, "<timeline> <LSN> ..."; only
                                    the timeline is read here
-    cache_aside:guard:<system>     one string of 64 + 65536 * 12 bytes, all numbers big-endian:
+    cache_aside:guard:<system>     one string of 64 + 65536 * 8 bytes, all numbers big-endian:
                                      0  "CAG1"
                                      4  timeline, 4 bytes
-                                     8  nonce under which it was armed last, 16 bytes
+                                     8  nonce under which it was made or armed last, 16 bytes
                                     24  floor, 8 bytes (an LSN)
-                                    64  buckets: tag of this guard, 4 bytes; highest LSN that was
-                                        invalidated among the bucket's keys, 8 bytes
+                                    32  how often it was written since it was made, 8 bytes
+                                    64  buckets: highest LSN that was invalidated among the bucket's
+                                        keys, 8 bytes
                                    bucket of a key: the first 16 bits of its SHA-1
     cache_aside:lease:<key>        who may fill <key> now; expires by itself
     cache_aside:stick:<name>       LSN that reads for <name> have to see; expires by itself
@@ -79,9 +80,11 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
   are out of order.
 * The nonce lives in this process's memory: a Redis that restarted, reloaded or was promoted is
   unarmed, and a proxy cannot hide it. A master that was demoted and comes back still has its memory,
-  but the data of another: there the tag, which only the process that made the guard knows, is another
-  or the guard is gone, for a claim deletes a guard that its process has not made. One read of one
-  bucket tells a fill all of that; the floor it knows, since every raise went through this process.
+  but the data of another. So memory holds the header as this process wrote it last, which each write
+  makes unique, and a fill needs to find it there: data of any other state, older or another's, has
+  another header or none, for a claim deletes a guard that its process does not know.
+* Floor, and the highest LSN in any bucket, are in memory too, since every raise went through this
+  process: a fill whose R is not below that needs no bucket.
 * epoch writes floor and position together, before anything is deleted: a stale fill cannot follow
   the deletes, and a worker that dies in between finds "pending". A worker of an older timeline cannot
   claim, so it writes nothing.
@@ -91,18 +94,19 @@ The library keeps no key names, only one small table per PostgreSQL cluster.
 local VERSION = 1
 local MAGIC = 'CAG1'
 local HEADER = 64
+local HEADER_USED = 40
+local HEADER_END = '39'
 local BUCKETS = 65536
-local RECORD = 12
+local RECORD = 8
 local BUCKETED = 128 -- most keys of a batch that raise buckets, about 1.5 us each
 local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
 local GUARD = 'cache_aside:guard:'
 local LEASE = 'cache_aside:lease:'
 
--- guard key -> the claim: nonce, timeline, armed; prefix: how the header of the guard begins that this
--- process made, tag: its tag, floor_hi, floor_lo: its floor; top_hi, top_lo: no bucket is above
+-- guard key -> the claim: nonce, timeline, armed; and the guard that this process knows: header (as it
+-- was written last), writes, floor_hi, floor_lo; top_hi, top_lo: no bucket is above
 local claims = {}
-local guards_made = 0
 
 
 -- Libraries are out of reach while this file loads; bound by the first call.
@@ -138,8 +142,8 @@ end
 
 -- The header's bytes, or nil when there is no guard (or something that is none).
 local function read_header(guard)
-    local header = try('GETRANGE', guard, '0', '31')
-    if type(header) ~= 'string' or #header < 32 or sub(header, 1, 4) ~= MAGIC or
+    local header = try('GETRANGE', guard, '0', HEADER_END)
+    if type(header) ~= 'string' or #header < HEADER_USED or sub(header, 1, 4) ~= MAGIC or
         call('STRLEN', guard) ~= HEADER + BUCKETS * RECORD then
         return nil
     end
@@ -150,38 +154,32 @@ local function header_timeline(header)
     return (unpack_bytes('>I4', header, 5))
 end
 
-local function prefix_of(mine)
-    return MAGIC .. pack('>I4', mine.timeline) .. mine.nonce
+-- With each change of the guard: no two states of it have the same header.
+local function write_header(mine, guard)
+    mine.writes = mine.writes + 1
+    mine.header = MAGIC .. pack('>I4', mine.timeline) .. mine.nonce ..
+        pack('>I4I4I8', mine.floor_hi, mine.floor_lo, mine.writes)
+    call('SETRANGE', guard, '0', mine.header)
 end
 
--- UNLINK: whatever was there, of whatever type
+-- UNLINK: whatever was there, of whatever type. Zeros: nothing invalidated.
 local function make_guard(mine, guard, hi, lo)
-    guards_made = guards_made + 1
-    mine.prefix = prefix_of(mine)
-    mine.tag = tonumber(sub(sha1hex(mine.nonce .. guards_made), 1, 8), 16)
     mine.floor_hi, mine.floor_lo = hi, lo
     mine.top_hi, mine.top_lo = 0, 0
     call('UNLINK', guard)
-    call('SETRANGE', guard, HEADER + BUCKETS * RECORD - 1, '\0') -- one allocation
-    local some = pack('>I4I4I4', mine.tag, 0, 0)
-    for _ = 1, 10 do
-        some = some .. some
-    end
-    for at = HEADER, HEADER + (BUCKETS - 1) * RECORD, #some do
-        call('SETRANGE', guard, at, some)
-    end
-    call('SETRANGE', guard, '0', mine.prefix .. pack('>I4I4', hi, lo))
+    call('SETRANGE', guard, HEADER + BUCKETS * RECORD - 1, '\0')
+    write_header(mine, guard)
 end
 
--- Is this the guard whose buckets this process has written, and of the claim's timeline?
+-- Is what is stored the guard as this process left it, and of the claim's timeline?
 local function is_known(mine, header)
-    return header and sub(header, 1, 24) == mine.prefix and header_timeline(header) == mine.timeline
+    return header and header == mine.header and header_timeline(header) == mine.timeline
 end
 
 local function raise_floor(mine, guard, hi, lo)
     if not at_least(mine.floor_hi, mine.floor_lo, hi, lo) then
         mine.floor_hi, mine.floor_lo = hi, lo
-        call('SETRANGE', guard, '24', pack('>I4I4', hi, lo))
+        write_header(mine, guard)
     end
 end
 
@@ -193,7 +191,8 @@ local function raise_buckets(mine, guard, keys, hi, lo)
     if at_least(hi, lo, mine.top_hi, mine.top_lo) then
         mine.top_hi, mine.top_lo = hi, lo
     end
-    local bytes = pack('>I4I4I4', mine.tag, mine.top_hi, mine.top_lo)
+    local bytes = pack('>I4I4', mine.top_hi, mine.top_lo)
+    write_header(mine, guard)
     for i = 3, #keys do
         call('SETRANGE', guard, bucket_offset(keys[i]), bytes)
     end
@@ -227,9 +226,9 @@ local function claim(keys, args)
             math.max(position_timeline, guard_timeline) .. ' delivers here, this one is of ' .. timeline)
     end
     local last = claims[guard] or {}
-    claims[guard] = { nonce = nonce, timeline = timeline, armed = false, prefix = last.prefix,
-        tag = last.tag, floor_hi = last.floor_hi, floor_lo = last.floor_lo,
-        top_hi = last.top_hi, top_lo = last.top_lo }
+    claims[guard] = { nonce = nonce, timeline = timeline, armed = false,
+        header = last.header, writes = last.writes or 0, floor_hi = last.floor_hi,
+        floor_lo = last.floor_lo, top_hi = last.top_hi, top_lo = last.top_lo }
     if header and not is_known(claims[guard], header) then
         call('UNLINK', guard)
     end
@@ -288,8 +287,7 @@ local function arm(keys, args)
     end
     local answer = 1
     if is_known(mine, read_header(guard)) then
-        mine.prefix = prefix_of(mine)
-        call('SETRANGE', guard, '0', mine.prefix)
+        write_header(mine, guard) -- with the new nonce
     else
         make_guard(mine, guard, hi, lo)
         answer = 2
@@ -311,7 +309,7 @@ local function guard_batch(mine, guard, keys, lsn)
     local hi, lo = parse_lsn(coarse and sub(lsn, 2) or lsn)
     if coarse or #keys - 2 > BUCKETED then
         raise_floor(mine, guard, hi, lo)
-    else
+    elseif #keys > 2 then
         raise_buckets(mine, guard, keys, hi, lo)
     end
     return true
@@ -445,7 +443,24 @@ local function parse_token(text)
     return true
 end
 
--- The claim that admits the token so far (armed, timeline, floor); false: refused; or an error.
+-- Does the guard as a whole admit the last token: armed, still there, its timeline, its floor?
+local function guard_admits(mine)
+    return mine.armed and mine.timeline == token_timeline and
+        (token_hi > mine.floor_hi or (token_hi == mine.floor_hi and token_lo >= mine.floor_lo)) and
+        try('GETRANGE', token_guard, '0', HEADER_END) == mine.header
+end
+
+-- Does the key's bucket admit it, in a guard that does?
+local function bucket_admits(mine, key)
+    if token_hi > mine.top_hi or (token_hi == mine.top_hi and token_lo >= mine.top_lo) then
+        return true
+    end
+    local offset = bucket_offset(key)
+    local hi, lo = unpack_bytes('>I4I4', call('GETRANGE', token_guard, offset, offset + RECORD - 1))
+    return token_hi > hi or (token_hi == hi and token_lo >= lo)
+end
+
+-- The claim whose guard admits the token; false: refused; or an error.
 local function admit(token)
     if token ~= token_text and not parse_token(token) then
         return nil, failed('CA_TOKEN', 'this is not a token of cache_aside.read_token()')
@@ -457,27 +472,17 @@ local function admit(token)
         end
         return false
     end
-    if not mine.armed or mine.timeline ~= token_timeline then
-        return false
-    end
-    return at_least(token_hi, token_lo, mine.floor_hi, mine.floor_lo) and mine
+    return guard_admits(mine) and mine
 end
 
--- Does the key's bucket admit the token? One of a guard that is gone or of another process does not.
-local function bucket_admits(mine, key)
-    local offset = HEADER + tonumber(sub(sha1hex(key), 1, 4), 16) * RECORD
-    local bucket = try('GETRANGE', token_guard, offset, offset + RECORD - 1)
-    if type(bucket) ~= 'string' or #bucket ~= RECORD then
-        return false
-    end
-    local tag, hi, lo = unpack_bytes('>I4I4I4', bucket)
-    return tag == mine.tag and (token_hi > hi or (token_hi == hi and token_lo >= lo))
-end
-
--- SET ... GET: refuses a key that holds something else than a string, in the same command.
+-- A key that holds something else than a string is refused; SET alone would overwrite it.
 local function store(key, value, ttl)
-    local reply = try('SET', key, value, 'PX', ttl, 'GET')
-    return type(reply) == 'table' and reply or 1
+    local reply = try('STRLEN', key)
+    if type(reply) == 'table' then
+        return reply
+    end
+    reply = try('SET', key, value, 'PX', ttl)
+    return reply.err and reply or 1
 end
 
 -- The common case first, spelled out: a token seen before and no lease. Calls and lookups are most of
@@ -486,9 +491,7 @@ local function fill(keys, args)
     local key, token, lease = keys[1], args[3], args[4]
     if token == token_text and not lease and key and not keys[2] then
         local mine = claims[token_guard]
-        if mine and mine.armed and mine.timeline == token_timeline and
-            (token_hi > mine.floor_hi or (token_hi == mine.floor_hi and token_lo >= mine.floor_lo)) and
-            bucket_admits(mine, key) then
+        if mine and guard_admits(mine) and bucket_admits(mine, key) then
             return store(key, args[1], args[2])
         end
     end

@@ -6,7 +6,7 @@
 #
 # Fails when the worker arms before it has caught up from the position it found (arm_if_due without
 # caught_up), and, where the old master comes back, when a bucket of another process's guard is believed
-# (bucket_admits without the tag).
+# (guard_admits without the header).
 use strict;
 use warnings;
 
