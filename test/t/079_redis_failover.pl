@@ -6,7 +6,8 @@
 #
 # Fails when the worker arms before it has caught up from the position it found (arm_if_due without
 # caught_up), and, where the old master comes back, when a bucket of another process's guard is believed
-# (guard_admits without the header).
+# (guard_admits without the header),
+# or an older state of this process's own (write_header without counting).
 use strict;
 use warnings;
 
@@ -158,6 +159,24 @@ $replica->kill9;
 move_address($master);
 ok(admitted_soon($master, 302), 'switched back: admitted after claim and arming');
 is(fill($master, $early), 0, 'switched back: old reads stay refused');
+
+# ---- back in its own past: the master follows a replica that stopped to follow, and is promoted again
+$replica->start->replicaof($master);
+$early = reading(303);
+is(fill($master, $early), 1, 'past: stored');
+ok(keys_there($replica, 'user:303'), 'past: replicated');
+$replica->promote;
+change(303, 303);
+is(fill($master, $early), 0, 'past: refused after the change');
+$worker = stop_process(worker_pid($node));
+$master->replicaof($replica);
+ok(keys_there($master, 'user:303'), 'past: the stale value is back, and the guard of that time');
+$master->promote;
+is(fill($master, $early), 0, 'past: the process knows that this is not the guard it wrote last');
+go_on($worker);
+ok($master->wait_until(sub { !$master->exists('user:303') }), 'past: delivered again');
+ok(admitted_soon($master, 303), 'past: admitted after claim and arming');
+is(fill($master, $early), 0, 'past: old reads stay refused');
 
 $node->stop;
 done_testing();
