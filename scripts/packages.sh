@@ -9,7 +9,7 @@ set -euo pipefail
 
 pg_config=${PG_CONFIG:-pg_config}
 missing=()	# packages, or plain words where a package cannot help
-optional=() # checked only: formatting and the second compiler
+optional=() # checked only: the model, formatting and the second compiler
 
 newest_dev_package()
 {
@@ -62,6 +62,7 @@ find_missing()
 	command -v redis-cli >/dev/null || missing+=(redis-tools)
 	perl -MIPC::Run -e 1 2>/dev/null || missing+=(libipc-run-perl)
 	perl -MTest::More -MTime::HiRes -MIO::Socket::UNIX -e 1 2>/dev/null || missing+=(perl)
+	command -v python3 >/dev/null || optional+=(python3-minimal) # test/model
 	command -v clang >/dev/null || optional+=(clang)
 	[ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || optional+=(pgbouncer)
 	command -v clang-format >/dev/null || optional+=(clang-format)
