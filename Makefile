@@ -64,7 +64,7 @@ help:
 ## make test      every test; T=name runs those whose name contains it, JOBS=n at a time
 test:
 	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/run-tests.sh
-## make soak      faults at random for MINUTES=5, replayable by SEED=n; GUARDED=0 fills by SETEX
+## make soak      faults at random for MINUTES=5, replayable by SEED=n; also FAULTS=, GUARDED=0
 soak:
 	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh test/soak/soak.pl
 ## make demo      the main job on a real workload, in about a minute

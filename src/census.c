@@ -5,7 +5,8 @@
  * extension is not created, or was dropped everywhere, it must leave nothing behind: no slot that
  * keeps the log, no key in Redis. It counts when it starts, when CREATE EXTENSION commits, and when
  * the log says that the extension, or a database, was dropped; that message reaches every standby.
- * A standby that stands idle counts again once a minute, because nobody wakes it.
+ * A standby that stands idle counts again once a minute, because nobody wakes it, and when it is
+ * promoted: then the first commit with keys does.
  *
  * Until the first count is in, a slot that is there stands for "yes": delivery begins at once.
  */
@@ -20,7 +21,8 @@
 
 static bool asked = true;
 static bool running;
-static bool counted; /* at least once */
+static bool counted;             /* at least once */
+static bool counted_in_recovery; /* the last time */
 static bool installed;
 static int found;
 static uint32 asked_seen;
@@ -62,8 +64,9 @@ due(void)
 		asked_seen = now;
 		asked = true;
 	}
-	if (counted && !installed && RecoveryInProgress() &&
-		TimestampDifferenceExceeds(last_count, GetCurrentTimestamp(), RECOUNT_MS))
+	if (counted && !installed && counted_in_recovery &&
+		(!RecoveryInProgress() ||
+		 TimestampDifferenceExceeds(last_count, GetCurrentTimestamp(), RECOUNT_MS)))
 		asked = true;
 	return asked && !ca_resync_running();
 }
@@ -76,6 +79,7 @@ ca_census_step(void)
 		asked = false;
 		running = true;
 		found = 0;
+		counted_in_recovery = RecoveryInProgress();
 		ca_survey_begin(CA_SURVEY_CENSUS);
 	}
 	if (!running || !ca_survey_step(count_one))

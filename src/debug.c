@@ -17,6 +17,7 @@
  *	commit           deliver at PREPARE, without asking whether the transaction is visible or ever
  *	                 will be
  *	position         read on from the end of the log when connecting, not from the position
+ *	promotion        after a promotion neither resync nor raise the guard's floor
  *
  * No lock, no allocation; a signal to oneself is delivered before kill() returns.
  */

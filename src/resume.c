@@ -18,6 +18,7 @@
  * Decisions only: nothing here reads or writes Redis or the log.
  */
 #include "worker.h"
+#include "debug.h"
 
 #include "access/timeline.h"
 #include "access/xlog.h"
@@ -85,6 +86,8 @@ cross_fork(CaResume *resume, TimeLineID timeline)
 	position->confirmed = Min(position->confirmed, fork);
 	position->restart = Min(position->restart, position->confirmed);
 	position->timeline = timeline;
+	if (CA_DEBUG_SKIP("promotion"))
+		return;
 	resume->after_promotion = true;
 	if (resume->reason != NULL && resume->scope == CA_SURVEY_ALL)
 		return;

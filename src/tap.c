@@ -59,7 +59,8 @@ struct CaTap
 	XLogRecPtr skip;           /* commits ending at or below it were delivered before */
 	TransactionId barrier;     /* older ones may have messages never read; invalid: none */
 	bool after_shutdown;       /* the last record was a shutdown checkpoint */
-	bool clean_switch;         /* ... and then a new timeline began */
+	int switches;              /* timelines that began above `skip` */
+	int clean_switches;        /* ... right behind a shutdown checkpoint */
 	TimestampTz missing_since; /* 0: nothing is missing */
 	CaCommitHandler handler;   /* during ca_tap_read only */
 	void *handler_arg;
@@ -337,9 +338,8 @@ prune(CaTap *tap, TransactionId oldest)
 	hash_seq_init(&scan, tap->open);
 	while ((open = hash_seq_search(&scan)) != NULL)
 	{
-		if (open->prepared)
-			continue;
-		if (!TransactionIdIsValid(oldest) || TransactionIdPrecedes(open->xid, oldest))
+		if (!open->prepared &&
+			(!TransactionIdIsValid(oldest) || TransactionIdPrecedes(open->xid, oldest)))
 			forget(tap, open);
 	}
 }
@@ -350,8 +350,13 @@ note_restart(CaTap *tap, uint8 info)
 {
 	CheckPoint *checkpoint = (CheckPoint *) XLogRecGetData(tap->reader);
 
-	if (info == XLOG_END_OF_RECOVERY || checkpoint->ThisTimeLineID != checkpoint->PrevTimeLineID)
-		tap->clean_switch = tap->after_shutdown;
+	if ((info == XLOG_END_OF_RECOVERY ||
+		 checkpoint->ThisTimeLineID != checkpoint->PrevTimeLineID) &&
+		tap->reader->EndRecPtr > tap->skip)
+	{
+		tap->switches++;
+		tap->clean_switches += tap->after_shutdown;
+	}
 	tap->after_shutdown = info == XLOG_CHECKPOINT_SHUTDOWN;
 }
 
@@ -416,8 +421,7 @@ read_records(CaTap *tap, Size budget)
 	ca_wal_timeline(&limit);
 	while (tap->read_end - begin < budget)
 	{
-		/* Running into the end costs the reader its page and its file: look before. */
-		if (tap->read_end >= limit)
+		if (tap->read_end >= limit) /* running into it costs the reader its page and its file */
 			return CA_TAP_END;
 		if (XLogReadRecord(tap->reader, &problem) == NULL)
 		{
@@ -468,11 +472,11 @@ ca_tap_read_end(const CaTap *tap)
 	return tap->read_end;
 }
 
-/* After a planned switchover the old primary's shutdown checkpoint is the last thing it wrote. */
+/* All were planned switchovers: a shutdown checkpoint is the last thing each old primary wrote. */
 bool
 ca_tap_clean_switch(const CaTap *tap)
 {
-	return tap->clean_switch;
+	return tap->switches > 0 && tap->switches == tap->clean_switches;
 }
 
 void

@@ -10,6 +10,8 @@ PgServer - a private PostgreSQL with the extension, for the demonstration and th
   my $pg = PgServer->new(redis => $redis, conf => "shared_buffers = 256MB\n")->start;
   my $client = $pg->connect;               # PgClient
   system('pgbench', $pg->options, ...);
+  my $standby = PgServer->new_standby($pg)->start;
+  $pg->stop('QUIT'); $standby->promote; $pg->become_standby($standby, 'rewind')->start;
 
 The tests use PostgreSQL::Test::Cluster, which logs every statement and relaxes settings; this one
 has PostgreSQL's defaults. Unix socket only, in a directory of its own; the server is a child of
@@ -33,11 +35,20 @@ my $bindir = $ENV{PG_CONFIG} ? `$ENV{PG_CONFIG} --bindir` =~ s/\n//r : '';
 $ENV{PATH} = "$bindir:$ENV{PATH}" if $bindir;
 my @started;
 
+sub _in_a_directory
+{
+	my ($class) = @_;
+	my $dir = File::Temp::tempdir('ca-pg-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+	my $self = bless { dir => $dir, port => 5432, owner => $$ }, $class;
+	push @started, $self;
+	return $self;
+}
+
 sub new
 {
 	my ($class, %args) = @_;
-	my $dir = File::Temp::tempdir('ca-pg-XXXXXX', TMPDIR => 1, CLEANUP => 1);
-	my $self = bless { dir => $dir, port => 5432, owner => $$ }, $class;
+	my $self = $class->_in_a_directory;
+	my $dir = $self->{dir};
 	system("initdb -D $dir/data -U postgres -A trust -E UTF8 --locale=C >$dir/initdb.log 2>&1") == 0
 	  or die _content("$dir/initdb.log");
 	my $tree = File::Basename::dirname(__FILE__) . '/../..';
@@ -48,9 +59,76 @@ sub new
 	print $fh "cache_aside.redis_url = '" . $args{redis}->url . "'\n" if $args{redis};
 	print $fh $args{conf} // '';
 	close $fh;
-	push @started, $self;
 	return $self;
 }
+
+# Lines for postgresql.conf, the last of a setting counts; a server that runs is told.
+sub configure
+{
+	my ($self, $lines) = @_;
+	open my $fh, '>>', "$self->{dir}/data/postgresql.conf" or die $!;
+	print $fh $lines;
+	close $fh;
+	kill 'HUP', $self->{pid} if $self->{pid};
+	return $self;
+}
+
+=head2 Standbys
+
+new_standby(primary) makes one from a base backup; become_standby(primary, how) turns a stopped server
+into one, how being 'backup' or 'rewind' (which wants wal_log_hints); both have to be started.
+disconnect lets a standby fall behind, follow lets it catch up; promote returns when it is done.
+
+=cut
+
+sub new_standby
+{
+	my ($class, $primary) = @_;
+	return $class->_in_a_directory->become_standby($primary, 'backup');
+}
+
+sub become_standby
+{
+	my ($self, $primary, $how) = @_;
+	my $data = "$self->{dir}/data";
+	my $command =
+	  $how eq 'rewind'
+	  ? "pg_rewind -D $data --no-sync --source-server='" . $primary->_conninfo . " dbname=postgres'"
+	  : "rm -rf $data && pg_basebackup -D $data -c fast --no-sync -d '" . $primary->_conninfo . "'";
+	$primary->connect->query('CHECKPOINT') if $how eq 'rewind';    # it says on which timeline it is
+	system("{ $command; } >$self->{dir}/standby.log 2>&1") == 0
+	  or die "$how failed:\n" . _content("$self->{dir}/standby.log");
+	open my $fh, '>', "$data/standby.signal" or die $!;
+	$self->configure("unix_socket_directories = '$self->{dir}'\n");
+	return $self->follow($primary);
+}
+
+sub follow
+{
+	my ($self, $primary) = @_;
+	return $self->configure("primary_conninfo = '" . $primary->_conninfo . "'\n");
+}
+
+sub disconnect
+{
+	my ($self) = @_;
+	$self->configure("primary_conninfo = ''\n");
+	foreach (1 .. 1200)
+	{
+		return $self if $self->connect->value('SELECT count(*) FROM pg_stat_wal_receiver') == 0;
+		select undef, undef, undef, 0.01;
+	}
+	die "the standby goes on receiving\n";
+}
+
+sub promote
+{
+	my ($self) = @_;
+	$self->connect->value('SELECT pg_promote(true, 120)') eq 't' or die "no promotion in two minutes\n";
+	return $self;
+}
+
+sub _conninfo { return "host=$_[0]{dir} port=$_[0]{port} user=postgres"; }
 
 sub start
 {
@@ -73,7 +151,7 @@ sub start
 		last unless waitpid($pid, POSIX::WNOHANG()) == 0;
 		select undef, undef, undef, 0.05;
 	}
-	die "PostgreSQL does not start:\n" . _content("$dir/log");
+	die "PostgreSQL does not start:\n" . substr(_content("$dir/log"), -10_000);
 }
 
 sub stop
@@ -92,6 +170,7 @@ sub connect
 }
 
 sub options { return ('-h', $_[0]{dir}, '-p', $_[0]{port}, '-U', 'postgres'); }
+sub dir { return $_[0]{dir}; }
 sub logfile { return "$_[0]{dir}/log"; }
 
 sub worker_pid

@@ -173,6 +173,7 @@ sub _reply
 	my $kind = substr($line, 0, 1, '');
 	return $line if $kind eq '+' || $kind eq ':';
 	return bless \$line, 'RedisClient::Error' if $kind eq '-';
+	die "Redis: not RESP2: $kind$line\n" unless $kind =~ /[\$*]/ && $line =~ /^-?\d+$/;
 	return undef if $line < 0;
 	if ($kind eq '$')
 	{
@@ -181,7 +182,6 @@ sub _reply
 		substr($self->{buffer}, 0, 2, '');
 		return $value;
 	}
-	die "Redis: not RESP2: $kind$line\n" unless $kind eq '*';
 	return [ map { $self->_reply($deadline) } 1 .. $line ];
 }
 

@@ -3,7 +3,7 @@
 
 =head1 NAME
 
-Soak - writers, cache clients and faults against one server and one Redis, until time is up
+Soak - writers, cache clients and faults against two servers and their Redis, until time is up
 
 =head1 SYNOPSIS
 
@@ -13,18 +13,21 @@ Soak - writers, cache clients and faults against one server and one Redis, until
 =head1 DESCRIPTION
 
 Rounds. At a quiet point no writer works (prepared transactions may stay open) and everything is
-delivered: every cached value is compared with its row, then the cache is filled with plain SET. Then
-the writers work while faults happen. Clients of the cache fill half of the keys all the time, through
-writes, faults and quiet points, by guarded fills; with guarded => 0 by SETEX, and then stale values
-must be found. At the end guarded fills must work.
+delivered: every cached value is compared with its row on the primary, then the cache is filled with
+plain SET. Then the writers work, in some rounds with asynchronous commits, while faults happen. Clients
+of the cache fill half of the keys all the time, through writes, faults and quiet points, by guarded
+fills with what they read on the primary or on the standby; with guarded => 0 by SETEX, and then stale
+values must be found. At the end guarded fills must work and the standby must follow.
 
 A value that differs from its row is stale. The key of a row that is as it was when the cache was
-filled must still be there, or is lost, unless Redis itself lost its data or a resync ran in that
-round; the half that nobody fills in between shows it. (Absent rows and lists can change and change
-back.)
+filled must still be there, or is lost, unless Redis itself lost its data, it evicted some, or a resync
+ran in that round; the half that nobody fills in between shows it. (Absent rows and lists can change
+and change back.) A promotion that was not clean loses commits; what is right is what the new primary
+has, and a resync runs.
 
-The seed decides the writers' statements, the faults and their order; what coincides with what is
-left to the machine.
+The seed decides the writers' statements, the faults, their order and their length; what coincides with
+what is left to the machine. SoakCluster has the servers, SoakWriter the writers, SoakFiller the clients
+of the cache, SoakFaults the faults, SoakMeter measures what commits feel of them.
 
 =cut
 
@@ -33,13 +36,14 @@ package Soak;
 use strict;
 use warnings;
 
-use List::Util qw(shuffle);
+use List::Util qw(first max shuffle sum0);
 use Time::HiRes 'time';
 
-use PgServer;
 use RedisServer;
+use SoakCluster;
 use SoakFaults;
 use SoakFiller;
+use SoakMeter;
 use SoakWriter;
 
 sub new
@@ -51,6 +55,7 @@ sub new
 		writers => 4,
 		fillers => 8,
 		guarded => 1,
+		standby => 1,
 		conf => '',
 		report => sub { },
 		faults => undef,    # names; all
@@ -61,54 +66,80 @@ sub new
 		rounds => 0,
 		exact => 0,
 		resynced => 0,
-		happened => {},
+		happened => [],
 		fills => {},
 		%args
 	}, $class;
 }
 
+# The faults of each round. Every kind comes once before any comes again, a promotion soon.
+sub order
+{
+	my ($seed, @names) = @_;
+	my @all;
+	srand $seed;
+	foreach (1 .. 100)
+	{
+		my @deck = shuffle sort @names;
+		my $early = first { $deck[$_] =~ /^promotion/ } 0 .. $#deck;
+		push @deck, splice @deck, 0, $early - rand 4 if ($early // 0) > 4;
+		push @all, [ splice @deck, 0, rand() < 0.4 ? 2 : 1 ] while @deck;
+	}
+	return @all;
+}
+
 sub run
 {
 	my ($self) = @_;
-	srand $self->{seed};
+	$self->{order} = [ order($self->{seed}, @{ $self->{faults} // [ SoakFaults::names() ] }) ];
 	$self->_start;
 	my $end = time + $self->{seconds};
 	$self->_quiet_point;
 	do
 	{
-		$self->_round;
-		$self->_quiet_point;
+		eval { $self->_round; $self->_quiet_point; 1 } or $self->_give_up($@);
 	} while (time < $end);
-	$_->stop foreach @{ $self->{writer} };
+	$_->stop foreach @{ $self->{writer} }, $self->{meter};
 	$self->_stop_fillers;
 	$self->_expect_fills if $self->{guarded};
-	$self->{pg}->stop;
-	$self->{redis}->kill9;
+	SoakServerFaults::catch_up($self->{cluster}) if $self->{standby};
+	$self->{cluster}->stop;
 	return $self;
+}
+
+sub _give_up
+{
+	my ($self, $why) = @_;
+	$self->{report}->("log: $_") foreach $self->{cluster}->logged(qr/./);
+	die "seed $self->{seed}, round $self->{rounds}, @{ $self->{happened}[-1] }: $why";
 }
 
 sub _start
 {
 	my ($self) = @_;
-	$self->{redis} = RedisServer->new->start;
-	# With asynchronous commits every crash ends in a resync: half of the seeds do without.
-	$self->{pg} = PgServer->new(redis => $self->{redis}, conf => <<"EOC" . $self->{conf})->start;
+	my $cluster = $self->{cluster} = SoakCluster->new(standby => $self->{standby}, conf => <<"EOC" . $self->{conf});
 max_prepared_transactions = 50
 fsync = off
+wal_log_hints = on
+wal_keep_size = 64MB
+wal_retrieve_retry_interval = 100ms
+hot_standby_feedback = on
+wal_receiver_status_interval = 1s
+max_standby_streaming_delay = 500ms
 deadlock_timeout = 50ms
 restart_after_crash = on
 log_min_messages = log
 cache_aside.command_timeout = 300ms
 cache_aside.connect_timeout = 300ms
 EOC
-	$self->sql('CREATE EXTENSION cache_aside');
-	$self->sql(SoakWriter::schema());
-	$self->{writer} = [
-		map { SoakWriter->new($self->{pg}, $_, "$self->{seed}$_", async => $self->{seed} % 2 == 0) }
-		  1 .. $self->{writers} ];
-	$self->{filler} = [
-		map { SoakFiller->new(@$self{qw(pg redis)}, "$self->{seed}9$_", guarded => $self->{guarded}) }
+	$cluster->sql('CREATE EXTENSION cache_aside');
+	$cluster->sql(SoakWriter::schema() . SoakMeter::schema());
+	$self->{writer} =
+	  [ map { SoakWriter->new($cluster, $_, "$self->{seed}$_") } 1 .. $self->{writers} ];
+	$self->{filler} =
+	  [ map { SoakFiller->new($cluster, "$self->{seed}9$_", guarded => $self->{guarded}) }
 		  1 .. $self->{fillers} ];
+	$self->{meter} = SoakMeter->new($cluster);
 	return;
 }
 
@@ -128,26 +159,10 @@ sub _stop_fillers
 sub _expect_fills
 {
 	my ($self) = @_;
-	$self->sql("ROLLBACK PREPARED '$_->[0]'") foreach $self->sql('SELECT gid FROM pg_prepared_xacts');
-	my $probe = sub { return ($self->sql(q{SELECT cache_aside.fill('probe', 'v')}))[0][0] eq 't'; };
-	RedisServer->wait_until($probe, 60) or die "fills are refused for a minute\n";
+	my $cluster = $self->{cluster};
+	$cluster->sql("ROLLBACK PREPARED '$_->[0]'") foreach $cluster->sql('SELECT gid FROM pg_prepared_xacts');
+	$cluster->wait_until_true(q{cache_aside.fill('probe', 'v')});
 	return;
-}
-
-# On a connection of its own, made when the server is back from whatever happened to it.
-sub sql
-{
-	my ($self, $sql) = @_;
-	my @rows;
-	my $answered = RedisServer->wait_until(
-		sub {
-			return 1 if eval { @rows = $self->{pg}->connect->query($sql); 1 };
-			die $@ if $@ =~ /^ERROR/;
-			return 0;
-		},
-		60);
-	die "no answer from PostgreSQL: $@" unless $answered;
-	return @rows;
 }
 
 # ---- a round ----
@@ -155,24 +170,28 @@ sub sql
 sub _round
 {
 	my ($self) = @_;
-	my @names = $self->{faults} ? @{ $self->{faults} } : SoakFaults::names();
-	my @chosen = (shuffle @names)[ 0 .. (rand() < 0.4 && @names > 1 ? 1 : 0) ];
-	my $seconds = 0.4 + rand 0.8;
-	$self->{rounds}++;
-	$self->{wiped} = 0;
-	$self->{log_size} = -s $self->{pg}->logfile;
-	$_->work($seconds) foreach @{ $self->{writer} };
-	foreach my $name (@chosen)
+	my ($since, $what) = (time, 'before');
+	my $next = sub {
+		$self->{meter}->window($what, $since, time);
+		($since, $what) = (time, @_);
+	};
+	my @faults = @{ $self->{order}[ $self->{rounds} % @{ $self->{order} } ] };
+	push @{ $self->{happened} }, \@faults;
+	srand 1000 * $self->{seed} + $self->{rounds}++;
+	@$self{qw(wiped evicted)} = (0, 0);
+	$self->{cluster}->mark_logs;
+	my $asynchronously = rand() < 0.3;
+	$_->begin($asynchronously) foreach @{ $self->{writer} };
+	foreach my $name (@faults)
 	{
 		$self->load_runs(rand 0.3);
-		$self->{happened}{$name}++;
-		$self->{report}->("round $self->{rounds}: $name");
+		$self->{report}->("round $self->{rounds}: $name" . ($asynchronously ? ', asynchronous commits' : ''));
+		$next->($name);
 		SoakFaults::happen($name, $self);
 	}
-	foreach my $writer (@{ $self->{writer} })
-	{
-		$self->{commits} += $writer->wait_done;
-	}
+	$self->load_runs(rand 0.5);
+	$next->();
+	$self->{commits} += $_->end foreach @{ $self->{writer} };
 	return;
 }
 
@@ -186,28 +205,22 @@ sub load_runs
 
 # ---- quiet points ----
 
+sub snapshot { return $_[0]{cluster}->dir . '/quiet.rdb'; }
+
 sub _quiet_point
 {
 	my ($self) = @_;
-	my ($delivered) = $self->sql(q{SELECT cache_aside.wait_delivered(NULL, '60 s')});
+	my $cluster = $self->{cluster};
+	my ($delivered) = $cluster->sql(q{SELECT cache_aside.wait_delivered(NULL, '60 s')});
 	if ($delivered->[0] ne 't')
 	{
-		my ($row) = $self->sql('SELECT state, redis_state, last_error FROM cache_aside.status');
-		die "not delivered in a minute: @{[ map { $_ // '' } @$row ]}\n";
+		my ($row) = $cluster->sql('SELECT state, redis_state, last_error FROM cache_aside.status');
+		die join(', ', 'not delivered in a minute', map { $_ // '' } @$row) . "\n";
 	}
-	my %rows = map { @$_ } $self->sql(SoakWriter::state_query());
+	my %rows = map { @$_ } $cluster->sql(SoakWriter::state_query());
 	$self->_compare(\%rows) if $self->{filled};
 	$self->_fill(\%rows);
 	return;
-}
-
-# What the worker logged in this round.
-sub _log
-{
-	my ($self) = @_;
-	open my $fh, '<', $self->{pg}->logfile or die $!;
-	seek $fh, $self->{log_size}, 0;
-	return grep { /cache_aside/ } <$fh>;
 }
 
 sub _compare
@@ -215,10 +228,10 @@ sub _compare
 	my ($self, $rows) = @_;
 	my @keys = sort keys %$rows;
 	my %cached;
-	@cached{@keys} = $self->{redis}->pipeline(map { [ 'GET', $_ ] } @keys);
-	my $resynced = grep({ /deletes everything/ } $self->_log) ? 1 : 0;
+	@cached{@keys} = $self->{cluster}->redis->pipeline(map { [ 'GET', $_ ] } @keys);
+	my $resynced = $self->{cluster}->logged(qr/cache_aside deletes everything/) ? 1 : 0;
 	my $before = $self->{stale} + $self->{lost};
-	my $excused = $self->{wiped} || $resynced;
+	my $excused = $self->{wiped} || $self->{evicted} || $resynced;
 	$self->{resynced} += $resynced;
 	$self->{exact}++ unless $excused;
 	foreach my $key (@keys)
@@ -233,7 +246,7 @@ sub _compare
 			map { $_ // 'nothing' } $self->{filled}{$key}, $cached{$key});
 	}
 	$self->{report}->("round $self->{rounds}: log: $_") foreach
-	  $self->{stale} + $self->{lost} > $before ? $self->_log : ();
+	  $self->{stale} + $self->{lost} > $before ? $self->{cluster}->logged(qr/cache_aside/) : ();
 	$self->{keys} += @keys;
 	return;
 }
@@ -250,31 +263,52 @@ sub _fill
 	my ($self, $rows) = @_;
 	my @keys = grep { rand() < 0.9 } sort keys %$rows;
 	$self->{filled} = { map { ($_ => $rows->{$_}) } @keys };
-	$self->{redis}->mset(%{ $self->{filled} });
-	$self->{redis}->save_to($self->{redis}->dir . '/quiet.rdb');
+	my $redis = $self->{cluster}->redis;
+	$redis->mset(%{ $self->{filled} });
+	$redis->save_to($self->snapshot);
 	return;
 }
 
 # ---- the result ----
 
+# How often each fault happened.
+sub happened
+{
+	my ($self) = @_;
+	my %times;
+	$times{$_}++ foreach map { @$_ } @{ $self->{happened} };
+	return %times;
+}
+
+# Of commits, in ms, among these faults.
+sub longest_pause
+{
+	my ($self, @names) = @_;
+	my %wanted = map { $_ => 1 } @names;
+	return max(0, map { $_->[4] } grep { $wanted{ $_->[0] } } $self->{meter}->table);
+}
+
 sub table
 {
 	my ($self) = @_;
-	my ($faults, $fills) = (0, 0);
-	$fills += $_ foreach values %{ $self->{fills} };
-	$faults += $_ foreach values %{ $self->{happened} };
+	my %times = $self->happened;
 	my @lines = (
 		[ 'seed', $self->{seed} ], [ 'rounds', $self->{rounds} ],
 		[ '  with a resync', $self->{resynced} ],
-		[ '  with neither that nor data lost', $self->{exact} ],
+		[ '  without, and no data lost', $self->{exact} ],
 		[ 'commits', $self->{commits} ],
 		[ 'keys compared', $self->{keys} ],
-		[ $self->{guarded} ? 'guarded fills' : 'plain fills', $fills ],
-		(map { [ "  $_", $self->{fills}{$_} ] } sort keys %{ $self->{fills} }),
-		[ 'faults', $faults ],
-		(map { [ "  $_", $self->{happened}{$_} ] } sort keys %{ $self->{happened} }),
-		[ 'stale', $self->{stale} ], [ 'lost', $self->{lost} ]);
-	return join '', map { sprintf "%-34s %10s\n", @$_ } @lines;
+		[ $self->{guarded} ? 'guarded fills' : 'plain fills', sum0 values %{ $self->{fills} } ],
+		(map { [ "  $_", $self->{fills}{$_} ] } sort keys %{ $self->{fills} }));
+	my @measured = map {
+		my ($name, $commits, $median, $ratio, $pause) = @$_;
+		sprintf "  %-32s %6s %10d %10s %8s %10.0f\n", $name, $times{$name} // '', $commits,
+		  (map { defined $_ ? sprintf '%.2f', $_ : '-' } $median, $ratio), $pause;
+	} $self->{meter}->table;
+	return join '', (map { sprintf "%-34s %6s\n", @$_ } @lines),
+	  sprintf("%-34s %6s %10s %10s %8s %10s\n", 'faults', sum0(values %times),
+		'commits', 'median ms', 'ratio', 'pause ms'),
+	  @measured, map { sprintf "%-34s %6s\n", $_, $self->{$_} } 'stale', 'lost';
 }
 
 1;

@@ -3,7 +3,12 @@
 
 =head1 NAME
 
-SoakFaults - what happens to the server and to Redis in a soak; each begins and ends within one call
+SoakFaults - what happens to Redis and to the servers in a soak
+
+=head1 DESCRIPTION
+
+happen(name, soak) lets one fault begin and end, or leaves it to the next round, as its comment says.
+Faults of one server are in SoakServerFaults, those of Redis here. All chance comes from rand.
 
 =cut
 
@@ -12,46 +17,23 @@ package SoakFaults;
 use strict;
 use warnings;
 
-use RedisServer;
+use IO::Socket::UNIX;
 
-sub names { return sort keys %SoakFaults::faults; }
+use FakeRedis;
+use RedisServer;
+use SoakServerFaults;
+
+our %faults;
+
+sub names { return sort keys %faults; }
+
+# Those that leave PostgreSQL alone: they must not hold up a commit.
+sub names_of_redis { return grep { /^(redis|clients|functions|position)_/ } names(); }
 
 sub happen
 {
 	my ($name, $soak) = @_;
-	$SoakFaults::faults{$name}->($soak, $soak->{redis}, $soak->{pg});
-	return;
-}
-
-sub _position_key
-{
-	my ($redis) = @_;
-	return ($redis->keys('cache_aside:position:*'))[0];
-}
-
-sub _worker
-{
-	my ($soak) = @_;
-	my $pid;
-	RedisServer->wait_until(
-		sub {
-			($pid) = eval {
-				$soak->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_aside worker'});
-			};
-			return $pid;
-		},
-		60) or die 'no worker';
-	return $pid->[0];
-}
-
-# After a crash the postmaster begins anew; a restart of ours waits until the old processes are gone.
-sub _restart
-{
-	my ($soak, $signal) = @_;
-	my @pids = map { $_->[0] } $soak->sql('SELECT pid FROM pg_stat_activity');
-	$soak->{pg}->stop($signal);
-	RedisServer->wait_until(sub { !grep { kill 0, $_ } @pids }, 60) or die 'old processes are left';
-	$soak->{pg}->start;
+	$faults{$name}->($soak, $soak->{cluster}->redis);
 	return;
 }
 
@@ -64,7 +46,79 @@ sub _while
 	return;
 }
 
-our %faults = (
+sub _position_key
+{
+	my ($redis) = @_;
+	return ($redis->keys('cache_aside:position:*'))[0] // 'x';
+}
+
+# Everybody connects anew.
+sub _hang_up
+{
+	my ($redis) = @_;
+	return $redis->command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+}
+
+sub _become
+{
+	my ($soak, $redis, $socket) = @_;
+	$soak->{cluster}->redis_is_at($socket);
+	_hang_up($redis);
+	return;
+}
+
+# Somebody else answers at Redis' address, some commands wrongly.
+sub _talk_nonsense
+{
+	my ($soak, $redis, $action, @arguments) = @_;
+	my $fake = FakeRedis->new(upstream => $redis)->start;
+	my $pattern = (
+		qr/^FCALL cache_aside_apply/, qr/^FCALL cache_aside_(claim|arm|epoch)/,
+		qr/^(FCALL|GET|INFO|SCAN)/, qr/^FCALL cache_aside_(get|fill)/)[ rand 4 ];
+	$fake->on($pattern, $action, @arguments ? $arguments[ rand @arguments ] : 1);
+	_while($soak, sub { _become($soak, $redis, $fake->socket) },
+		sub { _become($soak, $redis, $redis->socket) });
+	$fake->stop;
+	return;
+}
+
+# A replica that may lag takes over, at the same address.
+sub _fail_over
+{
+	my ($soak, $redis) = @_;
+	my $replica = $soak->{cluster}{spare_redis};
+	my $lag = rand 0.6;
+	unlink $replica->rdb;
+	$replica->start->replicaof($redis);
+	if ($lag > 0.2)
+	{
+		$replica->freeze;
+		$redis->command('CLIENT', 'KILL', 'TYPE', 'replica');
+		$soak->load_runs($lag);
+	}
+	$redis->kill9;
+	$replica->thaw->promote;
+	$soak->{cluster}->swap_redis;
+	return;
+}
+
+# Less memory than is used: something goes, perhaps the guard or the position.
+sub _evict
+{
+	my ($soak, $redis) = @_;
+	my $before = $redis->info('evicted_keys');
+	my $less = 30_000 + int rand 300_000;
+	$redis->config_set('maxmemory-policy' => rand() < 0.5 ? 'allkeys-lru' : 'allkeys-random');
+	_while(
+		$soak,
+		sub { $redis->config_set(maxmemory => $redis->info('used_memory') - $less) },
+		sub { $redis->config_set(maxmemory => 0, 'maxmemory-policy' => 'noeviction') });
+	$soak->{evicted} = 1 if $redis->info('evicted_keys') > $before;
+	return;
+}
+
+%faults = (
+	%SoakServerFaults::faults,
 	none => sub { },
 	redis_frozen => sub {
 		my ($soak, $redis) = @_;
@@ -79,14 +133,40 @@ our %faults = (
 		my ($soak, $redis) = @_;
 		_while($soak, sub { $redis->save->kill9 }, sub { $redis->start });
 	},
+	# Its data is there, and it says LOADING for some 0.7 s
+	redis_loading => sub {
+		my ($soak, $redis) = @_;
+		my $delay = 200 + int rand 400;
+		$redis->save->kill9;
+		$redis->append_conf("key-load-delay $delay\nloading-process-events-interval-bytes 1024\n");
+		$redis->start->append_conf("key-load-delay 0\n");
+	},
 	redis_went_back => sub {
 		my ($soak, $redis) = @_;
-		$redis->restore_from($redis->dir . '/quiet.rdb');
+		$redis->restore_from($soak->snapshot);
 	},
+	redis_failed_over => \&_fail_over,
+	redis_refuses_connections => sub {
+		my ($soak, $redis) = @_;
+		my $closed = $soak->{cluster}->dir . '/closed';
+		unlink $closed;
+		IO::Socket::UNIX->new(Type => SOCK_STREAM, Local => $closed, Listen => 1)->close;
+		_while($soak, sub { _become($soak, $redis, $closed) }, sub { _become($soak, $redis, $redis->socket) });
+	},
+	redis_garbage => sub {
+		_talk_nonsense(@_, 'raw', "\xff\0nonsense\r\n", "+OK\r\n", ":-1\r\n", "*1000000000\r\n",
+			"*3\r\n:1\r\n:", "\$-7\r\n", "-ERR who knows\r\n", "%1\r\n+a\r\n+b\r\n");
+	},
+	redis_half_replies => sub { _talk_nonsense(@_, 'half', 0 .. 20) },
+	redis_stalled_replies => sub { _talk_nonsense(@_, 'stall', 0 .. 20) },
+	redis_lost_replies => sub { _talk_nonsense(@_, 'lose') },
+	redis_slow_replies => sub { _talk_nonsense(@_, 'slow', 0.002, 0.02) },
+	redis_endless_replies => sub { _talk_nonsense(@_, 'endless', '+', '$100000000' . "\r\n") },
 	redis_full => sub {
 		my ($soak, $redis) = @_;
 		_while($soak, sub { $redis->config_set(maxmemory => 1) }, sub { $redis->config_set(maxmemory => 0) });
 	},
+	redis_evicts => \&_evict,
 	redis_read_only => sub {
 		my ($soak, $redis) = @_;
 		_while($soak, sub { $redis->command('REPLICAOF', '127.0.0.1', 1) }, sub { $redis->promote });
@@ -104,32 +184,9 @@ our %faults = (
 		$redis->flushall;
 	},
 	functions_flushed => sub { $_[1]->command('FUNCTION', 'FLUSH') },
-	clients_killed => sub { $_[1]->command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes') },
-	position_evicted => sub { $_[1]->del(_position_key($_[1]) // 'x') },
-	position_nonsense => sub { $_[1]->set(_position_key($_[1]) // 'x', "\xffnonsense") },
-	position_beyond => sub { $_[1]->set(_position_key($_[1]) // 'x', '1 FF/0 FF/0 1 ok 0 0') },
-	worker_killed => sub { my ($soak) = @_; kill 'KILL', _worker($soak); },
-	worker_stopped => sub {
-		my ($soak) = @_;
-		my $pid = _worker($soak);
-		_while($soak, sub { kill 'STOP', $pid }, sub { kill 'CONT', $pid });
-	},
-	backend_ended => sub {
-		$_[0]->sql(q{SELECT pg_terminate_backend(min(pid)) FROM pg_stat_activity
-			WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()});
-	},
-	checkpoint => sub { $_[0]->sql('CHECKPOINT') },
-	slot_dropped => sub {
-		eval { $_[0]->sql(q{SELECT pg_drop_replication_slot('cache_aside')}) };    # or it is held
-	},
-	server_restarted => sub { _restart($_[0], 'INT') },
-	server_stopped_at_once => sub { _restart($_[0], 'QUIT') },
-	server_killed => sub { _restart($_[0], 'KILL') },
-	all_killed => sub {
-		my ($soak, $redis) = @_;
-		$redis->save->kill9;
-		_restart($soak, 'KILL');
-		$redis->start;
-	});
+	clients_killed => sub { _hang_up($_[1]) },
+	position_evicted => sub { $_[1]->del(_position_key($_[1])) },
+	position_nonsense => sub { $_[1]->set(_position_key($_[1]), "\xffnonsense") },
+	position_beyond => sub { $_[1]->set(_position_key($_[1]), '1 FF/0 FF/0 1 ok 0 0') });
 
 1;

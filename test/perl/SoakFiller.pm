@@ -12,8 +12,9 @@ what became of its fills as a hash. It does not stop at quiet points: what it re
 after it.
 
 guarded: cache_aside_get gives the lease of a missing key, the row comes with cache_aside.read_token(),
-cache_aside_fill stores it. Otherwise GET and SETEX, as most code has it. No answer from either server
-is an answer.
+cache_aside_fill stores it. Otherwise GET and SETEX, as most code has it. Half of the reads go to the
+standby. Connections are given up now and then, to find servers that changed places. No answer from a
+server is an answer.
 
 =cut
 
@@ -31,8 +32,8 @@ my $ttl = 3600;    # longer than any soak's round: a key that expired would coun
 
 sub new
 {
-	my ($class, $pg, $redis, $seed, %args) = @_;
-	my $self = bless { pg => $pg, redis => $redis, parent => $$, sum => {}, %args }, $class;
+	my ($class, $cluster, $seed, %args) = @_;
+	my $self = bless { cluster => $cluster, parent => $$, sum => {}, %args }, $class;
 	pipe $self->{result}, my $result or die $!;
 	$self->{pid} = fork // die "fork: $!";
 	push @pids, $self->{pid};
@@ -67,7 +68,7 @@ sub _fill_all_the_time
 		my $what = eval { $self->_fill_one($keys[ rand @keys ]) };
 		if (!defined $what)
 		{
-			delete @$self{qw(client cache)};
+			delete @$self{qw(client cache)};    # whichever it was
 			$what = 'no answer';
 			_pause(0.1);
 		}
@@ -82,7 +83,8 @@ sub _pause { select undef, undef, undef, rand $_[0]; return; }
 sub _fill_one
 {
 	my ($self, $key) = @_;
-	my $cache = $self->{cache} //= $self->{redis}->client;
+	delete $self->{client} if rand() < 0.02;
+	my $cache = $self->{cache} //= $self->{cluster}->cache;
 	my $lease;
 	if (rand() < 0.5)
 	{
@@ -90,7 +92,7 @@ sub _fill_one
 		$lease = $cache->command(@get);
 		return 'no miss' if $self->{guarded} ? !ref $lease : defined $lease;
 	}
-	my ($value, $token) = @{ $self->_read($key, int rand 4) };
+	my ($value, $token) = @{ $self->_read($key, rand() < 0.5 ? 'primary' : 'standby', int rand 4) };
 	_pause(rand() < 0.2 ? 0.2 : 0.02);
 	return $cache->command('SETEX', $key, $ttl, $value) && 'stored' unless $self->{guarded};
 	return 'no token' unless defined $token;
@@ -102,8 +104,8 @@ sub _fill_one
 # The row and its token, in ways that let the snapshot grow old in between.
 sub _read
 {
-	my ($self, $key, $way) = @_;
-	my $client = $self->{client} //= $self->{pg}->connect;
+	my ($self, $key, $role, $way) = @_;
+	my $client = $self->{client}{$role} //= $self->{cluster}->connect($role);
 	my $sql = SoakWriter::read_query($key);
 	if ($way == 0)
 	{

@@ -7,12 +7,13 @@ SoakWriter - one process that writes to the tables of Soak, as its seed tells it
 
 =head1 DESCRIPTION
 
-new forks; work(seconds) lets it write, wait_done returns the number of its commits since. Any error
-(deadlock, conflict, a server that went away) is survived: the transaction is lost or not, and the
-comparison at the quiet point asks the table. Prepared transactions stay open across quiet points; the
-rows they lock are this writer's own.
+new forks; begin(asynchronously) lets it write, end stops it and returns the number of its commits. Any error (deadlock, conflict, a server that went away) is survived: the transaction is lost or
+not, and the comparison at the quiet point asks the table. Prepared transactions stay open across quiet
+points; the rows they lock are this writer's own. Which ones are open the server knows: after a
+promotion one that was finished may be there again.
 
-Every change of a row takes a new version, so that a row is as it was exactly when its version is.
+Every change of a row takes a new version, so that a row is as it was exactly when its version is. It is
+random: a sequence would give out once more what a lost transaction had got.
 
 =cut
 
@@ -21,19 +22,18 @@ package SoakWriter;
 use strict;
 use warnings;
 
+use IO::Select;
 use POSIX ();
-use Time::HiRes 'time';
 
 my @pids;
 my $rows = 400;      # of each table; shared by all writers
 my $own = 30;        # more of table a for each writer's prepared transactions
 my $groups = 40;
-my $version = "nextval('version')";
+my $version = '(random() * 1e15)::bigint';
 
 sub schema
 {
 	return qq{
-		CREATE SEQUENCE version;
 		CREATE TABLE a (id int PRIMARY KEY, grp int, v bigint DEFAULT $version);
 		CREATE TABLE b (id int, region int, v bigint DEFAULT $version) PARTITION BY LIST (region);
 		CREATE TABLE b0 PARTITION OF b FOR VALUES IN (0);
@@ -85,8 +85,8 @@ sub read_query
 
 sub new
 {
-	my ($class, $pg, $number, $seed, %args) = @_;
-	my $self = bless { pg => $pg, number => $number, prepared => [], next => 1, %args }, $class;
+	my ($class, $cluster, $number, $seed) = @_;
+	my $self = bless { cluster => $cluster, number => $number, next => 1 }, $class;
 	pipe my $orders, $self->{orders} or die $!;
 	pipe $self->{answers}, my $answers or die $!;
 	$self->{pid} = fork // die "fork: $!";
@@ -95,23 +95,25 @@ sub new
 	@pids = ();
 	srand $seed;
 	$SIG{TERM} = 'DEFAULT';
-	while (my $seconds = <$orders>)
+	while (sysread $orders, my $order, 1)
 	{
-		syswrite $answers, $self->_write_for($seconds) . "\n";
+		$self->{asynchronously} = $order eq 'a';
+		syswrite $answers, $self->_write_until($orders) . "\n";
 	}
 	POSIX::_exit(0);
 }
 
-sub work
+sub begin
 {
-	my ($self, $seconds) = @_;
-	syswrite $self->{orders}, "$seconds\n";
+	my ($self, $asynchronously) = @_;
+	syswrite $self->{orders}, $asynchronously ? 'a' : 's';
 	return;
 }
 
-sub wait_done
+sub end
 {
 	my ($self) = @_;
+	syswrite $self->{orders}, 'e';
 	my $answer = readline $self->{answers};
 	die "writer $self->{number} died\n" unless defined $answer;
 	return $answer + 0;
@@ -131,12 +133,14 @@ END { kill 'TERM', @pids; }
 
 # ---- the writer's side ----
 
-sub _write_for
+# Until the next order comes.
+sub _write_until
 {
-	my ($self, $seconds) = @_;
-	my $end = time + $seconds;
+	my ($self, $orders) = @_;
 	my $commits = 0;
-	while (time < $end)
+	my $next_order = IO::Select->new($orders);
+	delete $self->{client};
+	until ($next_order->can_read(0))
 	{
 		if (eval { $self->_one_transaction; 1 })
 		{
@@ -147,6 +151,7 @@ sub _write_for
 		delete $self->{client};
 		select undef, undef, undef, 0.01;    # the server is away
 	}
+	sysread $orders, my $end, 1;
 	return $commits;
 }
 
@@ -154,8 +159,9 @@ sub _client
 {
 	my ($self) = @_;
 	return $self->{client} if $self->{client};
-	$self->{client} = $self->{pg}->connect;
-	$self->{client}->query('SET synchronous_commit = off') if $self->{async};
+	$self->{client} = $self->{cluster}->connect('primary');
+	$self->{client}->query(q{SET lock_timeout = '10s'});
+	$self->{client}->query('SET synchronous_commit = off') if $self->{asynchronously};
 	return $self->{client};
 }
 
@@ -234,29 +240,30 @@ sub _large
 		_set(), 'COMMIT');
 }
 
+# Names of this writer's transactions that are prepared, oldest first.
+sub _prepared
+{
+	my ($self) = @_;
+	return map { $_->[0] } $self->_client->query(
+		"SELECT gid FROM pg_prepared_xacts WHERE gid LIKE 'w$self->{number}-%' ORDER BY prepared");
+}
+
 sub _prepare
 {
 	my ($self) = @_;
-	return _update() if @{ $self->{prepared} } >= 3;
+	return _update() if $self->_prepared >= 3;
 	# A row is not used again soon: the next write would hide what this one did wrong.
 	my $id = $rows + $own * $self->{number} + $self->{next} % $own;
-	my $name = "w$self->{number}_" . $self->{next}++;
-	push @{ $self->{prepared} }, [ $name, $id ];
+	my $name = "w$self->{number}-" . $self->{next}++;
 	return ('BEGIN', _set($id), 'SAVEPOINT s', 'UPDATE a SET grp = 0, v = ' . "$version WHERE id = $id",
 		rand() < 0.5 ? 'ROLLBACK TO s' : 'RELEASE s', "PREPARE TRANSACTION '$name'");
 }
 
-# Of this writer's oldest one; it may not exist, if the server died before it was prepared.
 sub _finish
 {
 	my ($self) = @_;
-	my $oldest = $self->{prepared}[0] or return _update();
-	my $end = rand() < 0.5 ? 'COMMIT' : 'ROLLBACK';
-	my $done = eval { $self->_client->query("$end PREPARED '$oldest->[0]'"); 1 };
-	my $error = $@;
-	die $error unless $done || $error =~ /does not exist/;
-	shift @{ $self->{prepared} };
-	return;
+	my ($oldest) = $self->_prepared or return _update();
+	return (rand() < 0.5 ? 'COMMIT' : 'ROLLBACK') . " PREPARED '$oldest'";
 }
 
 1;

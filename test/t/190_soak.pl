@@ -1,14 +1,22 @@
-# A minute of `make soak`: writers, clients that fill the cache all the time, and faults of
-# every kind; nothing stale, nothing lost, and fills are admitted between the faults and after them.
+# A minute of `make soak`: writers, clients that fill the cache all the time from a primary and its
+# standby, and faults of every kind, promotions among them; nothing stale, nothing lost, fills are admitted
+# between the faults and after them, and no fault of Redis holds up a commit.
 use strict;
 use warnings;
 
+use Faults;
 use RedisServer;
 use Soak;
+use SoakFaults;
 use Test::More;
 
 RedisServer->skip_all_unless_available;
-my $soak = Soak->new(seed => $ENV{SEED} || 1 + $$ % 1000, seconds => $ENV{SOAK_SECONDS} || 60,
+
+my @some = Soak::order(7, SoakFaults::names());
+is_deeply([ Soak::order(7, SoakFaults::names()) ], \@some, 'the seed decides what happens');
+isnt("@{[ map { @$_ } Soak::order(8, SoakFaults::names()) ]}", "@{[ map { @$_ } @some ]}", '... another seed otherwise');
+
+my $soak = Soak->new(seed => $ENV{SEED} || 1 + $$ % 1000, seconds => $ENV{SOAK_SECONDS} || 55,
 	report => sub { note $_[0] });
 $soak->run;
 diag($_) foreach split /\n/, $soak->table;
@@ -17,4 +25,8 @@ is($soak->{lost}, 0, 'lost');
 cmp_ok($soak->{exact}, '>', 0, 'rounds in which nothing excuses a lost key');
 cmp_ok($soak->{fills}{stored}, '>', 300, 'guarded fills that were stored');
 cmp_ok($soak->{fills}{refused}, '>', 10, 'and that were refused');
+my %happened = $soak->happened;
+ok((grep { /^promotion/ } keys %happened), 'a standby was promoted');
+cmp_ok($soak->longest_pause(SoakFaults::names_of_redis()), '<', $Faults::longest,
+	'whatever happens to Redis, commits go on (ms)');
 done_testing();

@@ -1,5 +1,6 @@
 # The soak finds what it is for: a build that delivers before the commit (at PREPARE, without asking
-# whether the transaction is visible) and one that resumes at the end of the log, not at the position.
+# whether the transaction is visible), one that resumes at the end of the log, not at the position, and
+# one that after a promotion keeps what was cached from commits that were lost.
 use strict;
 use warnings;
 
@@ -15,19 +16,22 @@ plan(skip_all => $why_not) if $why_not;
 sub found
 {
 	my ($point, @faults) = @_;
-	my $soak = Soak->new(seed => 7, seconds => 8, faults => \@faults,
+	my $soak = Soak->new(seed => 7, seconds => 7, faults => \@faults, standby => scalar(grep { /promotion/ } @faults),
 		conf => $point ? "cache_aside.debug_point = '$point=skip'\n" : '');
 	$soak->run;
 	note $soak->table;
 	return $soak;
 }
 
-my $whole = found('', 'redis_frozen', 'clients_killed');
+my $whole = found('', 'redis_frozen', 'clients_killed', 'promotion_lossy');
 is($whole->{stale} + $whole->{lost}, 0, 'the same build, nothing skipped: nothing is found');
 my $early = found('commit', 'none');
 cmp_ok($early->{lost}, '>', 0, 'delivered before the commit: keys of rolled back writes are lost');
 cmp_ok($early->{stale}, '>', 0, '... and keys that were filled again before it are stale');
 my $forgetful = found('position', 'clients_killed', 'redis_frozen');
 cmp_ok($forgetful->{stale}, '>', 0, 'the position is skipped: keys are stale');
+my $trusting = found('promotion', 'promotion_lossy');
+cmp_ok($trusting->{stale} + $trusting->{lost}, '>', 0,
+	'neither resync nor floor after a promotion: keys are stale, or deleted for commits that are no more');
 
 done_testing();

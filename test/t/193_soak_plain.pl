@@ -12,7 +12,7 @@ RedisServer->skip_all_unless_available;
 sub soak
 {
 	my (%args) = @_;
-	my $soak = Soak->new(seed => 7, seconds => 6, faults => ['none'], %args)->run;
+	my $soak = Soak->new(seed => 7, seconds => 6, faults => ['none'], standby => 0, %args)->run;
 	note $soak->table;
 	return $soak;
 }
