@@ -268,6 +268,8 @@ cache_aside_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	/* log_crash: flushed, but without waiting for a standby, which would answer to nobody meanwhile */
+	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 	wait_main = ca_wait_event("CacheAsideMain");
 	wait_pace = ca_wait_event("CacheAsidePace");
 	ca_status_attach();

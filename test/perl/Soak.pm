@@ -14,10 +14,11 @@ Soak - writers, cache clients and faults against two servers and their Redis, un
 
 Rounds. At a quiet point no writer works (prepared transactions may stay open) and everything is
 delivered: every cached value is compared with its row on the primary, then the cache is filled with
-plain SET. Then the writers work, in some rounds with asynchronous commits, while faults happen. Clients
-of the cache fill half of the keys all the time, through writes, faults and quiet points, by guarded
-fills with what they read on the primary or on the standby; with guarded => 0 by SETEX, and then stale
-values must be found. At the end guarded fills must work and the standby must follow.
+plain SET. Then the writers work, in some rounds with asynchronous commits, in some with commits that
+wait for their delivery, while faults happen. Clients of the cache fill half of the keys all the time,
+through writes, faults and quiet points, by guarded fills with what they read on the primary or on the
+standby; with guarded => 0 by SETEX, and then stale values must be found. At the end guarded fills must
+work and the standby must follow.
 
 A value that differs from its row is stale. The key of a row that is as it was when the cache was
 filled must still be there, or is lost, unless Redis itself lost its data, it evicted some, or a resync
@@ -180,12 +181,12 @@ sub _round
 	srand 1000 * $self->{seed} + $self->{rounds}++;
 	@$self{qw(wiped evicted)} = (0, 0);
 	$self->{cluster}->mark_logs;
-	my $asynchronously = rand() < 0.3;
-	$_->begin($asynchronously) foreach @{ $self->{writer} };
+	my $how = ('plain', 'plain', 'async', 'wait')[ rand 4 ];
+	$_->begin($how) foreach @{ $self->{writer} };
 	foreach my $name (@faults)
 	{
 		$self->load_runs(rand 0.3);
-		$self->{report}->("round $self->{rounds}: $name" . ($asynchronously ? ', asynchronous commits' : ''));
+		$self->{report}->("round $self->{rounds}: $name, $how commits");
 		$next->($name);
 		SoakFaults::happen($name, $self);
 	}

@@ -20,14 +20,20 @@ sub _restart
 	return;
 }
 
+sub _wait_for_standby
+{
+	my ($cluster, $what) = @_;
+	my ($row) = $cluster->sql('SELECT pg_current_wal_flush_lsn()');
+	$cluster->wait_until_true("pg_last_wal_${what}_lsn() >= '$row->[0]'", 'standby');
+	return;
+}
+
 sub catch_up
 {
 	my ($cluster) = @_;
 	$cluster->standby->follow($cluster->primary);
 	$cluster->sql('SELECT pg_wal_replay_resume()', 'standby');
-	my ($row) = $cluster->sql('SELECT pg_current_wal_flush_lsn()');
-	$cluster->wait_until_true("pg_last_wal_replay_lsn() >= '$row->[0]'", 'standby');
-	return;
+	return _wait_for_standby($cluster, 'replay');
 }
 
 # Old primary gone (or going: then it goes on for a while, not knowing), standby promoted, and the old
@@ -62,10 +68,11 @@ sub _promote
 # Commits are flushed and wait for a standby that never answers, until it is given up.
 sub _stall_commits
 {
-	my ($soak) = @_;
+	my ($soak, $meanwhile) = @_;
 	my $primary = $soak->{cluster}->primary;
 	$primary->configure("synchronous_standby_names = 'nobody'\n");
 	$soak->load_runs(0.1 + rand 0.7);
+	$meanwhile->();
 	$primary->configure("synchronous_standby_names = ''\n");
 	return;
 }
@@ -79,6 +86,7 @@ sub _remove_log
 	$cluster->primary->configure("cache_aside.max_wal_retained = 16MB\nwal_keep_size = 0\n");
 	$cluster->sql(q{SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000)) FROM generate_series(1, 20);
 		SELECT pg_switch_wal()}) foreach 1 .. 2;
+	_wait_for_standby($cluster, 'receive');    # it would have to be made anew
 	$cluster->sql('CHECKPOINT');
 	$soak->load_runs(rand 0.3);
 	$cluster->primary->configure("cache_aside.max_wal_retained = 1GB\nwal_keep_size = 64MB\n");
@@ -111,7 +119,11 @@ our %faults = (
 		eval { $_[0]{cluster}->sql(q{SELECT pg_drop_replication_slot('cache_aside')}) };    # or it is held
 	},
 	log_removed => \&_remove_log,
-	commits_stalled => \&_stall_commits,
+	commits_stalled => sub { _stall_commits($_[0], sub { }) },
+	commits_stalled_server_killed => sub {
+		my ($soak) = @_;
+		_stall_commits($soak, sub { _restart($soak, 'primary', 'KILL'); $soak->load_runs(rand 0.5) });
+	},
 	server_restarted => sub { _restart($_[0], 'primary', 'INT') },
 	server_stopped_at_once => sub { _restart($_[0], 'primary', 'QUIT') },
 	server_killed => sub { _restart($_[0], 'primary', 'KILL') },

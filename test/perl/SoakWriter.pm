@@ -7,10 +7,12 @@ SoakWriter - one process that writes to the tables of Soak, as its seed tells it
 
 =head1 DESCRIPTION
 
-new forks; begin(asynchronously) lets it write, end stops it and returns the number of its commits. Any error (deadlock, conflict, a server that went away) is survived: the transaction is lost or
-not, and the comparison at the quiet point asks the table. Prepared transactions stay open across quiet
-points; the rows they lock are this writer's own. Which ones are open the server knows: after a
-promotion one that was finished may be there again.
+new forks; begin(how) lets it write, end stops it and returns the number of its commits. how is 'plain',
+'async' (synchronous_commit = off) or 'wait' (every other writer waits for delivery). Any error
+(deadlock, conflict, a server that went away) is survived: the transaction is lost or not, and the
+comparison at the quiet point asks the table. Prepared transactions stay open across quiet points; the
+rows they lock are this writer's own. Which ones are open the server knows: after a promotion one that
+was finished may be there again.
 
 Every change of a row takes a new version, so that a row is as it was exactly when its version is. It is
 random: a sequence would give out once more what a lost transaction had got.
@@ -97,7 +99,7 @@ sub new
 	$SIG{TERM} = 'DEFAULT';
 	while (sysread $orders, my $order, 1)
 	{
-		$self->{asynchronously} = $order eq 'a';
+		$self->{how} = $order;
 		syswrite $answers, $self->_write_until($orders) . "\n";
 	}
 	POSIX::_exit(0);
@@ -105,8 +107,8 @@ sub new
 
 sub begin
 {
-	my ($self, $asynchronously) = @_;
-	syswrite $self->{orders}, $asynchronously ? 'a' : 's';
+	my ($self, $how) = @_;
+	syswrite $self->{orders}, substr $how, 0, 1;
 	return;
 }
 
@@ -161,7 +163,9 @@ sub _client
 	return $self->{client} if $self->{client};
 	$self->{client} = $self->{cluster}->connect('primary');
 	$self->{client}->query(q{SET lock_timeout = '10s'});
-	$self->{client}->query('SET synchronous_commit = off') if $self->{asynchronously};
+	$self->{client}->query('SET synchronous_commit = off') if $self->{how} eq 'a';
+	$self->{client}->query(q{SET cache_aside.synchronous = on; SET cache_aside.synchronous_timeout = '300ms'})
+	  if $self->{how} eq 'w' && $self->{number} % 2 == 0;
 	return $self->{client};
 }
 

@@ -87,6 +87,7 @@ $redis->start;
 wait_delivered($b);
 is($b->safe_psql('postgres', 'SELECT v FROM users WHERE id = 3'), 0, 'a commit was lost');
 is($redis->exists('user:3'), 0, 'what was cached from it is gone');
+is(status($b, 'timeline'), 6, 'no timeline was used twice');
 
 $b->stop;
 done_testing();
