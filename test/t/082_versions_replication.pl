@@ -1,6 +1,9 @@
 
 # A logical replication subscriber with the same version trigger stores the publisher's versions: the
 # trigger fires where a row is written first, not where it is applied. Its own writers are still checked.
+#
+# Fails when create_trigger() (versioning.c) makes the trigger ENABLE ALWAYS: an UPDATE applied without
+# the version column bumps, and one that presents a version is checked.
 
 use strict;
 use warnings;
@@ -32,6 +35,20 @@ $publisher->safe_psql('postgres', q{
 my $connection = $publisher->connstr . ' dbname=postgres';
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION mirror CONNECTION '$connection' PUBLICATION everything");
 $subscriber->wait_for_subscription_sync($publisher, 'mirror');
+
+# A publication that leaves the version out: nothing presents one, and nothing bumps it either.
+$_->safe_psql('postgres', q{CREATE TABLE listed (id int PRIMARY KEY, v int);
+	SELECT cache_aside.enable_versioning('listed')}) foreach $publisher, $subscriber;
+$publisher->safe_psql('postgres', q{INSERT INTO listed VALUES (1, 0);
+	CREATE PUBLICATION part FOR TABLE listed (id, v)});
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION part CONNECTION '$connection' PUBLICATION part");
+$subscriber->wait_for_subscription_sync($publisher, 'part');
+my $listed = 'SELECT v, version FROM listed';
+my $before = $subscriber->safe_psql('postgres', $listed);
+$publisher->safe_psql('postgres', "UPDATE listed SET v = $_") foreach 1 .. 3;
+$publisher->wait_for_catchup('part');
+is($publisher->safe_psql('postgres', $listed), '3|4', 'written: each write bumps');
+is($subscriber->safe_psql('postgres', $listed), $before =~ s/^0/3/r, 'applied: none does');
 
 my $all = q{SELECT 'plain', * FROM plain ORDER BY id; SELECT 'seq', * FROM seq ORDER BY id;
 	SELECT tableoid::regclass, * FROM parted ORDER BY id};

@@ -1,5 +1,6 @@
 # The worker is killed (SIGKILL) in the middle of a delivery: the postmaster restarts everything, and
 # the new worker goes on from the position in Redis. Every key of a committed row is gone, no other.
+# While it is frozen, or gone and not started again yet, nobody waits for it.
 #
 # Fails when compute_position() (delivery.c) takes ca_tap_read_end(tap) for the confirmed LSN in place
 # of the start of the first commit that is not completely sent.
@@ -15,6 +16,16 @@ RedisServer->skip_all_unless_available;
 my $redis = RedisServer->new->start;
 my $node = CacheAside->new_node('main', redis => $redis, conf => "restart_after_crash = on\n");
 make_users($node, 60_000);
+wait_delivered($node);
+
+my $before = commit_ms($node);
+my $frozen = stop_process(worker_pid($node));
+never_waits($node, $before, 'the worker is frozen');
+go_on($frozen);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($frozen)");
+ok(wait_until(sub { !kill 0, $frozen }), 'the worker ends');
+never_waits($node, $before, 'the worker is gone');
+wait_worker($node, $frozen);
 wait_delivered($node);
 
 foreach my $round (1 .. 2)

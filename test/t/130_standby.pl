@@ -6,8 +6,8 @@
 use strict;
 use warnings;
 
-use lib 'test/perl';
 use CacheAside;
+use Faults;
 use RedisServer;
 use Test::More;
 
@@ -15,6 +15,7 @@ RedisServer->skip_all_unless_available;
 my $redis = RedisServer->new->start;
 my $east = RedisServer->new->start;
 my $primary = CacheAside->new_node('primary', redis => $redis);
+make_users($primary, 50);
 $primary->safe_psql('postgres', q{CREATE TABLE t (id int PRIMARY KEY);
 	SELECT cache_aside.attach('t', 't:{id}')});
 my $follower = CacheAside->new_standby('follower', $primary, redis => $redis);
@@ -25,6 +26,7 @@ ok(status_is($follower, 'state', 'standby'), 'delivery = primary: the standby fo
 ok(status_is($regional, 'state', 'delivering'), 'delivery = always: the standby delivers');
 
 # always, and only after replay
+my $before = commit_ms($primary);
 $regional->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
 ok($regional->poll_query_until('postgres', q{SELECT pg_get_wal_replay_pause_state() = 'paused'}), 'replay is paused');
 $east->set('t:1', 'old');
@@ -35,6 +37,7 @@ ok(!is_cached($redis, 't:1'), 'the primary has deleted the key');
 $regional->poll_query_until('postgres', 'SELECT pg_last_wal_receive_lsn() >= '
 	  . "'" . $primary->lsn('insert') . "'");
 ok(is_cached($east, 't:1'), '... the standby, which does not show the row yet, has not');
+never_waits($primary, $before, 'a standby does not replay');
 $regional->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
 ok(keys_gone($east, 't:1'), '... and does after replay');
 

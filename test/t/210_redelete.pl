@@ -1,8 +1,9 @@
 # Plain clients put old values back: one that reads a standby which lags, one that reads before the
 # commit and stores long after it. With cache_aside.redelete the key is deleted again when every
 # connected standby has replayed the commit, and once more after redelete_delay.
-# What each remedy is: take_replayed(), take_delayed(); across connections, put_back(); the bound,
-# make_room().
+# What each remedy is: take_replayed(), take_delayed(); across connections, put_back() in
+# handle_answer() and in ca_redelete_interrupted(); the bound, make_room(); in time, the lines about
+# redelete in ca_session_timeout() (session.c); switched off, forget_all().
 use strict;
 use warnings;
 
@@ -13,6 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use RedisServer;
 use Test::More;
+use Time::HiRes 'time';
 
 RedisServer->skip_all_unless_available;
 my $redis = RedisServer->new->start;
@@ -64,6 +66,7 @@ $again = status($node, 'redeleted');
 
 # ---- a standby that lags
 $standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
+$standby->poll_query_until('postgres', q{SELECT pg_get_wal_replay_pause_state() = 'paused'}) or die;
 update(1);
 fill_from($standby, 1);
 foreach (1 .. 3) { update(2); wait_delivered($node); }
@@ -127,6 +130,30 @@ $fake->on(qr/^UNLINK/, 'close', 1, times => 1);
 ok($fake->wait_for(qr/^UNLINK.*user:5/), 'deleted again, in vain');
 ok(keys_gone($redis, 'user:5'), 'and again');
 ok(status_is($node, 'redelete_waiting', 0), 'nothing left');
+
+# ... and before the scan of a pattern is over.
+$node->safe_psql('postgres', 'TRUNCATE logs');
+wait_delivered($node);
+$redis->set('log:1', 'old');
+$fake->on(qr/^SCAN/, 'close', 1, times => 1);
+ok(keys_gone($redis, 'log:1'), 'a scan that was interrupted begins again');
+ok(status_is($node, 'redelete_waiting', 0), 'nothing left');
+
+# ---- in time: nothing but the clock wakes the worker, which otherwise sleeps for a second
+reload_conf($node, 'cache_aside.redis_url' => $redis->url, 'cache_aside.redelete_delay' => '1100ms',
+	'cache_aside.publish_interval' => 0);
+wait_delivered($node);
+my @seconds;
+foreach (1 .. 4)
+{
+	my $start = time;
+	update(7);
+	$redis->set('user:7', 'old');
+	keys_gone($redis, 'user:7') or die 'not deleted again';
+	push @seconds, time - $start;
+}
+@seconds = sort { $a <=> $b } @seconds;
+cmp_ok($seconds[0], '<', 1.7, sprintf 'deleted when it is due, after %.2f s', $seconds[0]);
 
 # ---- bounded
 reload_conf($node, 'cache_aside.redelete_delay' => '1h', 'cache_aside.command_timeout' => '60s');
