@@ -94,7 +94,7 @@ sub become_standby
 	my $command =
 	  $how eq 'rewind'
 	  ? "pg_rewind -D $data --no-sync --source-server='" . $primary->_conninfo . " dbname=postgres'"
-	  : "rm -rf $data && pg_basebackup -D $data -c fast --no-sync -d '" . $primary->_conninfo . "'";
+	  : "rm -rf $data && pg_basebackup -D $data -c fast --no-sync --no-manifest -d '" . $primary->_conninfo . "'";
 	$primary->connect->query('CHECKPOINT') if $how eq 'rewind';    # it says on which timeline it is
 	system("{ $command; } >$self->{dir}/standby.log 2>&1") == 0
 	  or die "$how failed:\n" . _content("$self->{dir}/standby.log");

@@ -59,6 +59,7 @@ sub new
 		standby => 1,
 		conf => '',
 		report => sub { },
+		enough => sub { 1 },    # asked when time is up; at most as long again
 		faults => undef,    # names; all
 		stale => 0,
 		lost => 0,
@@ -99,7 +100,7 @@ sub run
 	do
 	{
 		eval { $self->_round; $self->_quiet_point; 1 } or $self->_give_up($@);
-	} while (time < $end);
+	} while (time < $end || (time < $end + $self->{seconds} && !$self->{enough}->($self)));
 	$_->stop foreach @{ $self->{writer} }, $self->{meter};
 	$self->_stop_fillers;
 	$self->_expect_fills if $self->{guarded};
@@ -272,7 +273,7 @@ sub _fill
 
 # ---- the result ----
 
-# How often each fault happened.
+# How often each fault happened: a hash.
 sub happened
 {
 	my ($self) = @_;

@@ -36,8 +36,9 @@ sub catch_up
 	return _wait_for_standby($cluster, 'replay');
 }
 
-# Old primary gone (or going: then it goes on for a while, not knowing), standby promoted, and the old
-# one made its standby. Without `behind` it got everything that was flushed, with it the last is lost.
+# Old primary gone (with lives_on going: it goes on for a while, not knowing), standby promoted, and the
+# old one made its standby. Before that the standby got everything that was flushed; with `behind` the
+# last is lost, with `paused` it is not replayed yet.
 sub _promote
 {
 	my ($soak, $signal, %how) = @_;
@@ -45,11 +46,9 @@ sub _promote
 	my $remade = rand() < 0.5 ? 'rewind' : 'backup';
 	my ($behind, $lives_on) = (rand 0.5, rand 1);
 	catch_up($cluster);
-	if ($how{behind})
-	{
-		$cluster->standby->disconnect;
-		$soak->load_runs($behind);
-	}
+	$cluster->standby->disconnect if $how{behind};
+	$cluster->sql('SELECT pg_wal_replay_pause()', 'standby') if $how{paused};
+	$soak->load_runs($behind) if $how{behind} || $how{paused};
 	$cluster->end('primary', $signal) unless $how{lives_on};
 	$cluster->standby->promote;
 	$cluster->swap;
@@ -62,6 +61,17 @@ sub _promote
 		$cluster->end('standby', $signal);
 	}
 	$cluster->standby->become_standby($cluster->primary, $remade)->start;
+	return;
+}
+
+# Redis is away meanwhile: the new primary has to deliver what the old one did not.
+sub _promote_without_redis
+{
+	my ($soak, $redis) = @_;
+	$redis->save->kill9;
+	$soak->load_runs(rand 0.5);
+	_promote($soak, rand() < 0.5 ? 'INT' : 'KILL');
+	$redis->start;
 	return;
 }
 
@@ -148,6 +158,8 @@ our %faults = (
 	promotion_at_once => sub { _promote($_[0], 'QUIT') },
 	promotion_killed => sub { _promote($_[0], 'KILL') },
 	promotion_lossy => sub { _promote($_[0], 'KILL', behind => 1) },
+	promotion_paused => sub { _promote($_[0], 'KILL', paused => 1) },
+	promotion_redis_away => \&_promote_without_redis,
 	promotion_old_lives_on => sub { _promote($_[0], 'KILL', lives_on => 1) });
 
 1;
