@@ -171,9 +171,9 @@ local function make_guard(mine, guard, hi, lo)
     write_header(mine, guard)
 end
 
--- Is what is stored the guard as this process left it, and of the claim's timeline?
+-- Is what is stored the guard of the claim's timeline as this process left it?
 local function is_known(mine, header)
-    return header and header == mine.header and header_timeline(header) == mine.timeline
+    return header and header == mine.header
 end
 
 local function raise_floor(mine, guard, hi, lo)
@@ -225,11 +225,15 @@ local function claim(keys, args)
         return failed('CA_FENCED', 'a server of timeline ' ..
             math.max(position_timeline, guard_timeline) .. ' delivers here, this one is of ' .. timeline)
     end
-    local last = claims[guard] or {}
-    claims[guard] = { nonce = nonce, timeline = timeline, armed = false,
-        header = last.header, writes = last.writes or 0, floor_hi = last.floor_hi,
-        floor_lo = last.floor_lo, top_hi = last.top_hi, top_lo = last.top_lo }
-    if header and not is_known(claims[guard], header) then
+    local mine = { nonce = nonce, timeline = timeline, armed = false, writes = 0 }
+    local last = claims[guard]
+    if last and last.timeline == timeline then
+        mine.header, mine.writes = last.header, last.writes
+        mine.floor_hi, mine.floor_lo = last.floor_hi, last.floor_lo
+        mine.top_hi, mine.top_lo = last.top_hi, last.top_lo
+    end
+    claims[guard] = mine
+    if header and not is_known(mine, header) then
         call('UNLINK', guard)
     end
     local floor_hi, floor_lo = 0, 0
@@ -297,16 +301,14 @@ local function arm(keys, args)
 end
 
 -- Raises what is there; true if there is something that can be raised.
-local function guard_batch(mine, guard, keys, lsn)
-    if lsn == '' then -- nobody raises buckets now: what they say would no longer be the truth
+local function guard_batch(mine, guard, keys, hi, lo, coarse)
+    if not hi then -- nobody raises buckets now: what they say would no longer be the truth
         call('UNLINK', guard)
         return false
     end
-    if not is_known(mine, read_header(guard)) then
+    if not is_known(mine, try('GETRANGE', guard, '0', HEADER_END)) then
         return false
     end
-    local coarse = sub(lsn, 1, 1) == '+'
-    local hi, lo = parse_lsn(coarse and sub(lsn, 2) or lsn)
     if coarse or #keys - 2 > BUCKETED then
         raise_floor(mine, guard, hi, lo)
     elseif #keys > 2 then
@@ -347,7 +349,9 @@ end
 
 local function apply(keys, args)
     bind()
-    if args[4] ~= '' and not parse_lsn((string.gsub(args[4], '^%+', ''))) or (#args - 4) % 3 ~= 0 then
+    local plus, lsn = match(args[4] or '', '^(%+?)(.*)$')
+    local hi, lo = parse_lsn(lsn)
+    if not hi and args[4] ~= '' or (#args - 4) % 3 ~= 0 then
         return failed('CA_ARGUMENT', 'apply takes nonce, expected and new position, LSN and sticks')
     end
     for i = 6, #args, 3 do
@@ -359,7 +363,7 @@ local function apply(keys, args)
     if not mine then
         return problem
     end
-    local guarded = guard_batch(mine, keys[2], keys, args[4])
+    local guarded = guard_batch(mine, keys[2], keys, hi, lo, plus == '+')
     local deleted = unlink(keys)
     local failures = write_sticks(args, 5)
     call('SET', keys[1], args[3])

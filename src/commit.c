@@ -76,7 +76,7 @@ ca_commit_done(bool logged)
 {
 	if (extension_created)
 		ca_status_ask_census();
-	if (logged || prepared_committed || extension_created)
+	if (prepared_committed || extension_created || (logged && !ca_sync_wakes_later()))
 		ca_status_wake_worker();
 	if (prepared_committed || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 	{

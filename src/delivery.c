@@ -176,6 +176,7 @@ note_delivered(CaBatch *batch)
 	for (int i = 0; i < batch->nkeys; i++)
 		ca_redelete_note(CA_ENTRY_KEY, batch->bytes.data + batch->keys[i].offset,
 						 batch->keys[i].len, batch->lsn);
+	ca_sync_wake();
 	ca_status_now.keys += batch->nkeys;
 	ca_status_now.batches++;
 	acked = batch->position;

@@ -27,7 +27,8 @@
 #include "utils/memutils.h"
 
 #define CA_SLICE ((Size) 64 * 1024)
-#define CA_TURNS 64 /* reads, and writes, of one ca_redis_advance */
+#define CA_READ ((Size) 16 * 1024) /* hiredis reads so much at once */
+#define CA_TURNS 64                /* reads, and writes, of one ca_redis_advance */
 
 typedef enum CaStep
 {
@@ -247,6 +248,8 @@ receive(CaRedis *redis)
 			ca_redis_fail(redis, "bad reply: %s", reason);
 			return;
 		}
+		if (got < CA_READ && redis->tls == NULL)
+			return; /* the socket is empty, which another read would only confirm */
 	}
 	redis->more = true;
 }

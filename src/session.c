@@ -436,6 +436,14 @@ ca_session_step(void)
 	return phase == RUNNING;
 }
 
+/* Takes answers, and does nothing else: the next step judges what came. */
+void
+ca_session_listen(void)
+{
+	if (phase == RUNNING)
+		ca_redis_advance(redis);
+}
+
 /* Settings changed, or the server stops: begin again at the next step. */
 void
 ca_session_close(void)

@@ -18,6 +18,11 @@
  * where the record of a COMMIT PREPARED ends, only that it lies behind the log's end as it was before
  * the statement: what is asked for is a commit of that kind in between.
  *
+ * Gathering: a batch costs nearly the same for one commit as for eight. When synchronous commits come
+ * fast, the worker says how many waiters are worth waking it for (gather), sleeps a millisecond at
+ * most, and then looks whatever came: a number that is never reached costs that millisecond, and
+ * then nothing for a while. A single client never meets this.
+ *
  * Nothing in ca_sync_wait allocates or raises: after the commit record it would be a PANIC. Cancel
  * and termination are polled, as core does for synchronous replication, since interrupts are held
  * off; whatever ends the wait, the commit stands and delivery follows. The queue's entries belong to
@@ -47,11 +52,15 @@
 #include "storage/proc.h"
 #include "storage/shmem.h"
 #include "tcop/tcopprot.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #define TRANCHE "cache_aside_sync"
 #define ACTIVE_US 10000 /* synchronous committers come again: no pacing for so long */
+#define GATHER_US 500   /* about as long a batch waits for company */
+#define GATHER_WINDOW 8 /* ms over which commits and committers are counted */
+#define GATHER_REST 16  /* batches without gathering after one that was in vain */
 
 typedef enum Outcome
 {
@@ -72,8 +81,9 @@ typedef struct Waiter
 {
 	dlist_node node; /* in the queue while WAITING */
 	CaAwaited awaited;
-	bool asks; /* the worker has to look whether it is owed anything */
-	bool seen; /* the worker's next snapshot is newer than this waiter's commit */
+	bool asks;     /* the worker has to look whether it is owed anything */
+	bool seen;     /* the worker's next snapshot is newer than this waiter's commit */
+	uint32 window; /* in which it was counted last */
 	pg_atomic_uint32 outcome;
 } Waiter;
 
@@ -83,6 +93,9 @@ typedef struct CaSync
 	pg_atomic_uint32 waiting;  /* length of the queue */
 	pg_atomic_uint32 asking;   /* of those, how many ask */
 	pg_atomic_uint32 enlisted; /* counts entries into the queue */
+	pg_atomic_uint32 gather;   /* so many waiters are worth waking the worker; 1: each is */
+	pg_atomic_uint32 window;   /* in which waiters are counted: statistics */
+	pg_atomic_uint32 people;   /* different waiters that came in it */
 	pg_atomic_uint32 delivery; /* WAITING: goes on as far as is known; else why not */
 	pg_atomic_uint64 acked;    /* highest commit acknowledged by Redis */
 	pg_atomic_uint64 confirmed;
@@ -96,6 +109,11 @@ int guc_synchronous_timeout;
 static CaSync *shared;
 static LWLock *lock;
 static uint32 wait_event;
+
+/* of the worker */
+static int *woken; /* proc numbers whose latches are to be set */
+static int nwoken;
+static int rest; /* batches until the next gathering */
 
 void
 ca_sync_shmem_request(void)
@@ -119,6 +137,9 @@ ca_sync_shmem_init(void)
 	pg_atomic_init_u32(&shared->waiting, 0);
 	pg_atomic_init_u32(&shared->asking, 0);
 	pg_atomic_init_u32(&shared->enlisted, 0);
+	pg_atomic_init_u32(&shared->gather, 1);
+	pg_atomic_init_u32(&shared->window, 0);
+	pg_atomic_init_u32(&shared->people, 0);
 	pg_atomic_init_u32(&shared->delivery, NO_WORKER);
 	pg_atomic_init_u64(&shared->acked, 0);
 	pg_atomic_init_u64(&shared->confirmed, 0);
@@ -145,6 +166,11 @@ insert(Waiter *waiter)
 		}
 	}
 	dlist_insert_after(after, &waiter->node);
+	if (waiter->window != pg_atomic_read_u32(&shared->window))
+	{
+		waiter->window = pg_atomic_read_u32(&shared->window);
+		pg_atomic_fetch_add_u32(&shared->people, 1);
+	}
 	pg_atomic_fetch_add_u32(&shared->enlisted, 1);
 	pg_atomic_fetch_add_u32(&shared->waiting, 1);
 }
@@ -160,11 +186,24 @@ remove_waiter(Waiter *waiter, Outcome outcome)
 	pg_atomic_write_u32(&waiter->outcome, outcome);
 }
 
+/* ---- worker ---- */
+
+/* A waiter that has left by now, or a backend that took its place, looks and sleeps again. */
+void
+ca_sync_wake(void)
+{
+	while (nwoken > 0)
+		SetLatch(&GetPGProcByNumber(woken[--nwoken])->procLatch);
+}
+
+/* Takes it out of the queue; ca_sync_wake sets its latch when the lock is released. */
 static void
 wake(Waiter *waiter, Outcome outcome)
 {
 	remove_waiter(waiter, outcome);
-	SetLatch(&GetPGProcByNumber(waiter - shared->waiters)->procLatch);
+	if (nwoken == MaxBackends) /* somebody left and came back meanwhile */
+		ca_sync_wake();
+	woken[nwoken++] = waiter - shared->waiters;
 }
 
 static void
@@ -176,9 +215,8 @@ wake_all(Outcome outcome)
 	dlist_foreach_modify (iter, &shared->queue)
 		wake(dlist_container(Waiter, node, iter.cur), outcome);
 	LWLockRelease(lock);
+	ca_sync_wake();
 }
-
-/* ---- worker ---- */
 
 /* Who enlists after wake_all let go of the lock sees the reason. */
 static void
@@ -197,6 +235,7 @@ detach(int code, Datum arg)
 void
 ca_sync_attach(void)
 {
+	woken = MemoryContextAlloc(TopMemoryContext, mul_size(MaxBackends, sizeof(int)));
 	before_shmem_exit(detach, (Datum) 0);
 	pg_atomic_write_u32(&shared->delivery, WAITING);
 }
@@ -270,6 +309,7 @@ ca_sync_confirmed(XLogRecPtr lsn)
 	pg_memory_barrier(); /* as above */
 	if (pg_atomic_read_u32(&shared->waiting) > 0)
 		wake_range(InvalidXLogRecPtr, lsn);
+	ca_sync_wake();
 }
 
 /*
@@ -298,7 +338,59 @@ ca_sync_answer(XLogRecPtr read_end, CaOwes owes)
 		waiter->seen = true;
 	}
 	LWLockRelease(lock);
+	ca_sync_wake();
 	return again;
+}
+
+/* Of those who committed in the last window, how many come within GATHER_US? */
+static uint32
+expect_waiters(void)
+{
+	static TimestampTz start;
+	static uint32 enlisted_before, expected;
+	TimestampTz now = GetCurrentTimestamp();
+	int64 us = now - start;
+
+	if (us >= GATHER_WINDOW * 1000)
+	{
+		uint32 enlisted = pg_atomic_read_u32(&shared->enlisted);
+		uint32 people = pg_atomic_exchange_u32(&shared->people, 0);
+
+		expected = Min(people - people / 4, (enlisted - enlisted_before) * (uint64) GATHER_US / us);
+		pg_atomic_fetch_add_u32(&shared->window, 1);
+		enlisted_before = enlisted;
+		start = now;
+	}
+	return expected;
+}
+
+/*
+ * Those who were just woken are about to commit again: a batch for several of them costs hardly more
+ * than one for the first. So when they commit fast, some have to come before the worker is woken, and
+ * no longer than it then sleeps. True: sleep so short, then call ca_sync_gathered.
+ */
+bool
+ca_sync_gather(void)
+{
+	uint32 expected = expect_waiters();
+
+	if (expected < 2 || (rest > 0 && rest-- > 0))
+		return false;
+	pg_atomic_write_u32(&shared->gather, expected);
+	pg_memory_barrier(); /* a waiter enlists, then looks: one of us sees the other */
+	if (pg_atomic_read_u32(&shared->waiting) >= expected)
+		SetLatch(MyLatch);
+	return true;
+}
+
+/* The log is read after this: whoever saw the old number flushed his commit before. */
+void
+ca_sync_gathered(void)
+{
+	if (pg_atomic_read_u32(&shared->waiting) < pg_atomic_read_u32(&shared->gather))
+		rest = GATHER_REST;
+	pg_atomic_write_u32(&shared->gather, 1);
+	pg_memory_barrier();
 }
 
 bool
@@ -332,6 +424,24 @@ ca_sync_must_flush(void)
 			pg_atomic_read_u32(&shared->async_recorded) == 0);
 }
 
+/* While the worker gathers, it sleeps a millisecond at most: then it reads whatever was flushed. */
+bool
+ca_sync_wakes_later(void)
+{
+	if (!guc_synchronous || shared == NULL)
+		return false;
+	pg_memory_barrier(); /* after our flush: see ca_sync_gathered */
+	return pg_atomic_read_u32(&shared->gather) > 1;
+}
+
+static bool
+completes_gathering(void)
+{
+	uint32 expected = pg_atomic_read_u32(&shared->gather);
+
+	return expected > 1 && pg_atomic_read_u32(&shared->waiting) >= expected;
+}
+
 static Outcome
 enlist(Waiter *me, const CaAwaited *awaited)
 {
@@ -353,7 +463,7 @@ enlist(Waiter *me, const CaAwaited *awaited)
 			remove_waiter(me, outcome = DELIVERED);
 	}
 	LWLockRelease(lock);
-	if (outcome == WAITING && me->asks)
+	if (outcome == WAITING && (me->asks || completes_gathering()))
 		ca_status_wake_worker();
 	return outcome;
 }

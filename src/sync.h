@@ -18,6 +18,8 @@ extern void ca_sync_shmem_init(void);
 extern void ca_sync_prepare(void); /* before the commit record: what may raise */
 /* Must a transaction that logged messages be flushed at its commit, whatever the session asked? */
 extern bool ca_sync_must_flush(void);
+/* Is the worker woken when a commit of this session enters the queue, and not before? */
+extern bool ca_sync_wakes_later(void);
 
 /* What a backend waits for. */
 typedef enum CaAwaitedKind
@@ -53,5 +55,9 @@ extern void ca_sync_async_recorded(bool recorded);
 /* For waiters that may have come too late. True: call again at once. */
 extern bool ca_sync_answer(XLogRecPtr read_end, CaOwes owes);
 extern bool ca_sync_active(void); /* somebody waits, or did just now: do not pace */
+extern void ca_sync_wake(void);   /* after ca_sync_delivered: sets the latches */
+/* Shall the worker sleep a moment for more waiters? Then ca_sync_gathered ends that. */
+extern bool ca_sync_gather(void);
+extern void ca_sync_gathered(void);
 
 #endif

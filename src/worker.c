@@ -16,7 +16,8 @@
  * because the worker does not wait on its latch meanwhile, committing backends find the latch set
  * already and make no system call. A backend that waits for delivery ends the spacing.
  * Synchronous committers are paced by Redis instead: while a batch is unanswered only the answer
- * wakes us, so that commits that come meanwhile share the next one.
+ * wakes us, so that commits that come meanwhile share the next one, and when they come fast it waits
+ * for some more of them (sync.c).
  */
 #include "worker.h"
 #include "routing.h"
@@ -238,6 +239,19 @@ next_timeout(void)
 	return session < 0 || (publish >= 0 && publish < session) ? publish : session;
 }
 
+/* Synchronous committers: the answer first, then company for those who came while we waited for it. */
+static void
+wait_for_waiters(void)
+{
+	wait_for_event(FOR_ANSWER, PACE_MS);
+	ca_session_listen();
+	if (!ca_delivery_unanswered() && ca_sync_gather())
+	{
+		wait_for_event(FOR_ANYTHING, PACE_MS);
+		ca_sync_gathered();
+	}
+}
+
 static void
 run_round(void)
 {
@@ -250,7 +264,7 @@ run_round(void)
 	keep_log();
 	ca_status_publish();
 	if (ca_delivery_unanswered() && ca_sync_active())
-		wait_for_event(FOR_ANSWER, PACE_MS);
+		wait_for_waiters();
 	else if (saturated() && !more)
 		wait_for_event(FOR_TIME, PACE_MS);
 	else

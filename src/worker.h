@@ -254,6 +254,7 @@ extern CaPositionState ca_resume_state(const CaResume *resume); /* until that re
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern bool ca_session_step(void); /* true: there is more to do at once */
+extern void ca_session_listen(void); /* answers only */
 extern void ca_session_close(void);
 extern bool ca_session_settled(void); /* everything flushed so far is delivered */
 extern bool ca_session_running(void);
