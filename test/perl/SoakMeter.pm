@@ -14,8 +14,8 @@ SoakMeter - one process that commits small transactions all the time and notes h
 
 =head1 DESCRIPTION
 
-A pause is the time from one commit to the next that succeeded, whether the second took so long or the
-server was away; it counts for a window when it ends in it, or begins in it.
+A pause is the time from the first attempt to the one that succeeded, whether it took so long or the
+server was away. Both times count for the window in which they begin.
 
 =cut
 
@@ -24,6 +24,7 @@ package SoakMeter;
 use strict;
 use warnings;
 
+use List::Util 'max';
 use POSIX ();
 use Time::HiRes 'time';
 
@@ -50,17 +51,15 @@ sub new
 	my $parent = getppid;
 	local $SIG{TERM} = sub { $self->{stopped} = 1 };
 	open my $fh, '>', $self->{path} or POSIX::_exit(1);
-	my $n = 0;
+	my ($n, $since) = (0);
 	until ($self->{stopped} || getppid != $parent)
 	{
 		my $start = time;
-		if (eval {
-				my $client = $self->{client} //= $cluster->connect('primary');
-				$client->query('UPDATE meter SET v = v + 1 WHERE id = ' . (1 + $n++ % $rows));
-				1;
-			})
+		$since //= $start;
+		if (eval { $self->_commit($cluster, 1 + $n++ % $rows) })
 		{
-			syswrite $fh, "$start " . time . "\n";
+			syswrite $fh, "$since $start " . time . "\n";
+			undef $since;
 		}
 		else { delete $self->{client}; }
 		select undef, undef, undef, 0.004;
@@ -69,6 +68,14 @@ sub new
 }
 
 END { kill 'TERM', @pids; }
+
+sub _commit
+{
+	my ($self, $cluster, $id) = @_;
+	$self->{client} //= $cluster->connect('primary');
+	$self->{client}->query("UPDATE meter SET v = v + 1 WHERE id = $id");
+	return 1;
+}
 
 sub window
 {
@@ -98,23 +105,17 @@ sub _median
 sub _measure
 {
 	my ($self) = @_;
-	my (%ms, %pause, $at);
-	my @commits = @{ $self->{commits} };
-	foreach my $window (@{ $self->{windows} })
+	my @windows = @{ $self->{windows} };
+	my %ms = map { $_->[0] => [] } @windows;
+	my %pause = map { $_->[0] => 0 } @windows;
+	foreach my $commit (@{ $self->{commits} })
 	{
-		my ($name, $begin, $end) = @$window;
-		$ms{$name} //= [];
-		$pause{$name} //= 0;
-		$at //= 0;
-		$at++ while $at < @commits && $commits[$at][1] < $begin;
-		my $i = $at;
-		for (; $i < @commits && ($i == 0 || $commits[ $i - 1 ][1] <= $end); $i++)
-		{
-			my ($start, $done) = @{ $commits[$i] };
-			push @{ $ms{$name} }, 1000 * ($done - $start) if $start >= $begin && $start <= $end;
-			my $pause = 1000 * ($done - ($i > 0 ? $commits[ $i - 1 ][1] : $start));
-			$pause{$name} = $pause if $pause > $pause{$name};
-		}
+		my ($since, $start, $done) = @$commit;
+		shift @windows while @windows && $windows[0][2] < $since;
+		my ($name, $begin) = @{ $windows[0] // last };
+		next if $since < $begin;
+		push @{ $ms{$name} }, 1000 * ($done - $start);
+		$pause{$name} = max($pause{$name}, 1000 * ($done - $since));
 	}
 	return (\%ms, \%pause);
 }
