@@ -167,6 +167,7 @@ make_entry(char kind, const char *str, Size len)
 	Entry *entry = MemoryContextAlloc(cxt, offsetof(Entry, text) + len);
 
 	entry->kind = kind;
+	entry->unanswered = false;
 	entry->again = false;
 	entry->len = (uint32) len;
 	memcpy(entry->text, str, len);
