@@ -113,19 +113,28 @@ sub disconnect
 {
 	my ($self) = @_;
 	$self->configure("primary_conninfo = ''\n");
-	foreach (1 .. 1200)
-	{
-		return $self if $self->connect->value('SELECT count(*) FROM pg_stat_wal_receiver') == 0;
-		select undef, undef, undef, 0.01;
-	}
-	die "the standby goes on receiving\n";
+	$self->_wait_until_true('count(*) = 0 FROM pg_stat_wal_receiver');
+	return $self;
 }
 
 sub promote
 {
 	my ($self) = @_;
-	$self->connect->value('SELECT pg_promote(true, 120)') eq 't' or die "no promotion in two minutes\n";
+	$self->_wait_until_true('pg_promote(false)');
+	$self->_wait_until_true('NOT pg_is_in_recovery()');
 	return $self;
+}
+
+# Replay may cancel what is asked here.
+sub _wait_until_true
+{
+	my ($self, $sql) = @_;
+	foreach (1 .. 12000)
+	{
+		return if eval { $self->connect->value("SELECT $sql") eq 't' };
+		select undef, undef, undef, 0.01;
+	}
+	die "not within two minutes: $sql\n";
 }
 
 sub _conninfo { return "host=$_[0]{dir} port=$_[0]{port} user=postgres"; }

@@ -119,11 +119,12 @@ sub _give_up
 sub _start
 {
 	my ($self) = @_;
-	my $cluster = $self->{cluster} = SoakCluster->new(standby => $self->{standby}, conf => <<"EOC" . $self->{conf});
+	my $cluster = $self->{cluster} =
+	  SoakCluster->new(standby => $self->{standby}, conf => <<"EOC" . $self->{conf});
 max_prepared_transactions = 50
 fsync = off
 wal_log_hints = on
-wal_keep_size = 64MB
+wal_keep_size = 512MB
 wal_retrieve_retry_interval = 100ms
 hot_standby_feedback = on
 wal_receiver_status_interval = 1s

@@ -41,7 +41,8 @@ sub new
 	my $self = bless { dir => File::Temp::tempdir('ca-soak-XXXXXX', TMPDIR => 1, CLEANUP => 1) }, $class;
 	$self->{$_} = RedisServer->new(port => 1, name => $_) foreach qw(redis spare_redis);
 	$self->redis_is_at($self->redis->start->socket);
-	$self->{primary} = PgServer->new(conf => "cache_aside.redis_url = 'unix://$self->{dir}/redis'\n$args{conf}")->start;
+	my $url = "cache_aside.redis_url = 'unix://$self->{dir}/redis'\n";
+	$self->{primary} = PgServer->new(conf => $url . $args{conf})->start;
 	$self->{standby} = PgServer->new_standby($self->{primary})->start if $args{standby} // 1;
 	$self->_publish;
 	return $self;
@@ -131,8 +132,8 @@ sub sql
 sub wait_until_true
 {
 	my ($self, $sql, $role) = @_;
-	RedisServer->wait_until(sub { ($self->sql("SELECT coalesce(($sql), false)", $role))[0][0] eq 't' }, $patience)
-	  or die "not within $patience s: $sql\n";
+	my $is_true = sub { return ($self->sql("SELECT coalesce(($sql), false)", $role))[0][0] eq 't'; };
+	RedisServer->wait_until($is_true, $patience) or die "not within $patience s: $sql\n";
 	return;
 }
 
@@ -152,7 +153,8 @@ sub worker_pid
 	my $pid;
 	RedisServer->wait_until(
 		sub {
-			my @rows = $self->sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_aside worker'}, $role);
+			my @rows = $self->sql(
+				q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_aside worker'}, $role);
 			return $pid = @rows && $rows[0][0];
 		},
 		$patience) or die 'no worker';

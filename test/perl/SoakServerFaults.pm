@@ -94,12 +94,14 @@ sub _remove_log
 	my $cluster = $soak->{cluster};
 	$redis->save->kill9;
 	$cluster->primary->configure("cache_aside.max_wal_retained = 16MB\nwal_keep_size = 0\n");
-	$cluster->sql(q{SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000)) FROM generate_series(1, 20);
-		SELECT pg_switch_wal()}) foreach 1 .. 2;
-	_wait_for_standby($cluster, 'receive');    # it would have to be made anew
+	$cluster->sql(q{SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000))
+		FROM generate_series(1, 20); SELECT pg_switch_wal()}) foreach 1 .. 2;
+	# Or it would have to be made anew. One that is paused does not connect again.
+	$cluster->sql('SELECT pg_wal_replay_resume()', 'standby');
+	_wait_for_standby($cluster, 'receive');
 	$cluster->sql('CHECKPOINT');
 	$soak->load_runs(rand 0.3);
-	$cluster->primary->configure("cache_aside.max_wal_retained = 1GB\nwal_keep_size = 64MB\n");
+	$cluster->primary->configure("cache_aside.max_wal_retained = 1GB\nwal_keep_size = 512MB\n");
 	$redis->start;
 	return;
 }

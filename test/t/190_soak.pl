@@ -12,9 +12,9 @@ use Test::More;
 
 RedisServer->skip_all_unless_available;
 
-my @some = Soak::order(7, SoakFaults::names());
-is_deeply([ Soak::order(7, SoakFaults::names()) ], \@some, 'the seed decides what happens');
-isnt("@{[ map { @$_ } Soak::order(8, SoakFaults::names()) ]}", "@{[ map { @$_ } @some ]}", '... another seed otherwise');
+sub order { return join ', ', map { "@$_" } Soak::order($_[0], SoakFaults::names()); }
+is(order(7), order(7), 'the seed decides what happens');
+isnt(order(7), order(8), '... another seed otherwise');
 
 sub promotions
 {

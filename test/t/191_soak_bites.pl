@@ -16,7 +16,8 @@ plan(skip_all => $why_not) if $why_not;
 sub found
 {
 	my ($point, $enough, @faults) = @_;
-	my $soak = Soak->new(seed => 7, seconds => 7, faults => \@faults, standby => scalar(grep { /promotion/ } @faults),
+	my $soak = Soak->new(seed => 7, seconds => 7, faults => \@faults,
+		standby => scalar(grep { /promotion/ } @faults),
 		enough => $enough,
 		conf => $point ? "cache_aside.debug_point = '$point=skip'\n" : '');
 	$soak->run;
