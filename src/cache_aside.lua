@@ -10,17 +10,17 @@ loads this file when it is missing or of another version; by hand:
 KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
     cache_aside:position:<system>  where delivery stands; the worker's text, "<timeline> <LSN> ..."; only
                                    the timeline is read here
-    cache_aside:guard:<system>     one string of 64 + 65536 * 8 bytes, all numbers big-endian:
+    cache_aside:guard:<system>     40 bytes, all numbers big-endian:
                                      0  "CAG1"
                                      4  timeline, 4 bytes
                                      8  nonce under which it was made or armed last, 16 bytes
                                     24  floor, 8 bytes (an LSN)
                                     32  how often it was written since it was made, 8 bytes
-                                    64  buckets: highest LSN that was invalidated among the bucket's
-                                        keys, 8 bytes
-                                   bucket of a key: the first 16 bits of its SHA-1
     cache_aside:lease:<key>        who may fill <key> now; expires by itself
     cache_aside:stick:<name>       LSN that reads for <name> have to see; expires by itself
+The guard's buckets, highest LSN that was invalidated among the bucket's keys, are in this process's
+memory: nothing could use those of another process, or from before a restart. The bucket of a key: the
+first 16 bits of its SHA-1.
 LSN text is PostgreSQL's: 0/16B3748. A token is <system>-<timeline>-<LSN>, opaque to applications.
 An LSN is compared as two 32-bit numbers: a Lua number holds 53 bits, and Lua compares strings by
 the collation of the server's locale.
@@ -75,7 +75,7 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
   is visible once the slow commit is, so that no key stays unfillable.
 * Floor >= L covers K too; what is lost is only the admission of other reads older than the batch. It
   keeps a call short.
-* A missing guard refuses; buckets are written only into an existing one. Made anew, its floor is E:
+* A missing guard refuses; buckets are raised only while there is one. Made anew, its floor is E:
   everything delivered before is below it. The position or the visible LSN would not do, deliveries
   are out of order.
 * The nonce lives in this process's memory: a Redis that restarted, reloaded or was promoted is
@@ -83,31 +83,28 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
   but the data of another. So memory holds the header as this process wrote it last, which each write
   makes unique, and a fill needs to find it there: data of any other state, older or another's, has
   another header or none, for a claim deletes a guard that its process does not know.
-* Floor, and the highest LSN in any bucket, are in memory too, since every raise went through this
-  process: a fill whose R is not below that needs no bucket.
+* Every raise went through this process, so floor, buckets and the highest LSN in any of them are in
+  its memory too; a fill whose R is not below that needs no bucket.
 * epoch writes floor and position together, before anything is deleted: a stale fill cannot follow
   the deletes, and a worker that dies in between finds "pending". A worker of an older timeline cannot
   claim, so it writes nothing.
-The library keeps no key names, only one small table per PostgreSQL cluster.
+The library keeps no key names: for each PostgreSQL cluster 64 Ki buckets at most, about 2.5 MB.
 ]]
 
 local VERSION = 1
 local MAGIC = 'CAG1'
-local HEADER = 64
-local HEADER_USED = 40
-local HEADER_END = '39'
-local BUCKETS = 65536
-local RECORD = 8
-local BUCKETED = 128 -- most keys of a batch that raise buckets, about 1.5 us each
+local HEADER = 40
+local BUCKETED = 256 -- most keys of a batch that raise buckets, about 1 us each
 local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
 local GUARD = 'cache_aside:guard:'
 local LEASE = 'cache_aside:lease:'
 
 -- guard key -> the claim: nonce, timeline, armed; and the guard that this process knows: header (as it
--- was written last), writes, floor_hi, floor_lo; top_hi, top_lo: no bucket is above
+-- was written last), writes, floor_hi, floor_lo; top_hi, top_lo: no bucket is above; buckets: 256
+-- rows of 256, made when needed, of the high (1 to 256) and low (257 to 512) halves of LSNs. A row is
+-- small enough to grow in no time.
 local claims = {}
-
 
 -- Libraries are out of reach while this file loads; bound by the first call.
 local call, try, sha1hex, match, sub, pack, unpack_bytes
@@ -140,14 +137,10 @@ end
 
 -- ---- guard ----
 
--- The header's bytes, or nil when there is no guard (or something that is none).
+-- The header, or nil when there is no guard (or something that is none).
 local function read_header(guard)
-    local header = try('GETRANGE', guard, '0', HEADER_END)
-    if type(header) ~= 'string' or #header < HEADER_USED or sub(header, 1, 4) ~= MAGIC or
-        call('STRLEN', guard) ~= HEADER + BUCKETS * RECORD then
-        return nil
-    end
-    return header
+    local header = try('GET', guard)
+    return type(header) == 'string' and #header == HEADER and sub(header, 1, 4) == MAGIC and header or nil
 end
 
 local function header_timeline(header)
@@ -159,15 +152,14 @@ local function write_header(mine, guard)
     mine.writes = mine.writes + 1
     mine.header = MAGIC .. pack('>I4', mine.timeline) .. mine.nonce ..
         pack('>I4I4I8', mine.floor_hi, mine.floor_lo, mine.writes)
-    call('SETRANGE', guard, '0', mine.header)
+    call('SET', guard, mine.header)
 end
 
--- UNLINK: whatever was there, of whatever type. Zeros: nothing invalidated.
+-- Whatever was there, of whatever type.
 local function make_guard(mine, guard, hi, lo)
     mine.floor_hi, mine.floor_lo = hi, lo
     mine.top_hi, mine.top_lo = 0, 0
-    call('UNLINK', guard)
-    call('SETRANGE', guard, HEADER + BUCKETS * RECORD - 1, '\0')
+    mine.buckets = {}
     write_header(mine, guard)
 end
 
@@ -183,18 +175,25 @@ local function raise_floor(mine, guard, hi, lo)
     end
 end
 
-local function bucket_offset(key)
-    return HEADER + tonumber(sub(sha1hex(key), 1, 4), 16) * RECORD
+local function bucket_of(key)
+    local hash = tonumber(sub(sha1hex(key), 1, 4), 16)
+    local column = hash % 256
+    return (hash - column) / 256, column + 1
 end
 
 local function raise_buckets(mine, guard, keys, hi, lo)
     if at_least(hi, lo, mine.top_hi, mine.top_lo) then
         mine.top_hi, mine.top_lo = hi, lo
     end
-    local bytes = pack('>I4I4', mine.top_hi, mine.top_lo)
+    hi, lo = mine.top_hi, mine.top_lo
     write_header(mine, guard)
+    local buckets = mine.buckets
     for i = 3, #keys do
-        call('SETRANGE', guard, bucket_offset(keys[i]), bytes)
+        local row, column = bucket_of(keys[i])
+        if not buckets[row] then
+            buckets[row] = {}
+        end
+        buckets[row][column], buckets[row][column + 256] = hi, lo
     end
 end
 
@@ -230,7 +229,7 @@ local function claim(keys, args)
     if last and last.timeline == timeline then
         mine.header, mine.writes = last.header, last.writes
         mine.floor_hi, mine.floor_lo = last.floor_hi, last.floor_lo
-        mine.top_hi, mine.top_lo = last.top_hi, last.top_lo
+        mine.top_hi, mine.top_lo, mine.buckets = last.top_hi, last.top_lo, last.buckets
     end
     claims[guard] = mine
     if header and not is_known(mine, header) then
@@ -306,7 +305,7 @@ local function guard_batch(mine, guard, keys, hi, lo, coarse)
         call('UNLINK', guard)
         return false
     end
-    if not is_known(mine, try('GETRANGE', guard, '0', HEADER_END)) then
+    if not is_known(mine, try('GET', guard)) then
         return false
     end
     if coarse or #keys - 2 > BUCKETED then
@@ -451,7 +450,7 @@ end
 local function guard_admits(mine)
     return mine.armed and mine.timeline == token_timeline and
         (token_hi > mine.floor_hi or (token_hi == mine.floor_hi and token_lo >= mine.floor_lo)) and
-        try('GETRANGE', token_guard, '0', HEADER_END) == mine.header
+        try('GET', token_guard) == mine.header
 end
 
 -- Does the key's bucket admit it, in a guard that does?
@@ -459,9 +458,10 @@ local function bucket_admits(mine, key)
     if token_hi > mine.top_hi or (token_hi == mine.top_hi and token_lo >= mine.top_lo) then
         return true
     end
-    local offset = bucket_offset(key)
-    local hi, lo = unpack_bytes('>I4I4', call('GETRANGE', token_guard, offset, offset + RECORD - 1))
-    return token_hi > hi or (token_hi == hi and token_lo >= lo)
+    local row, column = bucket_of(key)
+    row = mine.buckets[row]
+    local hi, lo = row and row[column], row and row[column + 256]
+    return not hi or token_hi > hi or (token_hi == hi and token_lo >= lo)
 end
 
 -- The claim whose guard admits the token; false: refused; or an error.
