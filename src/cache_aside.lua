@@ -45,8 +45,9 @@ FOR THE WORKER (KEYS[1] = position, KEYS[2] = guard in each)
         0 when there is none, floor of the guard "X/X"}
         Error CA_FENCED when position or guard are of a newer timeline; nothing changed then.
     cache_aside_epoch 2 position guard  nonce expected new floor clear
-        In one step: floor, and the position that says "pending". clear "1": buckets start anew (another
-        timeline, lost commits); "0": they stay and the floor only rises. Made anew when missing.
+        In one step: floor, and the position that says "pending". clear "1": the guard is made anew
+        (another timeline, lost commits); floor must be E, see arm. "0": buckets stay and the floor only
+        rises; a guard that is missing stays so, for what was delivered before may lie above this floor.
         -> 1
     cache_aside_arm 2 position guard  nonce expected floor
         Caught up: fills are admitted. A guard that is missing, of another timeline, or not the one
@@ -268,10 +269,10 @@ local function epoch(keys, args)
         return problem
     end
     local header = read_header(guard)
-    if args[5] ~= '1' and is_known(mine, header) then
-        raise_floor(mine, guard, hi, lo)
-    else
+    if args[5] == '1' then
         make_guard(mine, guard, hi, lo)
+    elseif is_known(mine, header) then
+        raise_floor(mine, guard, hi, lo)
     end
     call('SET', keys[1], args[3])
     return 1

@@ -4,6 +4,7 @@
  * Points, in the order in which the worker comes by:
  *	claimed          the position was read from Redis, nothing decided yet
  *	caught-up        everything was read that was in the log when it connected
+ *	log-read         a round has read log, and not yet looked at what is visible
  *	resync-begins    the databases' rules are about to be read
  *	visit-begins     the list of databases is made, one is about to be visited
  *	scan-begins      the first SCAN of a pass is about to be sent
@@ -18,6 +19,7 @@
  *	                 will be
  *	position         read on from the end of the log when connecting, not from the position
  *	promotion        after a promotion neither resync nor raise the guard's floor
+ *	read             this round reads no log
  *
  * No lock, no allocation; a signal to oneself is delivered before kill() returns.
  */

@@ -149,7 +149,8 @@ compute_position(CaPosition *position)
 
 	*position = sent;
 	position->confirmed = Max(head ? head->start : ca_tap_read_end(tap), sent.confirmed);
-	position->restart = position->confirmed;
+	/* A session begins to read before what is confirmed: what it will read is not known yet. */
+	position->restart = Min(position->confirmed, ca_tap_read_end(tap));
 	if (!XLogRecPtrIsInvalid(open))
 		position->restart = Min(position->restart, open);
 	if (!XLogRecPtrIsInvalid(queued))

@@ -21,7 +21,10 @@
 #include "debug.h"
 
 #include "access/timeline.h"
+#include "access/transam.h"
+#include "access/twophase.h"
 #include "access/xlog.h"
+#include "storage/proc.h"
 
 /* Of the last session that ran in this process */
 static CaClaimed known_claimed;
@@ -65,6 +68,28 @@ ca_resume_state(const CaResume *resume)
 	return resume->scope == CA_SURVEY_ALL ? CA_POSITION_PENDING : CA_POSITION_UNLOGGED;
 }
 
+/*
+ * A full xid above that of any prepared transaction; 0: there are none. What was prepared before the
+ * fork and ended on the other side of it is still prepared here, and its messages may lie before the
+ * restart LSN that was written there.
+ */
+static uint64
+above_prepared(void)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	uint64 above = 0;
+
+	for (int i = 0; i < max_prepared_xacts; i++)
+	{
+		TransactionId xid = PreparedXactProcs[i].xid; /* of one that is over: harmless */
+
+		if (TransactionIdIsNormal(xid))
+			above = Max(above, U64FromFullTransactionId(next) -
+								   (uint32) (XidFromFullTransactionId(next) - xid) + 1);
+	}
+	return above;
+}
+
 /* We were promoted since: what lies beyond the fork was written by a server that lost. */
 static void
 cross_fork(CaResume *resume, TimeLineID timeline)
@@ -83,6 +108,8 @@ cross_fork(CaResume *resume, TimeLineID timeline)
 		resume->reason = "the position is of a timeline that is not in this server's history";
 		return;
 	}
+	if (position->confirmed > fork)
+		position->barrier = Max(position->barrier, above_prepared());
 	position->confirmed = Min(position->confirmed, fork);
 	position->restart = Min(position->restart, position->confirmed);
 	position->timeline = timeline;

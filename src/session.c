@@ -161,6 +161,7 @@ begin_running(void)
 		ca_claim_drop_nonsense();
 	resync_due = resume.reason != NULL;
 	resync_ticket = 0;
+	ca_barrier_begin(position);
 	log_gone = false;
 	if (CA_DEBUG_SKIP("position"))
 	{
@@ -202,8 +203,15 @@ note_caught_up(void)
 	}
 	if (resume.after_promotion)
 		ca_delivery_raise_floor(true); /* the buckets may hold LSNs beyond the fork */
-	if (resync_due)
-		resync_ticket = ca_resync_request(resume.scope, resume.reason);
+}
+
+static void
+request_resync(TransactionId oldest_running)
+{
+	if (!caught_up || !resync_due || resync_ticket != 0)
+		return;
+	ca_barrier_resync_begins(oldest_running);
+	resync_ticket = ca_resync_request(resume.scope, resume.reason);
 }
 
 /* Guarded fills are admitted when nothing that may have been lost is undelivered. */
@@ -214,23 +222,14 @@ arm_if_due(void)
 		ca_delivery_arm(caught_up_to);
 }
 
-/* Have all transactions ended that the barrier is about, and did we read their ends? */
-static bool
-barrier_passed(uint64 barrier, TransactionId oldest_running)
-{
-	TransactionId xid = XidFromFullTransactionId(FullTransactionIdFromU64(barrier));
-
-	return caught_up && TransactionIdIsNormal(oldest_running) &&
-		   !TransactionIdPrecedes(oldest_running, xid);
-}
-
 /* Pending until the resync ended; a barrier until every transaction it is about has. */
 static void
 note_progress(TransactionId oldest_running)
 {
 	uint64 barrier = ca_delivery_position()->barrier;
 	bool resynced = resync_ticket && ca_resync_done() >= resync_ticket;
-	bool passed = barrier && barrier_passed(barrier, oldest_running);
+	bool again = false;
+	bool passed = caught_up && ca_barrier_passed(ca_tap_read_end(tap), oldest_running, &again);
 
 	if (!resynced && !passed)
 		return;
@@ -241,6 +240,13 @@ note_progress(TransactionId oldest_running)
 	}
 	if (passed)
 		ca_tap_lift_barrier(tap);
+	if (again)
+	{
+		resync_due = true;
+		resume.scope = CA_SURVEY_ALL;
+		resync_ticket = ca_resync_request(
+			CA_SURVEY_ALL, "transactions that were open when it began to read have ended");
+	}
 	ca_delivery_mark(resync_due ? ca_resume_state(&resume) : CA_POSITION_OK, passed ? 0 : barrier);
 }
 
@@ -283,8 +289,11 @@ read_log(void)
 	result = ca_tap_read(tap, READ_BUDGET, ca_queue_add, NULL);
 	if (result == CA_TAP_GAP)
 		log_gone = true;
-	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
-	if (!caught_up &&
+	/*
+	 * The flush LSN may lie inside a record; then the end of the log is as far as one can read. A
+	 * standby that restarted may be behind what it had delivered: it waits until it is there again.
+	 */
+	if (!caught_up && ca_tap_read_end(tap) >= resume.position.confirmed &&
 		(result == CA_TAP_END || (result == CA_TAP_MORE && ca_tap_read_end(tap) >= catch_up_to)))
 		note_caught_up();
 	return result == CA_TAP_MORE;
@@ -303,9 +312,10 @@ run(void)
 {
 	TransactionId oldest_running = InvalidTransactionId;
 	XLogRecPtr visible;
-	bool more = read_log();
+	bool more = CA_DEBUG_SKIP("read") ? false : read_log();
 	int sent;
 
+	CA_DEBUG_POINT("log-read");
 	if (log_gone)
 	{
 		fail_session("the log that had to be delivered next is gone");
@@ -318,6 +328,7 @@ run(void)
 		looked_at = visible;
 		visible = ca_queue_look(visible, token_timeline(), &oldest_running);
 	}
+	request_resync(oldest_running);
 	if (caught_up || ca_queue_full()) /* full of commits that wait for one: else nobody moves */
 		ca_resync_step();
 	sent = ca_delivery_send();

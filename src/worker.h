@@ -252,6 +252,11 @@ extern void ca_resume_remember(const CaClaimed *claimed, const CaPosition *posit
 extern void ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone);
 extern CaPositionState ca_resume_state(const CaResume *resume); /* until that resync has ended */
 
+/* ---- barrier.c: transactions that were open where reading began ---- */
+extern void ca_barrier_begin(const CaPosition *position);
+extern void ca_barrier_resync_begins(TransactionId oldest_running);
+extern bool ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync);
+
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern bool ca_session_step(void); /* true: there is more to do at once */
 extern void ca_session_listen(void); /* answers only */

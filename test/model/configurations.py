@@ -87,9 +87,9 @@ DELIVERED = ('T0 logs', 'T0 becomes', 'reads', 'reads', 'apply')
 WITHOUT = {
     'fills that ask no guard (plain SETEX)': without('stale', TRUE['a fill and a commit'], guarded=False),
     'a missing guard admits': without('stale', lambda: Config(ONE, 1, evict_guard=1), missing_refuses=False),
-    'a bucket of any guard is believed': without(
+    'a guard in any state is believed': without(
         'stale', lambda: two(snapshot=1, switch=2, begin=DELIVERED + ('SWITCH, nothing lost',)),
-        fill_checks_tag=False),
+        fill_checks_header=False),
     'tokens without timeline': without(
         'stale', lambda: Config([(1,), (0,)], 2, split=False, standby=True, promotion=1, begin=(
             'T0 logs', 'T0 becomes', 'reads', 'reads', 'ring', 'reader: entry 2', 'reader (2): reads',

@@ -20,7 +20,7 @@ from typing import NamedTuple
 RULES = dict(
     guarded=True,            # a fill asks the guard
     missing_refuses=True,    # no guard, no fill
-    fill_checks_tag=True,    # a bucket of another process's guard admits nothing
+    fill_checks_header=True, # a guard that is not as this process left it admits nothing
     token_has_timeline=True, # and a fill compares it
     guard_has_timeline=True, # a guard of another timeline is not known
     token='transaction',     # ring entry from before the transaction; 'statement': from its own start
@@ -76,7 +76,7 @@ class Position(NamedTuple):
 
 class Guard(NamedTuple):
     timeline: int
-    tag: int
+    header: int  # another with each change
     floor: int
     buckets: tuple
 
@@ -94,7 +94,7 @@ class Process(NamedTuple):
     claimed: bool = False  # by the session under way
     timeline: int = 0
     armed: bool = False
-    tag: int = 0           # of the guard this process made
+    header: int = 0        # of the guard, as this process left it
     floor: int = 0
     top: int = 0           # no bucket is above
     done: int = 0          # delivered here, or known to be delivered when it was armed
@@ -143,7 +143,6 @@ class State(NamedTuple):
     home: int = 0             # the process behind the address
     spare: object = None      # a snapshot, or what the other process holds
     diverged: bool = False    # the other process holds what this one never had
-    tags: int = 1             # guards made
     timeline: int = 1
     fork: int = 0
     delivered: int = 0        # to whatever Redis
@@ -295,15 +294,19 @@ def read_record(c, s):
 # ---- the calls of the library ----
 
 def is_known(c, p, guard):
-    return guard is not None and guard.tag == p.tag and (
+    return guard is not None and guard.header == p.header and (
         guard.timeline == p.timeline or not c.rule['guard_has_timeline'])
 
 
+def write_guard(s, p, guard):
+    """Under a header that nobody else knows."""
+    used = {q.header for q in s.processes} | {d.guard.header for d in (s.data, s.spare) if d and d.guard}
+    header = next(n for n in range(1, 9) if n not in used)
+    return s._replace(data=s.data._replace(guard=guard._replace(header=header))), p._replace(header=header)
+
+
 def make_guard(c, s, p, floor):
-    tag = s.tags + 1
-    guard = Guard(p.timeline, tag, floor, (0,) * c.nbuckets)
-    return (s._replace(tags=tag, data=s.data._replace(guard=guard)),
-            p._replace(tag=tag, floor=floor, top=0))
+    return write_guard(s, p._replace(floor=floor, top=0), Guard(p.timeline, 0, floor, (0,) * c.nbuckets))
 
 
 def call_fails(c, s):
@@ -314,7 +317,7 @@ def call_fails(c, s):
 def raise_floor(s, p, floor):
     if floor <= p.floor:
         return s, p
-    return s._replace(data=s.data._replace(guard=s.data.guard._replace(floor=floor))), p._replace(floor=floor)
+    return write_guard(s, p._replace(floor=floor), s.data.guard._replace(floor=floor))
 
 
 def raise_guard(c, s, batch):
@@ -336,8 +339,7 @@ def raise_guard(c, s, batch):
         for k in range(c.keys):
             if c.touch[k] & batch:
                 buckets[k % c.nbuckets] = top
-        p = p._replace(top=top)
-        s = s._replace(data=s.data._replace(guard=guard._replace(buckets=tuple(buckets))))
+        s, p = write_guard(s, p._replace(top=top), guard._replace(buckets=tuple(buckets)))
     return s._replace(processes=with_process(s, p))
 
 
@@ -392,6 +394,8 @@ def arm(c, s):
         floor = {'E': w.read, 'position': position_now(c, s).confirmed, 'visible': visible_lsn(c, s),
                  'began': w.target}[c.rule['anew']]
         s, p = make_guard(c, s, p, floor)
+    else:
+        s, p = write_guard(s, p, s.data.guard)
     # Whatever was delivered before, to this Redis or another: from now on fills must have seen it.
     p = p._replace(armed=True, done=p.done | s.delivered)
     return s._replace(processes=with_process(s, p), worker=w._replace(armed=True))
@@ -418,8 +422,10 @@ def fill_admitted(c, s, reader, key):
         return False
     if guard is None:
         return not c.rule['missing_refuses']
-    if c.rule['fill_checks_tag'] and guard.tag != p.tag:
+    if c.rule['fill_checks_header'] and guard.header != p.header:
         return False
+    if reader.token >= p.top:
+        return True
     return reader.token >= guard.buckets[key % c.nbuckets]
 
 
