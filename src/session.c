@@ -279,6 +279,16 @@ session_error(void)
 	return ca_scan_error();
 }
 
+/* A standby that restarted may have yet to replay what it had read, and delivered. */
+static bool
+is_behind(XLogRecPtr lsn)
+{
+	XLogRecPtr end;
+
+	ca_wal_timeline(&end);
+	return end < lsn;
+}
+
 static bool
 read_log(void)
 {
@@ -289,21 +299,20 @@ read_log(void)
 	result = ca_tap_read(tap, READ_BUDGET, ca_queue_add, NULL);
 	if (result == CA_TAP_GAP)
 		log_gone = true;
-	/*
-	 * The flush LSN may lie inside a record; then the end of the log is as far as one can read. A
-	 * standby that restarted may be behind what it had delivered: it waits until it is there again.
-	 */
-	if (!caught_up && ca_tap_read_end(tap) >= resume.position.confirmed &&
+	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
+	if (!caught_up && !is_behind(resume.position.confirmed) &&
 		(result == CA_TAP_END || (result == CA_TAP_MORE && ca_tap_read_end(tap) >= catch_up_to)))
 		note_caught_up();
 	return result == CA_TAP_MORE;
 }
 
-/* Blind start: transactions that are open may have messages which nobody will ever read. */
+/* 0: no token. Blind start: those who are open may have messages which nobody will ever read. */
 static TimeLineID
 token_timeline(void)
 {
-	return ca_delivery_position()->barrier == 0 ? session_timeline : 0;
+	bool none = ca_delivery_position()->barrier != 0 || is_behind(ca_tap_read_end(tap));
+
+	return none ? 0 : session_timeline;
 }
 
 /* One round: read, look, send. Returns true if there is more to do at once. */

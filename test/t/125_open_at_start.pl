@@ -4,7 +4,7 @@
 #
 # Fails, part by part, without
 # - the second resync (`*resync = resync_early` in ca_barrier_passed, barrier.c);
-# - `read_end < ends_below` there: the commit is read when nobody asks any more who it was;
+# - the same and `read_end < ends_below` there: the commit is read when nobody asks any more who it was;
 # - ca_tap_read_end() as a bound of restart in compute_position() (delivery.c).
 use strict;
 use warnings;
