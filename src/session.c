@@ -334,8 +334,10 @@ run(void)
 	visible = ca_tap_read_end(tap);
 	if (ca_queue_waits() || ca_delivery_position()->barrier || visible != looked_at)
 	{
-		looked_at = visible;
-		visible = ca_queue_look(visible, token_timeline(), &oldest_running);
+		TimeLineID timeline = token_timeline();
+
+		looked_at = timeline == 0 ? InvalidXLogRecPtr : visible;
+		visible = ca_queue_look(visible, timeline, &oldest_running);
 	}
 	request_resync(oldest_running);
 	if (caught_up || ca_queue_full()) /* full of commits that wait for one: else nobody moves */
