@@ -124,7 +124,7 @@ sub _start
 max_prepared_transactions = 50
 fsync = off
 wal_log_hints = on
-wal_keep_size = 512MB
+wal_keep_size = 128MB
 wal_retrieve_retry_interval = 100ms
 hot_standby_feedback = on
 wal_receiver_status_interval = 1s
@@ -134,6 +134,7 @@ restart_after_crash = on
 log_min_messages = log
 cache_aside.command_timeout = 300ms
 cache_aside.connect_timeout = 300ms
+cache_aside.redelivery_window = 30s
 EOC
 	$cluster->sql('CREATE EXTENSION cache_aside');
 	$cluster->sql(SoakWriter::schema() . SoakMeter::schema());

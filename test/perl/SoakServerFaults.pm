@@ -101,7 +101,7 @@ sub _remove_log
 	_wait_for_standby($cluster, 'receive');
 	$cluster->sql('CHECKPOINT');
 	$soak->load_runs(rand 0.3);
-	$cluster->primary->configure("cache_aside.max_wal_retained = 1GB\nwal_keep_size = 512MB\n");
+	$cluster->primary->configure("cache_aside.max_wal_retained = 1GB\nwal_keep_size = 128MB\n");
 	$redis->start;
 	return;
 }
