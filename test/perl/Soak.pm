@@ -93,7 +93,9 @@ sub order
 sub run
 {
 	my ($self) = @_;
-	$self->{order} = [ order($self->{seed}, @{ $self->{faults} // [ SoakFaults::names() ] }) ];
+	my @names = @{ $self->{faults} // [ SoakFaults::names() ] };
+	SoakFaults::check(@names);
+	$self->{order} = [ order($self->{seed}, @names) ];
 	$self->_start;
 	my $end = time + $self->{seconds};
 	$self->_quiet_point;

@@ -27,6 +27,13 @@ our %faults;
 
 sub names { return sort keys %faults; }
 
+sub check
+{
+	my @unknown = grep { !$faults{$_} } @_;
+	die "no such fault: @unknown\nThere are: @{[ names() ]}\n" if @unknown;
+	return;
+}
+
 # Those that leave PostgreSQL alone: they must not hold up a commit.
 sub names_of_redis { return grep { /^(redis|clients|functions|position)_/ } names(); }
 
