@@ -22,7 +22,7 @@ RULES = dict(
     missing_refuses=True,    # no guard, no fill
     fill_checks_header=True, # a guard that is not as this process left it admits nothing
     token_has_timeline=True, # and a fill compares it
-    guard_has_timeline=True, # a guard of another timeline is not known
+    guard_has_timeline=True, # what is remembered of a guard of another timeline counts for nothing
     token='transaction',     # ring entry from before the transaction; 'statement': from its own start
     ring_orders=True,        # an entry newer than the snapshot does not count (imported snapshots)
     visible_lsn=True,        # W stops before a commit that is read but not visible
@@ -78,7 +78,6 @@ class Guard(NamedTuple):
     timeline: int
     header: int  # another with each change
     floor: int
-    buckets: tuple
 
 
 class Data(NamedTuple):
@@ -96,6 +95,7 @@ class Process(NamedTuple):
     armed: bool = False
     header: int = 0        # of the guard, as this process left it
     floor: int = 0
+    buckets: tuple = ()
     top: int = 0           # no bucket is above
     done: int = 0          # delivered here, or known to be delivered when it was armed
 
@@ -190,8 +190,8 @@ class Config:
     def initial(self):
         """The worker is connected, its guard made and armed; then what `begin` says."""
         position = Position(1, 0, 0)
-        guard = Guard(1, 1, 0, (0,) * self.nbuckets)
-        home = Process(True, 1, True, 1)
+        guard = Guard(1, 1, 0)
+        home = Process(True, 1, True, 1, 0, (0,) * self.nbuckets)
         state = State((), 0, 0, Worker(True, expected=position, acked=position, caught_up=0, armed=True),
                       Data((-1,) * self.keys, guard, position), (home, Process()),
                       (Reader(),) * self.readers, self.faults)
@@ -294,8 +294,7 @@ def read_record(c, s):
 # ---- the calls of the library ----
 
 def is_known(c, p, guard):
-    return guard is not None and guard.header == p.header and (
-        guard.timeline == p.timeline or not c.rule['guard_has_timeline'])
+    return guard is not None and guard.header == p.header
 
 
 def write_guard(s, p, guard):
@@ -306,7 +305,7 @@ def write_guard(s, p, guard):
 
 
 def make_guard(c, s, p, floor):
-    return write_guard(s, p._replace(floor=floor, top=0), Guard(p.timeline, 0, floor, (0,) * c.nbuckets))
+    return write_guard(s, p._replace(floor=floor, top=0, buckets=(0,) * c.nbuckets), Guard(p.timeline, 0, floor))
 
 
 def call_fails(c, s):
@@ -335,11 +334,11 @@ def raise_guard(c, s, batch):
             s, p = raise_floor(s, p, highest)
     else:
         top = max(p.top, highest) if c.rule['never_lower'] else highest
-        buckets = list(guard.buckets)
+        buckets = list(p.buckets)
         for k in range(c.keys):
             if c.touch[k] & batch:
                 buckets[k % c.nbuckets] = top
-        s, p = write_guard(s, p._replace(top=top), guard._replace(buckets=tuple(buckets)))
+        s, p = write_guard(s, p._replace(top=top, buckets=tuple(buckets)), guard)
     return s._replace(processes=with_process(s, p))
 
 
@@ -407,6 +406,8 @@ def claim(c, s, timeline):
     if c.rule['fence'] and (data.position and data.position.timeline > timeline or
                             data.guard and data.guard.timeline > timeline):
         return None
+    if p.timeline != timeline and c.rule['guard_has_timeline']:
+        p = Process(done=p.done)
     p = p._replace(timeline=timeline, armed=p.armed and not c.rule['claim_disarms'], claimed=True)
     if c.rule['claim_deletes'] and not is_known(c, p, data.guard):
         data = data._replace(guard=None)
@@ -426,7 +427,7 @@ def fill_admitted(c, s, reader, key):
         return False
     if reader.token >= p.top:
         return True
-    return reader.token >= guard.buckets[key % c.nbuckets]
+    return reader.token >= p.buckets[key % c.nbuckets]
 
 
 # ---- the worker's session ----
@@ -843,6 +844,6 @@ def wrong_state(c, s):
         if s.visible & c.touch[k] & ~value:
             return 'settled: key %d misses %s' % (k, list(bits(s.visible & c.touch[k] & ~value)))
     if c.rule['guarded'] and is_known(c, p, data.guard):
-        if max(data.guard.buckets + (p.floor, data.guard.floor)) > visible_lsn(c, s):
-            return 'unfillable: %s above the visible LSN %d' % (data.guard, visible_lsn(c, s))
+        if max(p.buckets + (p.floor, data.guard.floor)) > visible_lsn(c, s):
+            return 'unfillable: %s above the visible LSN %d' % (p, visible_lsn(c, s))
     return None
