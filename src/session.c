@@ -7,9 +7,8 @@
  * session finds the position of the last batch that Redis applied.
  *
  * In RUNNING each round reads log, looks at what is visible, sends, and sees to what is due: resync,
- * scans, arming the guard, heartbeats. Everything runs in the worker's one thread, so that nothing
- * comes in between; what Redis or other servers do in between is what the claim's nonce, the compared
- * position and the next session's questions are for.
+ * scans, arming, heartbeats. The worker has one thread; what Redis or other servers do meanwhile is
+ * what the claim's nonce, the compared position and the next session's questions are for.
  */
 #include "worker.h"
 #include "debug.h"
@@ -340,7 +339,7 @@ run(void)
 		visible = ca_queue_look(visible, timeline, &oldest_running);
 	}
 	request_resync(oldest_running);
-	if (caught_up || ca_queue_full()) /* full of commits that wait for one: else nobody moves */
+	if (caught_up || ca_queue_full()) /* full of commits that wait for one */
 		ca_resync_step();
 	sent = ca_delivery_send();
 	ca_redelete_step(redis);

@@ -12,6 +12,8 @@
  */
 #include "status.h"
 
+#include <unistd.h>
+
 #include "access/htup_details.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
@@ -44,7 +46,11 @@ ca_status_shmem_size(void)
 	return MAXALIGN(sizeof(CaShared));
 }
 
-/* Runs in the postmaster, before recovery: what the control file says is how the server ended. */
+/*
+ * Runs in the postmaster, before recovery: what the control file says is how the server ended. In a
+ * base backup it says how the primary was, which is no crash of the standby made from it; what a
+ * promotion has to make good is known then (resume.c).
+ */
 static bool
 server_crashed(void)
 {
@@ -55,7 +61,8 @@ server_crashed(void)
 				  control->state == DB_IN_CRASH_RECOVERY);
 
 	pfree(control);
-	return crashed;
+	return crashed && access(STANDBY_SIGNAL_FILE, F_OK) != 0 &&
+		   access(RECOVERY_SIGNAL_FILE, F_OK) != 0;
 }
 
 void
