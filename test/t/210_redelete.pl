@@ -111,6 +111,7 @@ ok(keys_gone($redis, 'user:4'), 'and deleted after the delay');
 redeleted(1, 'without a standby');
 
 # Streams, but replays nothing: nobody waits for it.
+reload_conf($node, 'cache_aside.redelete_delay' => '500ms');
 my $receiver = IPC::Run::start(
 	[ 'pg_receivewal', '--status-interval=1', '-D', PostgreSQL::Test::Utils::tempdir(),
 		'-d', $node->connstr('postgres') ]);
@@ -122,7 +123,7 @@ $receiver->finish;
 
 # The connection breaks before the UNLINK reaches Redis.
 my $fake = FakeRedis->new(upstream => $redis)->start;
-reload_conf($node, 'cache_aside.redis_url' => $fake->url);
+reload_conf($node, 'cache_aside.redis_url' => $fake->url, 'cache_aside.redelete_delay' => '3s');
 ok(status_is($node, 'state', 'delivering'), 'through a proxy');
 update(5);
 $redis->set('user:5', 'old');
