@@ -258,7 +258,7 @@ extern void ca_barrier_resync_begins(TransactionId oldest_running);
 extern bool ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync);
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
-extern bool ca_session_step(void); /* true: there is more to do at once */
+extern bool ca_session_step(void);   /* true: there is more to do at once */
 extern void ca_session_listen(void); /* answers only */
 extern void ca_session_close(void);
 extern bool ca_session_settled(void); /* everything flushed so far is delivered */
