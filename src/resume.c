@@ -108,7 +108,7 @@ cross_fork(CaResume *resume, TimeLineID timeline)
 		resume->reason = "the position is of a timeline that is not in this server's history";
 		return;
 	}
-	if (position->confirmed > fork)
+	if (position->confirmed > fork && !CA_DEBUG_SKIP("promotion"))
 		position->barrier = Max(position->barrier, above_prepared());
 	position->confirmed = Min(position->confirmed, fork);
 	position->restart = Min(position->restart, position->confirmed);
