@@ -102,11 +102,25 @@ is($worker->fill('unrelated', 'v', '4/FFFFFFFF'), 0, 'a floor never falls');
 $worker->epoch('5/0', 1);
 is($worker->fill('k', 'v', '5/0'), 1, 'buckets cleared');
 
+# Its own past: the header is another after each raise, of buckets and of the floor.
+foreach my $raise ('5/10', '+5/40')
+{
+	my $dump = $redis->command('DUMP', $guard);
+	$worker->apply($raise, 'k');
+	is($worker->fill('other', 'v', '5/FFFF'), 1, "raised by $raise: known");
+	$redis->command('RESTORE', $guard, 0, $dump, 'REPLACE');
+	is($worker->fill('other', 'v', '5/FFFF'), 0, '... and as it was before: refused');
+	is_deeply($worker->apply('5/50', 'k'), [ 0, 0, 0 ], '... nothing is raised in it');
+	ok($worker->arm('5/30'), '... until it is made anew');
+}
+$worker->epoch('5/0', 1);
+
 # ---- another timeline
 my $successor = HandWorker->new($redis, timeline => 2);
 my $claimed = $successor->claim;
 is_deeply([ @$claimed[ 1, 2, 3, 4 ] ], [ 1, $worker->{position}, 1, '5/0' ], 'a successor sees all');
 is($worker->fill('k', 'v', '5/0'), 0, 'fills stop when somebody claims');
+ok(!$redis->exists($guard), 'what is remembered of a guard of another timeline counts for nothing');
 is($successor->epoch('4/F0', 1), 1, 'its epoch');
 is($successor->arm('4/F0'), 1, 'and arm');
 is($successor->fill('k', 'v', '5/0', timeline => 1), 0, 'tokens of the old timeline are refused');

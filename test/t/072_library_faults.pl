@@ -60,6 +60,8 @@ $redis->del($guard);
 is_refused('guard evicted');
 is_deeply($worker->apply('8/0', 'k'), [ 0, 0, 0 ], 'apply reports it');
 ok(!$redis->exists($guard), 'and does not make a part of one');
+$worker->epoch('8/80', 0);
+ok(!$redis->exists($guard), 'nor does epoch: what was delivered may lie above its floor');
 is($worker->arm('9/0'), 2, 'arm makes it anew');
 is($worker->fill('k', 'old', '8/FF'), 0, 'with floor E');
 $redis->del($position);
@@ -89,6 +91,23 @@ $master->promote;
 $worker->{redis} = $redis = $master;
 is_refused('old master promoted again');
 catch_up('old master promoted again', 'E/0');
+
+# ---- to and fro, with a delivery by a worker that did not get to arming
+sub switch_to
+{
+	my ($to) = @_;
+	$to->replicaof($redis);
+	$to->wait_until(sub { ($to->get($position) // '') eq $worker->{position} }) or die 'no replication';
+	$to->promote;
+	$worker->{redis} = $redis = $to;
+	return;
+}
+switch_to($replica);
+is(ref $worker->claim, 'ARRAY', 'to and fro: claim');
+is_deeply($worker->apply('E/80', 'k'), [ 1, 0, 0 ], 'to and fro: delivered, not raised');
+switch_to($master);
+is($worker->fill('k', 'old', 'E/40'), 0, 'and back: a guard that was not raised admits nothing');
+catch_up('to and fro', 'E/C0');
 
 # ---- full: neither delivery nor arming may depend on memory; fills are refused by Redis itself
 $redis->config_set('maxmemory-policy', 'noeviction');
