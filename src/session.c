@@ -19,12 +19,9 @@
 #include "access/timeline.h"
 #include "access/transam.h"
 #include "access/xlog.h"
-#include "common/pg_prng.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define BACKOFF_FIRST 50 /* ms */
-#define BACKOFF_LAST 5000
 #define FENCED_RETRY 5000
 #define READ_BUDGET (1024 * 1024)
 
@@ -42,8 +39,6 @@ static MemoryContext session_cxt;
 static CaRedis *redis;
 static CaTap *tap;
 static TimestampTz retry_at; /* in WAITING and FOLLOWING */
-static int backoff;          /* ms; 0: the last session was healthy */
-static bool outage_logged;
 
 /* Of this session */
 static bool resync_due;      /* begins when caught up, and is not over */
@@ -80,13 +75,6 @@ retry_in(int ms)
 	retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 }
 
-/* Between half and the whole of the back-off, so that many servers do not come back in step. */
-static int
-jittered(int ms)
-{
-	return ms / 2 + (int) (pg_prng_double(&pg_global_prng_state) * (ms / 2));
-}
-
 /* Redis is gone, refuses, or is not what it was: begin again after a while. */
 static void
 fail_session(const char *why)
@@ -100,19 +88,8 @@ fail_session(const char *why)
 		ca_status_now.retries++;
 	}
 	close_session();
-	ca_status_error(reason);
-	ca_status_redis_state("unreachable");
-	ca_status_state("waiting");
-	backoff = backoff == 0 ? BACKOFF_FIRST : Min(backoff * 2, BACKOFF_LAST);
-	retry_in(jittered(backoff));
+	retry_in(ca_outage_begin(reason));
 	ca_ping_refuse();
-	ca_sync_outage();
-	if (!outage_logged)
-		ereport(LOG,
-				(errmsg("cache_aside cannot deliver to Redis at %s: %s", ca_status_now.endpoint,
-						reason),
-				 errdetail("Commits go on; their keys stay in the log and are delivered later.")));
-	outage_logged = true;
 }
 
 /*
@@ -122,14 +99,8 @@ fail_session(const char *why)
 static void
 note_healthy(void)
 {
-	if ((!outage_logged && backoff == 0) ||
-		(ca_status_now.keys == keys_before && !(caught_up && ca_delivery_idle())))
-		return;
-	if (outage_logged)
-		ereport(LOG, (errmsg("cache_aside delivers to Redis at %s again", ca_status_now.endpoint)));
-	outage_logged = false;
-	backoff = 0;
-	ca_sync_available();
+	if (ca_status_now.keys != keys_before || (caught_up && ca_delivery_idle()))
+		ca_outage_end();
 }
 
 /* Another server delivers here by now; ask again once in a while. */
@@ -176,7 +147,7 @@ begin_running(void)
 	phase = RUNNING;
 	ca_status_redis_state("connected");
 	ca_status_state("catching up");
-	if (!outage_logged && backoff == 0)
+	if (!ca_outage_lasts())
 		ca_sync_available();
 	keys_before = ca_status_now.keys;
 }

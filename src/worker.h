@@ -257,6 +257,11 @@ extern void ca_barrier_begin(const CaPosition *position);
 extern void ca_barrier_resync_begins(TransactionId oldest_running);
 extern bool ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync);
 
+/* ---- outage.c: Redis cannot be delivered to ---- */
+extern int ca_outage_begin(const char *reason); /* returns ms until the next attempt */
+extern bool ca_outage_lasts(void);
+extern void ca_outage_end(void);
+
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern bool ca_session_step(void);   /* true: there is more to do at once */
 extern void ca_session_listen(void); /* answers only */
