@@ -66,6 +66,7 @@ my @many = map { "many:$_" } 1 .. 2500;
 $redis->mset(map { $_ => 'v' } @many);
 is_deeply($worker->apply('2/0', @many), [ 2500, 0, 1 ], 'thousands of keys in one call');
 is($worker->fill($_, 'v', '1/FFFFFFFF'), 0, "$_ guarded, by the floor") foreach @many[ 0, 1300, 2499 ];
+is($worker->fill('unrelated', 'v', '1/FFFFFFFF'), 0, 'and so is everything else: the call stays short');
 is($worker->fill('many:1', 'v', '2/0'), 1, 'and fillable by whoever saw the commit');
 
 # ---- refusals: expected position, nonce
@@ -88,6 +89,9 @@ refused('CA_NONCE', 'apply with a foreign nonce', sub { $worker->apply('3/0', 'm
 refused('CA_NONCE', 'arm with a foreign nonce', sub { $worker->arm('3/0') });
 refused('CA_NONCE', 'epoch with a foreign nonce', sub { $worker->epoch('3/0', 0) });
 $worker->{nonce} = $nonce;
+
+refused('CA_ARGUMENT', 'claim with a short nonce', sub { $worker->call('claim', [ $position, $guard ], 'short', 1) });
+refused('CA_ARGUMENT', 'claim without a timeline', sub { $worker->call('claim', [ $position, $guard ], $nonce, 'x') });
 
 # ---- epoch
 is($worker->epoch('4/0', 0), 1, 'epoch');
