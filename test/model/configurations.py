@@ -4,7 +4,7 @@ TRUE: explored completely, or up to a limit of states. WALKS: larger, walked at 
 WITHOUT: a rule changed, in a world small enough that the shortest way to the harm is found quickly; what
 kind of harm is to be expected stands with it.
 """
-from rules import Config, Transaction as T
+from state import Config, Transaction as T
 
 ONE, TWO = [(0,)], [(0,), (0,)]
 LAZY, PREPARED = [T((0,), lazy=True)], [T((0,), prepared=True)]

@@ -3,7 +3,7 @@ import random
 import time
 from collections import deque
 
-from rules import steps, wrong_state
+from rules import first_state, steps, wrong_state
 
 
 class Result:
@@ -21,7 +21,7 @@ def trace_to(reached, state, last):
 
 def explore(config, limit, wanted=''):
     """Breadth first, so that a violation comes with a shortest way to it."""
-    first = config.initial()
+    first = first_state(config)
     reached, queue = {first: None}, deque([first])
     while queue:
         state = queue.popleft()
@@ -44,7 +44,7 @@ def walk(config, seconds, seed, length=160):
     """Random walks. Now and then readers sleep for long, so that rare things happen meanwhile."""
     chance, end, taken = random.Random(seed), time.monotonic() + seconds, 0
     while time.monotonic() < end:
-        state, trace, sleepy = config.initial(), [], chance.random() / 2
+        state, trace, sleepy = first_state(config), [], chance.random() / 2
         for _ in range(length):
             choice = list(steps(config, state))
             if chance.random() < sleepy:

@@ -3,7 +3,7 @@
 
     model.py [name]     everything, or what has the word in its name
 
-The rules (rules.py) must leave nothing stale in any world of configurations.py, explored completely or
+The rules (rules.py and what it imports) must leave nothing stale in any world of configurations.py, explored completely or
 up to MODEL_STATES states each (default 12000), and none of MODEL_SECONDS of random walks in each of
 some larger ones (default 2; MODEL_SEED). Each rule left out must do harm: a model that finds nothing
 wrong with wrong rules proves nothing. Exit status 0 if all of that is so. A violation is printed with
@@ -19,7 +19,7 @@ import time
 
 from configurations import TRUE, WALKS, WITHOUT
 from explore import explore, walk
-from rules import RULES
+from state import RULES
 
 STATES = int(os.environ.get('MODEL_STATES', 12000))
 SECONDS = float(os.environ.get('MODEL_SECONDS', 2))

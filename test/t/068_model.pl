@@ -2,7 +2,7 @@
 # in any of its worlds, and each rule left out does harm that is found. MODEL_STATES=2000000
 # MODEL_SECONDS=600 go deeper.
 #
-# Fails when a rule in test/model/rules.py is given its wrong value (RULES), or a rule is added that no
+# Fails when a rule in test/model/state.py (RULES) is given its wrong value, or a rule is added that no
 # entry of WITHOUT leaves out.
 use strict;
 use warnings;

@@ -1,0 +1,190 @@
+"""library.py: the calls of cache_aside.lua, and what the worker tells them.
+
+Each call happens in one step. Names follow the library's.
+"""
+from state import Guard, Position, Process, bits, commit_lsn, message_lsn, with_process
+
+
+# ---- the log: what is read, what is visible ----
+
+def visible_lsn(c, s):
+    """W: every message-carrying commit at or below it is visible to new snapshots."""
+    w = s.worker
+    lsn = w.read
+    if c.rule['visible_lsn']:
+        for t in bits(w.queue & ~s.visible & ~(1 << c.n)):
+            lsn = min(lsn, commit_lsn(c, s.log, t) - 1)
+    return lsn
+
+
+def position_now(c, s):
+    """What the next call writes."""
+    w = s.worker
+    confirmed = w.read
+    for t in bits(w.queue):
+        confirmed = min(confirmed, commit_lsn(c, s.log, t) - 1)
+    confirmed = max(confirmed, w.confirmed)
+    restart = min(confirmed, w.read) if c.rule['restart_read'] else confirmed
+    if c.rule['restart_lsn']:
+        for t in bits((w.seen | w.queue) & ~s.dead):
+            restart = min(restart, message_lsn(c, s.log, t) - 1)
+    return Position(s.timeline, confirmed, restart, bool(w.resync and c.rule['pending']), w.lazy, w.barrier)
+
+
+def read_record(c, s):
+    w = s.worker
+    record, lsn = s.log[w.read], w.read + 1
+    t = record >> 1
+    bit = 1 << t
+    if record == c.crash:
+        if lsn > w.confirmed and (w.lazy or not c.rule['async_recorded']) and c.rule['crash_resync']:
+            w = w._replace(queue=w.queue | bit)
+    elif not record & 1:
+        w = w._replace(seen=w.seen | bit, lazy=w.lazy or bool(c.lazy & bit))
+    elif w.unread & bit:
+        w = w._replace(unread=w.unread & ~bit, queue=w.queue | bit)
+    elif w.seen & bit:
+        w = w._replace(seen=w.seen & ~bit, queue=w.queue | bit if lsn > w.confirmed else w.queue)
+    w = w._replace(read=lsn)
+    if w.caught_up < 0 and lsn >= w.target:
+        w = w._replace(caught_up=lsn)
+    return s._replace(worker=w)
+
+
+# ---- the calls of the library ----
+
+def is_known(c, p, guard):
+    return guard is not None and guard.header == p.header
+
+
+def write_guard(s, p, guard):
+    """Under a header that nobody else knows."""
+    used = {q.header for q in s.processes} | {d.guard.header for d in (s.data, s.spare) if d and d.guard}
+    header = next(n for n in range(1, 9) if n not in used)
+    return s._replace(data=s.data._replace(guard=guard._replace(header=header))), p._replace(header=header)
+
+
+def make_guard(c, s, p, floor):
+    return write_guard(s, p._replace(floor=floor, top=0, buckets=(0,) * c.nbuckets), Guard(p.timeline, 0, floor))
+
+
+def call_fails(c, s):
+    return (c.rule['nonce'] and not s.processes[s.home].claimed or
+            c.rule['compares_position'] and s.data.position != s.worker.expected)
+
+
+def raise_floor(s, p, floor):
+    if floor <= p.floor:
+        return s, p
+    return write_guard(s, p._replace(floor=floor), s.data.guard._replace(floor=floor))
+
+
+def raise_guard(c, s, batch):
+    """The first half of apply. A guard that this process has not made stays as it is."""
+    p, guard = s.processes[s.home], s.data.guard
+    if not is_known(c, p, guard):
+        if c.rule['touches_known']:
+            return s._replace(worker=s.worker._replace(armed=False))
+        if guard is None:
+            s, p = make_guard(c, s, p, 0)
+            guard = s.data.guard
+    highest = max(commit_lsn(c, s.log, t) for t in bits(batch))
+    if batch & c.large:
+        if c.rule['large_raises_floor']:
+            s, p = raise_floor(s, p, highest)
+    else:
+        top = max(p.top, highest) if c.rule['never_lower'] else highest
+        buckets = list(p.buckets)
+        for k in range(c.keys):
+            if c.touch[k] & batch:
+                buckets[k % c.nbuckets] = top
+        s, p = write_guard(s, p._replace(top=top, buckets=tuple(buckets)), guard)
+    return s._replace(processes=with_process(s, p))
+
+
+def delete_keys(c, s, batch):
+    cache = tuple(-1 if c.touch[k] & batch else v for k, v in enumerate(s.data.cache))
+    return note_delivered(s, cache, batch)
+
+
+def note_delivered(s, cache, done):
+    p = s.processes[s.home]
+    return s._replace(data=s.data._replace(cache=cache, done=s.data.done | done), delivered=s.delivered | done,
+                      processes=with_process(s, p._replace(done=p.done | done)))
+
+
+def write_position(c, s, batch):
+    w = s.worker
+    s = s._replace(worker=w._replace(queue=w.queue & ~batch, batch=0, stage=0))
+    return acknowledged(s, position_now(c, s))
+
+
+def acknowledged(s, position):
+    w = s.worker._replace(expected=position, acked=position, confirmed=position.confirmed)
+    return s._replace(worker=w, data=s.data._replace(position=position), recorded=position.lazy)
+
+
+def apply_parts(c):
+    first = (raise_guard, delete_keys) if c.rule['raise_first'] else (delete_keys, raise_guard)
+    return first + (write_position,)
+
+
+def apply(c, s, batch):
+    for part in apply_parts(c):
+        s = part(c, s, batch)
+    return s
+
+
+def epoch(c, s, clear):
+    w, p = s.worker, s.processes[s.home]
+    if is_known(c, p, s.data.guard) and not clear:
+        s, p = raise_floor(s, p, w.read)
+    elif clear or c.rule['epoch_makes']:
+        s, p = make_guard(c, s, p, w.read)
+    s = s._replace(processes=with_process(s, p))
+    position = position_now(c, s)
+    position = position._replace(confirmed=w.confirmed, restart=min(position.restart, w.confirmed))
+    return acknowledged(s, position) # it delivers nothing
+
+
+def arm(c, s):
+    w, p = s.worker, s.processes[s.home]
+    if not is_known(c, p, s.data.guard):
+        floor = {'E': w.read, 'position': position_now(c, s).confirmed, 'visible': visible_lsn(c, s),
+                 'began': w.target}[c.rule['anew']]
+        s, p = make_guard(c, s, p, floor)
+    else:
+        s, p = write_guard(s, p, s.data.guard)
+    # Whatever was delivered before, to this Redis or another: from now on fills must have seen it.
+    p = p._replace(armed=True, done=p.done | s.delivered)
+    return s._replace(processes=with_process(s, p), worker=w._replace(armed=True))
+
+
+def claim(c, s, timeline):
+    """None when fenced."""
+    data, p = s.data, s.processes[s.home]
+    if c.rule['fence'] and (data.position and data.position.timeline > timeline or
+                            data.guard and data.guard.timeline > timeline):
+        return None
+    if p.timeline != timeline and c.rule['guard_has_timeline']:
+        p = Process(done=p.done)
+    p = p._replace(timeline=timeline, armed=p.armed and not c.rule['claim_disarms'], claimed=True)
+    if c.rule['claim_deletes'] and not is_known(c, p, data.guard):
+        data = data._replace(guard=None)
+    others = tuple(q._replace(claimed=False) for q in s.processes)
+    return s._replace(data=data, processes=others[:s.home] + (p,) + others[s.home + 1:])
+
+
+def fill_admitted(c, s, reader, key):
+    if not c.rule['guarded']:
+        return True
+    p, guard = s.processes[s.home], s.data.guard
+    if not p.armed or c.rule['token_has_timeline'] and p.timeline != reader.timeline or reader.token < p.floor:
+        return False
+    if guard is None:
+        return not c.rule['missing_refuses']
+    if c.rule['fill_checks_header'] and guard.header != p.header:
+        return False
+    if reader.token >= p.top:
+        return True
+    return reader.token >= p.buckets[key % c.nbuckets]
