@@ -171,7 +171,7 @@ def scan_steps(c, s):
         if w.scan & 1 << c.n:
             deleted = delete_everything(c, deleted, w.upto)
         yield 'scan for %s ends' % list(bits(w.scan)), deleted._replace(
-            worker=w._replace(scan=0, upto=0, queue=w.queue & ~w.scan))
+            worker=w._replace(scan=0, upto=w.upto if w.resync == 2 else 0, queue=w.queue & ~w.scan))
     if left(s, 'stray_scan'):
         yield 'a scan nobody here asked for: floor %d' % w.read, epoch(
             c, s, False)._replace(faults=spend(s, 'stray_scan'))
