@@ -132,6 +132,11 @@ stores_nothing(qr/ERROR:.*DETAIL.*HINT/s, "query '$_'",
 stores_nothing(qr/ERROR:  0A000/, 'a query that writes',
 	q{SELECT cache_aside.fetch('q', 'DELETE FROM users', '1 min', '1')});
 is(sql('SELECT count(*) FROM users'), 100, 'and no query has written');
+sql(q{CREATE FUNCTION writes() RETURNS text LANGUAGE plpgsql AS
+	$$ BEGIN UPDATE users SET name = 'uncommitted' WHERE id = 8; RETURN 'uncommitted'; END $$});
+is(sql(q{BEGIN; SELECT cache_aside.fetch('q', 'SELECT writes()', '1 min', VARIADIC '{}'); ROLLBACK}),
+	'uncommitted', 'a function it calls may write');
+ok(!$redis->exists('q'), 'then nothing is cached');
 
 # ---- shard
 is(sql(q{SELECT array_agg(DISTINCT k ORDER BY k) FROM (SELECT cache_aside.shard('hot:7', 4) AS k
