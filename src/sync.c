@@ -18,11 +18,6 @@
  * where the record of a COMMIT PREPARED ends, only that it lies behind the log's end as it was before
  * the statement: what is asked for is a commit of that kind in between.
  *
- * Gathering: a batch costs nearly the same for one commit as for eight. When synchronous commits come
- * fast, the worker says how many waiters are worth waking it for (gather), sleeps a millisecond at
- * most, and then looks whatever came: a number that is never reached costs that millisecond, and
- * then nothing for a while. A single client never meets this.
- *
  * Nothing in ca_sync_wait allocates or raises: after the commit record it would be a PANIC. Cancel
  * and termination are polled, as core does for synchronous replication, since interrupts are held
  * off; whatever ends the wait, the commit stands and delivery follows. The queue's entries belong to
@@ -36,7 +31,7 @@
  * Asynchronous commits: Redis acts on commits after they were flushed, but values cached from a commit
  * that a crash then loses are invalidated by nobody. The worker has to know that there are such
  * commits, so until it wrote that into the position every commit with keys is flushed
- * (ca_sync_must_flush). One that is waited for is flushed always: the worker reads flushed log only.
+ * (ca_sync_must_flush). One that is waited for is flushed always.
  */
 #include "cache_aside.h"
 #include "sync.h"
@@ -45,7 +40,6 @@
 #include "access/xlog.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
 #include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -58,9 +52,6 @@
 
 #define TRANCHE "cache_aside_sync"
 #define ACTIVE_US 10000 /* synchronous committers come again: no pacing for so long */
-#define GATHER_US 500   /* about as long a batch waits for company */
-#define GATHER_WINDOW 8 /* ms over which commits and committers are counted */
-#define GATHER_REST 16  /* batches without gathering after one that was in vain */
 
 typedef enum Outcome
 {
@@ -83,19 +74,15 @@ typedef struct Waiter
 	CaAwaited awaited;
 	bool asks;     /* the worker has to look whether it is owed anything */
 	bool seen;     /* the worker's next snapshot is newer than this waiter's commit */
-	uint32 window; /* in which it was counted last */
+	uint32 window; /* gather.c */
 	pg_atomic_uint32 outcome;
 } Waiter;
 
 typedef struct CaSync
 {
 	dlist_head queue;          /* of Waiters, by LSN; under the lock */
-	pg_atomic_uint32 waiting;  /* length of the queue */
+	CaGather gather;           /* counts who is in it */
 	pg_atomic_uint32 asking;   /* of those, how many ask */
-	pg_atomic_uint32 enlisted; /* counts entries into the queue */
-	pg_atomic_uint32 gather;   /* so many waiters are worth waking the worker; 1: each is */
-	pg_atomic_uint32 window;   /* in which waiters are counted: statistics */
-	pg_atomic_uint32 people;   /* different waiters that came in it */
 	pg_atomic_uint32 delivery; /* WAITING: goes on as far as is known; else why not */
 	pg_atomic_uint64 acked;    /* highest commit acknowledged by Redis */
 	pg_atomic_uint64 confirmed;
@@ -113,7 +100,6 @@ static uint32 wait_event;
 /* of the worker */
 static int *woken; /* proc numbers whose latches are to be set */
 static int nwoken;
-static int rest; /* batches until the next gathering */
 
 void
 ca_sync_shmem_request(void)
@@ -134,12 +120,8 @@ ca_sync_shmem_init(void)
 		return;
 	memset(shared, 0, size);
 	dlist_init(&shared->queue);
-	pg_atomic_init_u32(&shared->waiting, 0);
+	ca_gather_init(&shared->gather);
 	pg_atomic_init_u32(&shared->asking, 0);
-	pg_atomic_init_u32(&shared->enlisted, 0);
-	pg_atomic_init_u32(&shared->gather, 1);
-	pg_atomic_init_u32(&shared->window, 0);
-	pg_atomic_init_u32(&shared->people, 0);
 	pg_atomic_init_u32(&shared->delivery, NO_WORKER);
 	pg_atomic_init_u64(&shared->acked, 0);
 	pg_atomic_init_u64(&shared->confirmed, 0);
@@ -166,20 +148,14 @@ insert(Waiter *waiter)
 		}
 	}
 	dlist_insert_after(after, &waiter->node);
-	if (waiter->window != pg_atomic_read_u32(&shared->window))
-	{
-		waiter->window = pg_atomic_read_u32(&shared->window);
-		pg_atomic_fetch_add_u32(&shared->people, 1);
-	}
-	pg_atomic_fetch_add_u32(&shared->enlisted, 1);
-	pg_atomic_fetch_add_u32(&shared->waiting, 1);
+	ca_gather_enter(&shared->gather, &waiter->window);
 }
 
 static void
 remove_waiter(Waiter *waiter, Outcome outcome)
 {
 	dlist_delete(&waiter->node);
-	pg_atomic_fetch_sub_u32(&shared->waiting, 1);
+	pg_atomic_fetch_sub_u32(&shared->gather.waiting, 1);
 	if (waiter->asks)
 		pg_atomic_fetch_sub_u32(&shared->asking, 1);
 	waiter->asks = false;
@@ -296,7 +272,7 @@ ca_sync_delivered(XLogRecPtr start, XLogRecPtr end)
 	if (end > pg_atomic_read_u64(&shared->acked))
 		pg_atomic_write_u64(&shared->acked, end);
 	pg_memory_barrier(); /* a waiter enlists, then looks: one of us sees the other */
-	if (pg_atomic_read_u32(&shared->waiting) > 0)
+	if (pg_atomic_read_u32(&shared->gather.waiting) > 0)
 		wake_range(start, end);
 }
 
@@ -307,7 +283,7 @@ ca_sync_confirmed(XLogRecPtr lsn)
 		return;
 	pg_atomic_write_u64(&shared->confirmed, lsn);
 	pg_memory_barrier(); /* as above */
-	if (pg_atomic_read_u32(&shared->waiting) > 0)
+	if (pg_atomic_read_u32(&shared->gather.waiting) > 0)
 		wake_range(InvalidXLogRecPtr, lsn);
 	ca_sync_wake();
 }
@@ -342,55 +318,16 @@ ca_sync_answer(XLogRecPtr read_end, CaOwes owes)
 	return again;
 }
 
-/* Of those who committed in the last window, how many come within GATHER_US? */
-static uint32
-expect_waiters(void)
-{
-	static TimestampTz start;
-	static uint32 enlisted_before, expected;
-	TimestampTz now = GetCurrentTimestamp();
-	int64 us = now - start;
-
-	if (us >= GATHER_WINDOW * 1000)
-	{
-		uint32 enlisted = pg_atomic_read_u32(&shared->enlisted);
-		uint32 people = pg_atomic_exchange_u32(&shared->people, 0);
-
-		expected = Min(people - people / 4, (enlisted - enlisted_before) * (uint64) GATHER_US / us);
-		pg_atomic_fetch_add_u32(&shared->window, 1);
-		enlisted_before = enlisted;
-		start = now;
-	}
-	return expected;
-}
-
-/*
- * Those who were just woken are about to commit again: a batch for several of them costs hardly more
- * than one for the first. So when they commit fast, some have to come before the worker is woken, and
- * no longer than it then sleeps. True: sleep so short, then call ca_sync_gathered.
- */
 bool
 ca_sync_gather(void)
 {
-	uint32 expected = expect_waiters();
-
-	if (expected < 2 || (rest > 0 && rest-- > 0))
-		return false;
-	pg_atomic_write_u32(&shared->gather, expected);
-	pg_memory_barrier(); /* a waiter enlists, then looks: one of us sees the other */
-	if (pg_atomic_read_u32(&shared->waiting) >= expected)
-		SetLatch(MyLatch);
-	return true;
+	return ca_gather_begin(&shared->gather);
 }
 
-/* The log is read after this: whoever saw the old number flushed his commit before. */
 void
 ca_sync_gathered(void)
 {
-	if (pg_atomic_read_u32(&shared->waiting) < pg_atomic_read_u32(&shared->gather))
-		rest = GATHER_REST;
-	pg_atomic_write_u32(&shared->gather, 1);
-	pg_memory_barrier();
+	ca_gather_end(&shared->gather);
 }
 
 bool
@@ -398,10 +335,10 @@ ca_sync_active(void)
 {
 	static uint32 enlisted_before;
 	static TimestampTz last;
-	uint32 enlisted = pg_atomic_read_u32(&shared->enlisted);
+	uint32 enlisted = pg_atomic_read_u32(&shared->gather.enlisted);
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (enlisted != enlisted_before || pg_atomic_read_u32(&shared->waiting) > 0)
+	if (enlisted != enlisted_before || pg_atomic_read_u32(&shared->gather.waiting) > 0)
 		last = now;
 	enlisted_before = enlisted;
 	return now - last < ACTIVE_US;
@@ -424,22 +361,10 @@ ca_sync_must_flush(void)
 			pg_atomic_read_u32(&shared->async_recorded) == 0);
 }
 
-/* While the worker gathers, it sleeps a millisecond at most: then it reads whatever was flushed. */
 bool
 ca_sync_wakes_later(void)
 {
-	if (!guc_synchronous || shared == NULL)
-		return false;
-	pg_memory_barrier(); /* after our flush: see ca_sync_gathered */
-	return pg_atomic_read_u32(&shared->gather) > 1;
-}
-
-static bool
-completes_gathering(void)
-{
-	uint32 expected = pg_atomic_read_u32(&shared->gather);
-
-	return expected > 1 && pg_atomic_read_u32(&shared->waiting) >= expected;
+	return guc_synchronous && shared != NULL && ca_gather_active(&shared->gather);
 }
 
 static Outcome
@@ -463,7 +388,7 @@ enlist(Waiter *me, const CaAwaited *awaited)
 			remove_waiter(me, outcome = DELIVERED);
 	}
 	LWLockRelease(lock);
-	if (outcome == WAITING && (me->asks || completes_gathering()))
+	if (outcome == WAITING && (me->asks || ca_gather_complete(&shared->gather)))
 		ca_status_wake_worker();
 	return outcome;
 }

@@ -7,6 +7,7 @@
 #define CA_SYNC_H
 
 #include "access/xlogdefs.h"
+#include "port/atomics.h"
 
 extern bool guc_synchronous;
 extern int guc_synchronous_timeout; /* ms */
@@ -39,6 +40,23 @@ typedef struct CaAwaited
 /* Waits until it was delivered; never raises. */
 extern void ca_sync_wait(const CaAwaited *awaited);
 extern void ca_commit_warn(const char *reason, const char *detail); /* commit_warning.c */
+
+/* ---- gather.c: how many waiters are worth waking the worker for ---- */
+typedef struct CaGather
+{
+	pg_atomic_uint32 waiting;  /* in the queue */
+	pg_atomic_uint32 enlisted; /* entries into the queue, ever */
+	pg_atomic_uint32 enough;   /* so many waiters wake the worker; 1: each does */
+	pg_atomic_uint32 window;   /* in which waiters are counted */
+	pg_atomic_uint32 people;   /* different waiters that came in it */
+} CaGather;
+
+extern void ca_gather_init(CaGather *gather);
+extern void ca_gather_enter(CaGather *gather, uint32 *window);
+extern bool ca_gather_active(CaGather *gather);
+extern bool ca_gather_complete(CaGather *gather);
+extern bool ca_gather_begin(CaGather *gather);
+extern void ca_gather_end(CaGather *gather);
 
 /* ---- worker ---- */
 typedef bool (*CaOwes)(const CaAwaited *awaited);

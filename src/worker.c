@@ -17,7 +17,7 @@
  * already and make no system call. A backend that waits for delivery ends the spacing.
  * Synchronous committers are paced by Redis instead: while a batch is unanswered only the answer
  * wakes us, so that commits that come meanwhile share the next one, and when they come fast it waits
- * for some more of them (sync.c).
+ * for some more of them (gather.c).
  */
 #include "worker.h"
 #include "routing.h"
