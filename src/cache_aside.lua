@@ -95,7 +95,7 @@ The library keeps no key names: for each PostgreSQL cluster 64 Ki buckets at mos
 local VERSION = 1
 local MAGIC = 'CAG1'
 local HEADER = 40
-local BUCKETED = 256 -- most keys of a batch that raise buckets, about 1 us each
+local BUCKETED = 128 -- most keys of a batch that raise buckets, 1 to 3 us each
 local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
 local GUARD = 'cache_aside:guard:'

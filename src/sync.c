@@ -22,8 +22,7 @@
  * and termination are polled, as core does for synchronous replication, since interrupts are held
  * off; whatever ends the wait, the commit stands and delivery follows. The queue's entries belong to
  * backends by their proc number, and every path out of the wait leaves the queue. ProcSignal barriers
- * are not served meanwhile, one reason for the bounds of the time-out: core's own wait for a standby
- * (SyncRepWaitForLSN) serves none either, since what a barrier asks for may raise.
+ * are not served meanwhile, as in core's own wait for a standby: what a barrier asks for may raise.
  *
  * Who gets here: whoever committed a transaction of his own with messages in it. Parallel workers,
  * subtransactions and autovacuum log none; an apply worker waits like anybody if its role says so.
