@@ -67,7 +67,8 @@ typedef struct CaShared
 	pg_atomic_uint64 ping_us;         /* round trip; PG_UINT64_MAX: see last_error */
 } CaShared;
 
-extern CaShared *ca_shared; /* NULL without preload */
+extern CaShared *ca_shared;                   /* NULL without preload */
+extern void ca_status_copy(CaStatus *status); /* an ERROR without */
 
 /* Worker side. ca_status_now is its private copy; publish copies it out. */
 extern CaStatus ca_status_now;
