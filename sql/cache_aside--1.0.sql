@@ -2,18 +2,25 @@
 
 \echo Use "CREATE EXTENSION cache_aside" to load this file. \quit
 
+-- The path that CREATE EXTENSION sets has the schema before pg_temp; what the script means is
+-- written out instead: every name, type and operator below is qualified, and test/t/153 sees to it.
+-- So no IN, BETWEEN, LIKE and CASE x WHEN, which take their operator from the path.
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
 /* ---- capture: rules, keys, gaps ---- */
 
+CREATE FUNCTION cache_aside.check_installation() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_check_installation';
+
+COMMENT ON FUNCTION cache_aside.check_installation() IS
+'Fails with a hint unless the library was preloaded and nobody else could have put anything into the schema; CREATE EXTENSION calls it';
+
+REVOKE ALL ON FUNCTION cache_aside.check_installation() FROM PUBLIC;
+
+SELECT cache_aside.check_installation();
+
 GRANT USAGE ON SCHEMA cache_aside TO PUBLIC;
-
-CREATE FUNCTION cache_aside.require_preload() RETURNS void
-LANGUAGE c VOLATILE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'cache_aside_require_preload';
-
-COMMENT ON FUNCTION cache_aside.require_preload() IS
-'Fails with a hint unless the library was loaded by shared_preload_libraries';
-
-SELECT cache_aside.require_preload();
 
 CREATE FUNCTION cache_aside.invalidate_row() RETURNS trigger
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -119,22 +126,21 @@ COMMENT ON FUNCTION cache_aside.rule_problem(regclass, text[]) IS
 -- One row per trigger that belongs to a rule, partitions' copies included.
 CREATE VIEW cache_aside.rule_triggers AS
 SELECT t.tgrelid::pg_catalog.regclass AS relation,
-       CASE pg_catalog.cardinality(a.arguments) WHEN 3 THEN a.arguments[3]
-            ELSE coalesce(a.arguments[1], '') END AS rule,
+       CASE WHEN pg_catalog.cardinality(a.arguments) OPERATOR(pg_catalog.=) 3 THEN a.arguments[3]
+            ELSE COALESCE(a.arguments[1], '') END AS rule,
        t.tgname AS trigger,
-       CASE p.proname WHEN 'invalidate_row' THEN 'row'
-            WHEN 'invalidate_statement' THEN 'statement' ELSE 'table' END AS level,
+       f.level,
        a.arguments,
-       t.tgtype::integer AS type,
+       t.tgtype::pg_catalog.int4 AS type,
        t.tgenabled AS enabled,
-       t.tgparentid <> 0 AS inherited,
+       t.tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid AS inherited,
        t.oid
   FROM pg_catalog.pg_trigger t
-  JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
-  JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
- CROSS JOIN LATERAL (SELECT cache_aside.trigger_arguments(t.tgargs) AS arguments) a
- WHERE n.nspname = 'cache_aside'
-   AND p.proname IN ('invalidate_row', 'invalidate_statement', 'invalidate_table');
+  JOIN (VALUES ('cache_aside.invalidate_row()'::pg_catalog.regprocedure, 'row'::pg_catalog.text),
+               ('cache_aside.invalidate_statement()'::pg_catalog.regprocedure, 'statement'),
+               ('cache_aside.invalidate_table()'::pg_catalog.regprocedure, 'table')) f (oid, level)
+    ON f.oid OPERATOR(pg_catalog.=) t.tgfoid
+ CROSS JOIN LATERAL (SELECT cache_aside.trigger_arguments(t.tgargs) AS arguments) a;
 
 COMMENT ON VIEW cache_aside.rule_triggers IS
 'Triggers that belong to cache rules, one row each; rules and gaps are made from it';
@@ -142,22 +148,27 @@ COMMENT ON VIEW cache_aside.rule_triggers IS
 CREATE VIEW cache_aside.rules AS
 SELECT t.relation,
        t.rule AS name,
-       CASE WHEN pg_catalog.cardinality(t.arguments) < 2 THEN coalesce(t.arguments[1], '') END AS template,
+       CASE WHEN pg_catalog.cardinality(t.arguments) OPERATOR(pg_catalog.<) 2
+            THEN COALESCE(t.arguments[1], '') END AS template,
        t.arguments[2] AS query,
        cache_aside.rule_pattern(t.arguments) AS pattern,
        (SELECT pg_catalog.array_agg(DISTINCT c.attname ORDER BY c.attname)
           FROM pg_catalog.pg_depend d
-          JOIN pg_catalog.pg_attribute c ON c.attrelid = d.refobjid AND c.attnum = d.refobjsubid
-         WHERE d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
-           AND d.objid = ANY (pg_catalog.array_agg(t.oid))
-           AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-           AND d.refobjid = t.relation AND d.refobjsubid > 0) AS columns,
-       CASE WHEN pg_catalog.bool_or(t.level = 'row') THEN 'row'
-            WHEN pg_catalog.bool_or(t.level = 'statement') THEN 'statement'
+          JOIN pg_catalog.pg_attribute c ON c.attrelid OPERATOR(pg_catalog.=) d.refobjid
+           AND c.attnum OPERATOR(pg_catalog.=) d.refobjsubid
+         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass
+           AND d.objid OPERATOR(pg_catalog.=) ANY (pg_catalog.array_agg(t.oid))
+           AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+           AND d.refobjid OPERATOR(pg_catalog.=) t.relation
+           AND d.refobjsubid OPERATOR(pg_catalog.>) 0) AS columns,
+       CASE WHEN pg_catalog.bool_or(t.level OPERATOR(pg_catalog.=) 'row') THEN 'row'
+            WHEN pg_catalog.bool_or(t.level OPERATOR(pg_catalog.=) 'statement') THEN 'statement'
             ELSE 'table' END AS level,
-       CASE WHEN pg_catalog.count(DISTINCT t.enabled) > 1 THEN 'mixed'
-            ELSE CASE pg_catalog.min(t.enabled) WHEN 'A' THEN 'always' WHEN 'O' THEN 'origin'
-                 WHEN 'R' THEN 'replica' ELSE 'disabled' END END AS enabled,
+       CASE WHEN pg_catalog.count(DISTINCT t.enabled) OPERATOR(pg_catalog.>) 1 THEN 'mixed'
+            WHEN pg_catalog.min(t.enabled) OPERATOR(pg_catalog.=) 'A' THEN 'always'
+            WHEN pg_catalog.min(t.enabled) OPERATOR(pg_catalog.=) 'O' THEN 'origin'
+            WHEN pg_catalog.min(t.enabled) OPERATOR(pg_catalog.=) 'R' THEN 'replica'
+            ELSE 'disabled' END AS enabled,
        pg_catalog.array_agg(t.trigger ORDER BY t.trigger) AS triggers
   FROM cache_aside.rule_triggers t
  WHERE NOT t.inherited
@@ -170,9 +181,9 @@ COMMENT ON VIEW cache_aside.rules IS
 CREATE FUNCTION cache_aside.rule_statement(relation regclass, arguments text[], columns name[], level text)
 RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE WHEN pg_catalog.cardinality(arguments) > 1
+RETURN CASE WHEN pg_catalog.cardinality(arguments) OPERATOR(pg_catalog.>) 1
   THEN pg_catalog.format('SELECT cache_aside.attach_query(%L, %L, %L, %L);', relation, arguments[2], arguments[1],
-                         coalesce(arguments[3], arguments[1]))
+                         COALESCE(arguments[3], arguments[1]))
   ELSE pg_catalog.format('SELECT cache_aside.attach(%L, %L%s%s);', relation, arguments[1],
          CASE WHEN columns IS NOT NULL THEN pg_catalog.format(', columns => %L', columns) ELSE '' END,
          CASE WHEN level OPERATOR(pg_catalog.=) 'statement' THEN ', level => ''statement''' ELSE '' END)
@@ -184,88 +195,117 @@ COMMENT ON FUNCTION cache_aside.rule_statement(regclass, text[], name[], text) I
 CREATE VIEW cache_aside.gaps AS
 WITH RECURSIVE below (ancestor, relation, is_partition) AS (
     SELECT i.inhparent, i.inhrelid, c.relispartition
-      FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-     WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+      FROM pg_catalog.pg_inherits i
+      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
+     WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::pg_catalog."char"[])
+       AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
     UNION
     SELECT b.ancestor, i.inhrelid, b.is_partition
-      FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.relation
-      JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-     WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'
+      FROM below b
+      JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) b.relation
+      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
+     WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::pg_catalog."char"[])
+       AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
 ), covered AS (
     SELECT t.relation, t.rule, pg_catalog.min(t.arguments) AS arguments,
-           pg_catalog.bit_or(t.type) AS type, pg_catalog.bool_or(t.level = 'statement') AS statement
+           pg_catalog.bit_or(t.type) AS type,
+           pg_catalog.bool_or(t.level OPERATOR(pg_catalog.=) 'statement') AS statement
       FROM cache_aside.rule_triggers t
      GROUP BY t.relation, t.rule
 ), uncovered AS (
     SELECT v.relation, v.rule, v.arguments, e.name AS event
       FROM covered v
-      JOIN pg_catalog.pg_class c ON c.oid = v.relation
+      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.relation
      CROSS JOIN (VALUES (4, 'INSERT'), (16, 'UPDATE'), (8, 'DELETE'), (32, 'TRUNCATE')) e (bit, name)
-     WHERE v.type & e.bit = 0
+     WHERE (v.type OPERATOR(pg_catalog.&) e.bit) OPERATOR(pg_catalog.=) 0
        -- foreign tables have TRUNCATE triggers since PostgreSQL 16
-       AND NOT (e.bit = 32 AND c.relkind = 'f'
-                AND pg_catalog.current_setting('server_version_num')::integer < 160000)
-       AND NOT EXISTS (SELECT FROM below b JOIN covered a ON a.relation = b.ancestor AND a.rule = v.rule
-                        WHERE b.relation = v.relation AND b.is_partition)
+       AND NOT (e.bit OPERATOR(pg_catalog.=) 32 AND c.relkind OPERATOR(pg_catalog.=) 'f'
+                AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4
+                    OPERATOR(pg_catalog.<) 160000)
+       AND NOT EXISTS (SELECT FROM below b
+                         JOIN covered a ON a.relation OPERATOR(pg_catalog.=) b.ancestor
+                          AND a.rule OPERATOR(pg_catalog.=) v.rule
+                        WHERE b.relation OPERATOR(pg_catalog.=) v.relation AND b.is_partition)
 )
 SELECT t.relation, t.rule,
-       CASE t.enabled
-         WHEN 'D' THEN pg_catalog.format('trigger %I is disabled', t.trigger)
-         WHEN 'R' THEN pg_catalog.format('trigger %I fires for replicated changes only', t.trigger)
-         ELSE pg_catalog.format('trigger %I does not fire for replicated changes', t.trigger) END AS gap,
+       CASE WHEN t.enabled OPERATOR(pg_catalog.=) 'D'
+            THEN pg_catalog.format('trigger %I is disabled', t.trigger)
+            WHEN t.enabled OPERATOR(pg_catalog.=) 'R'
+            THEN pg_catalog.format('trigger %I fires for replicated changes only', t.trigger)
+            ELSE pg_catalog.format('trigger %I does not fire for replicated changes', t.trigger)
+            END AS gap,
        pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', t.relation, t.trigger) AS remedy
   FROM cache_aside.rule_triggers t
- WHERE t.enabled <> 'A'
+ WHERE t.enabled OPERATOR(pg_catalog.<>) 'A'
 UNION ALL
 SELECT b.relation::pg_catalog.regclass, v.rule,
        'TRUNCATE of the partition fires nothing',
        pg_catalog.format('CREATE TRIGGER %1$I AFTER TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION '
                          'cache_aside.invalidate_table(%3$s); ALTER TABLE %2$s ENABLE ALWAYS TRIGGER %1$I;',
-                         'cache_aside_' || pg_catalog.substr(pg_catalog.md5(v.rule), 1, 8) || '_truncate',
+                         pg_catalog.format('cache_aside_%s_truncate',
+                                           pg_catalog.substr(pg_catalog.md5(v.rule), 1, 8)),
                          b.relation::pg_catalog.regclass,
                          (SELECT pg_catalog.string_agg(pg_catalog.quote_literal(x.argument), ', ' ORDER BY x.place)
                             FROM pg_catalog.unnest(v.arguments) WITH ORDINALITY x (argument, place)))
-  FROM covered v JOIN below b ON b.ancestor = v.relation AND b.is_partition
-  JOIN pg_catalog.pg_class c ON c.oid = b.relation
+  FROM covered v
+  JOIN below b ON b.ancestor OPERATOR(pg_catalog.=) v.relation AND b.is_partition
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.relation
  WHERE NOT EXISTS (SELECT FROM covered o
-                    WHERE o.relation = b.relation AND o.rule = v.rule AND o.type & 32 <> 0)
-   AND NOT EXISTS (SELECT FROM below m JOIN covered o ON o.relation = m.ancestor AND o.rule = v.rule
-                    WHERE m.relation = v.relation AND m.is_partition)
-   AND NOT (c.relkind = 'f' AND pg_catalog.current_setting('server_version_num')::integer < 160000)
+                    WHERE o.relation OPERATOR(pg_catalog.=) b.relation
+                      AND o.rule OPERATOR(pg_catalog.=) v.rule
+                      AND (o.type OPERATOR(pg_catalog.&) 32) OPERATOR(pg_catalog.<>) 0)
+   AND NOT EXISTS (SELECT FROM below m
+                     JOIN covered o ON o.relation OPERATOR(pg_catalog.=) m.ancestor
+                      AND o.rule OPERATOR(pg_catalog.=) v.rule
+                    WHERE m.relation OPERATOR(pg_catalog.=) v.relation AND m.is_partition)
+   AND NOT (c.relkind OPERATOR(pg_catalog.=) 'f'
+            AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4
+                OPERATOR(pg_catalog.<) 160000)
 UNION ALL
 SELECT b.relation::pg_catalog.regclass, v.rule,
        pg_catalog.format('the table inherits from %s, whose rule does not see its rows', v.relation),
-       cache_aside.rule_statement(b.relation, v.arguments, r.columns, r.level)
-  FROM covered v JOIN below b ON b.ancestor = v.relation AND NOT b.is_partition
-  LEFT JOIN cache_aside.rules r ON r.relation = v.relation AND r.name = v.rule
- WHERE NOT EXISTS (SELECT FROM covered o WHERE o.relation = b.relation AND o.rule = v.rule)
+       cache_aside.rule_statement(b.relation::pg_catalog.regclass, v.arguments, r.columns, r.level)
+  FROM covered v
+  JOIN below b ON b.ancestor OPERATOR(pg_catalog.=) v.relation AND NOT b.is_partition
+  LEFT JOIN cache_aside.rules r ON r.relation OPERATOR(pg_catalog.=) v.relation
+   AND r.name OPERATOR(pg_catalog.=) v.rule
+ WHERE NOT EXISTS (SELECT FROM covered o
+                    WHERE o.relation OPERATOR(pg_catalog.=) b.relation
+                      AND o.rule OPERATOR(pg_catalog.=) v.rule)
 UNION ALL
 SELECT v.relation, v.rule, p.problem,
        pg_catalog.format('SELECT cache_aside.detach(%L, %L);', v.relation, v.rule)
   FROM covered v
  CROSS JOIN LATERAL (SELECT cache_aside.rule_problem(v.relation, v.arguments) AS problem) p
  WHERE p.problem IS NOT NULL
-   AND EXISTS (SELECT FROM cache_aside.rules r WHERE r.relation = v.relation AND r.name = v.rule)
+   AND EXISTS (SELECT FROM cache_aside.rules r
+                WHERE r.relation OPERATOR(pg_catalog.=) v.relation
+                  AND r.name OPERATOR(pg_catalog.=) v.rule)
 UNION ALL
 SELECT u.relation, u.rule,
        pg_catalog.format('no trigger fires on %s', pg_catalog.string_agg(u.event, ', ' ORDER BY u.event)),
-       pg_catalog.format('SELECT cache_aside.detach(%L, %L); ', u.relation, u.rule)
-         || cache_aside.rule_statement(u.relation, u.arguments, r.columns, r.level)
+       pg_catalog.format('SELECT cache_aside.detach(%L, %L); %s', u.relation, u.rule,
+                         cache_aside.rule_statement(u.relation, u.arguments, r.columns, r.level))
   FROM uncovered u
-  LEFT JOIN cache_aside.rules r ON r.relation = u.relation AND r.name = u.rule
+  LEFT JOIN cache_aside.rules r ON r.relation OPERATOR(pg_catalog.=) u.relation
+   AND r.name OPERATOR(pg_catalog.=) u.rule
  GROUP BY u.relation, u.rule, u.arguments, r.columns, r.level
 UNION ALL
 SELECT v.relation, v.rule,
-       CASE c.relkind WHEN 'p' THEN 'writes that name a partition fire no statement trigger'
+       CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'p'
+            THEN 'writes that name a partition fire no statement trigger'
             ELSE 'logical replication fires no statement trigger' END,
-       CASE WHEN pg_catalog.cardinality(v.arguments) > 1
+       CASE WHEN pg_catalog.cardinality(v.arguments) OPERATOR(pg_catalog.>) 1
             THEN '-- call cache_aside.invalidate() for such writes'
-            ELSE pg_catalog.format('SELECT cache_aside.detach(%L, %L); ', v.relation, v.rule)
-                 || cache_aside.rule_statement(v.relation, v.arguments, NULL, 'row') END
-  FROM covered v JOIN pg_catalog.pg_class c ON c.oid = v.relation
+            ELSE pg_catalog.format('SELECT cache_aside.detach(%L, %L); %s', v.relation, v.rule,
+                     cache_aside.rule_statement(v.relation, v.arguments, NULL::pg_catalog.name[],
+                                                'row'::pg_catalog.text)) END
+  FROM covered v
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.relation
  WHERE v.statement
-   AND (c.relkind = 'p'
-        OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s WHERE s.srrelid = v.relation));
+   AND (c.relkind OPERATOR(pg_catalog.=) 'p'
+        OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s
+                    WHERE s.srrelid OPERATOR(pg_catalog.=) v.relation));
 
 COMMENT ON VIEW cache_aside.gaps IS
 'Changes that no trigger of a rule sees, each with the statement that closes the gap';
@@ -306,9 +346,9 @@ COMMENT ON FUNCTION cache_aside.unregister_pattern(text) IS
 REVOKE ALL ON FUNCTION cache_aside.unregister_pattern(text) FROM PUBLIC;
 
 CREATE VIEW cache_aside.patterns AS
-SELECT r.pattern, c.relpersistence = 'u' AS unlogged
+SELECT r.pattern, c.relpersistence OPERATOR(pg_catalog.=) 'u' AS unlogged
   FROM cache_aside.rules r
-  JOIN pg_catalog.pg_class c ON c.oid = r.relation
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.relation
  WHERE r.pattern IS NOT NULL
 UNION
 SELECT p.pattern, false FROM cache_aside.registered_pattern p;

@@ -74,11 +74,16 @@ typedef struct Setting
 } Setting;
 
 static const Setting settings[] = {
-	{CA_PIN_DATE, "DateStyle", "ISO, MDY"},         {CA_PIN_ZONE, "TimeZone", "UTC"},
-	{CA_PIN_INTERVAL, "IntervalStyle", "postgres"}, {CA_PIN_FLOAT, "extra_float_digits", "1"},
-	{CA_PIN_BYTEA, "bytea_output", "hex"},          {CA_PIN_MONEY, "lc_monetary", "C"},
-	{CA_PIN_OTHER, "search_path", "pg_catalog"},    {CA_PIN_OTHER, "quote_all_identifiers", "off"},
+	{CA_PIN_DATE, "DateStyle", "ISO, MDY"},
+	{CA_PIN_ZONE, "TimeZone", "UTC"},
+	{CA_PIN_INTERVAL, "IntervalStyle", "postgres"},
+	{CA_PIN_FLOAT, "extra_float_digits", "1"},
+	{CA_PIN_BYTEA, "bytea_output", "hex"},
+	{CA_PIN_MONEY, "lc_monetary", "C"},
 	{CA_PIN_OTHER, "xmlbinary", "base64"},
+	{CA_PIN_OTHER, "quote_all_identifiers", "off"},
+	/* Not named, pg_temp would come first for types and relations: those of whoever writes. */
+	{CA_PIN_OTHER, "search_path", "pg_catalog, pg_temp"},
 };
 
 int

@@ -297,7 +297,7 @@ refuse_query(int sqlstate, const char *detail)
 			 errdetail("%s", detail),
 			 errhint("Write one SELECT that returns one column, the key, and reads the table "
 					 "\"changed\"; qualify names with their schema, for it runs with search_path = "
-					 "pg_catalog.")));
+					 "pg_catalog, pg_temp.")));
 }
 
 /* What is wrong with the form of the query, or NULL; raises on a syntax error. */

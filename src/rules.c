@@ -33,18 +33,9 @@
 #include "rule.h"
 #include "rules.h"
 
-PG_FUNCTION_INFO_V1(cache_aside_require_preload);
 PG_FUNCTION_INFO_V1(cache_aside_attach);
 PG_FUNCTION_INFO_V1(cache_aside_attach_query);
 PG_FUNCTION_INFO_V1(cache_aside_detach);
-
-Datum
-cache_aside_require_preload(PG_FUNCTION_ARGS)
-{
-	ca_require_preload();
-	ca_commit_note_created();
-	PG_RETURN_VOID();
-}
 
 /* ---- triggers as rules ---- */
 
