@@ -102,26 +102,27 @@ AS 'MODULE_PATHNAME', 'cache_aside_keys';
 COMMENT ON FUNCTION cache_aside.keys(regclass, jsonb) IS
 'The keys that a write of this row would delete, for people writing rules';
 
-CREATE FUNCTION cache_aside.trigger_arguments(tgargs bytea) RETURNS text[]
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+-- Everybody may call these three: they take the oid of a trigger, and look into the catalog themselves.
+CREATE FUNCTION cache_aside.trigger_arguments(trigger oid) RETURNS text[]
+LANGUAGE c STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_trigger_arguments';
 
-COMMENT ON FUNCTION cache_aside.trigger_arguments(bytea) IS
-'Splits pg_trigger.tgargs; for the views';
+COMMENT ON FUNCTION cache_aside.trigger_arguments(oid) IS
+'Arguments of a trigger of this extension, NULL for any other; for the views';
 
-CREATE FUNCTION cache_aside.rule_pattern(arguments text[]) RETURNS text
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+CREATE FUNCTION cache_aside.rule_pattern(trigger oid) RETURNS text
+LANGUAGE c STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_rule_pattern';
 
-COMMENT ON FUNCTION cache_aside.rule_pattern(text[]) IS
-'Glob pattern that covers every key of a rule, without key_prefix; NULL if it is malformed';
+COMMENT ON FUNCTION cache_aside.rule_pattern(oid) IS
+'Glob pattern that covers every key of a trigger''s rule, without key_prefix; NULL if it is malformed';
 
-CREATE FUNCTION cache_aside.rule_problem(relation regclass, arguments text[]) RETURNS text
+CREATE FUNCTION cache_aside.rule_problem(trigger oid) RETURNS text
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cache_aside_rule_problem';
 
-COMMENT ON FUNCTION cache_aside.rule_problem(regclass, text[]) IS
-'What makes a rule unfit for its table today, or NULL';
+COMMENT ON FUNCTION cache_aside.rule_problem(oid) IS
+'What makes a trigger''s rule unfit for its table today; NULL if nothing, or for those who may not know: not a member of the owner nor of pg_monitor';
 
 -- One row per trigger that belongs to a rule, partitions' copies included.
 CREATE VIEW cache_aside.rule_triggers AS
@@ -140,7 +141,7 @@ SELECT t.tgrelid::pg_catalog.regclass AS relation,
                ('cache_aside.invalidate_statement()'::pg_catalog.regprocedure, 'statement'),
                ('cache_aside.invalidate_table()'::pg_catalog.regprocedure, 'table')) f (oid, level)
     ON f.oid OPERATOR(pg_catalog.=) t.tgfoid
- CROSS JOIN LATERAL (SELECT cache_aside.trigger_arguments(t.tgargs) AS arguments) a;
+ CROSS JOIN LATERAL (SELECT cache_aside.trigger_arguments(t.oid) AS arguments) a;
 
 COMMENT ON VIEW cache_aside.rule_triggers IS
 'Triggers that belong to cache rules, one row each; rules and gaps are made from it';
@@ -151,7 +152,7 @@ SELECT t.relation,
        CASE WHEN pg_catalog.cardinality(t.arguments) OPERATOR(pg_catalog.<) 2
             THEN COALESCE(t.arguments[1], '') END AS template,
        t.arguments[2] AS query,
-       cache_aside.rule_pattern(t.arguments) AS pattern,
+       cache_aside.rule_pattern(pg_catalog.min(t.oid)) AS pattern,
        (SELECT pg_catalog.array_agg(DISTINCT c.attname ORDER BY c.attname)
           FROM pg_catalog.pg_depend d
           JOIN pg_catalog.pg_attribute c ON c.attrelid OPERATOR(pg_catalog.=) d.refobjid
@@ -230,6 +231,11 @@ WITH RECURSIVE below (ancestor, relation, is_partition) AS (
 SELECT t.relation, t.rule,
        CASE WHEN t.enabled OPERATOR(pg_catalog.=) 'D'
             THEN pg_catalog.format('trigger %I is disabled', t.trigger)
+            WHEN t.level OPERATOR(pg_catalog.=) 'statement'
+                 AND pg_catalog.cardinality(t.arguments) OPERATOR(pg_catalog.>) 1
+            THEN pg_catalog.format('trigger %I is not approved by the owner: every write deletes the rule''s whole '
+                                   'pattern instead of running its query (read it first, it gets the owner''s '
+                                   'rights): %s', t.trigger, t.arguments[2])
             WHEN t.enabled OPERATOR(pg_catalog.=) 'R'
             THEN pg_catalog.format('trigger %I fires for replicated changes only', t.trigger)
             ELSE pg_catalog.format('trigger %I does not fire for replicated changes', t.trigger)
@@ -273,14 +279,16 @@ SELECT b.relation::pg_catalog.regclass, v.rule,
                     WHERE o.relation OPERATOR(pg_catalog.=) b.relation
                       AND o.rule OPERATOR(pg_catalog.=) v.rule)
 UNION ALL
-SELECT v.relation, v.rule, p.problem,
-       pg_catalog.format('SELECT cache_aside.detach(%L, %L);', v.relation, v.rule)
-  FROM covered v
- CROSS JOIN LATERAL (SELECT cache_aside.rule_problem(v.relation, v.arguments) AS problem) p
+SELECT g.relation, g.rule, p.problem,
+       pg_catalog.format('SELECT cache_aside.detach(%L, %L);', g.relation, g.rule)
+  FROM (SELECT t.relation, t.rule,
+               COALESCE(pg_catalog.min(t.oid) FILTER (WHERE t.enabled OPERATOR(pg_catalog.=) 'A'),
+                        pg_catalog.min(t.oid)) AS oid
+          FROM cache_aside.rule_triggers t
+         WHERE NOT t.inherited
+         GROUP BY t.relation, t.rule, t.arguments) g
+ CROSS JOIN LATERAL (SELECT cache_aside.rule_problem(g.oid) AS problem) p
  WHERE p.problem IS NOT NULL
-   AND EXISTS (SELECT FROM cache_aside.rules r
-                WHERE r.relation OPERATOR(pg_catalog.=) v.relation
-                  AND r.name OPERATOR(pg_catalog.=) v.rule)
 UNION ALL
 SELECT u.relation, u.rule,
        pg_catalog.format('no trigger fires on %s', pg_catalog.string_agg(u.event, ', ' ORDER BY u.event)),
@@ -630,7 +638,7 @@ SELECT t.tgrelid::pg_catalog.regclass AS relation,
 				AND child.tgenabled OPERATOR(pg_catalog.=) ANY
 					(ARRAY['O', 'A']::pg_catalog."char"[]))) AS bare_children
 FROM pg_catalog.pg_trigger t,
-	LATERAL (SELECT cache_aside.trigger_arguments(t.tgargs) AS args) a
+	LATERAL (SELECT cache_aside.trigger_arguments(t.oid) AS args) a
 WHERE t.tgfoid OPERATOR(pg_catalog.=) 'cache_aside.row_version()'::pg_catalog.regprocedure
 	AND t.tgparentid OPERATOR(pg_catalog.=) 0;
 

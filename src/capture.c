@@ -25,6 +25,7 @@
 #include "utils/tuplestore.h"
 
 #include "rule.h"
+#include "rules.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_invalidate_row);
 PG_FUNCTION_INFO_V1(cache_aside_invalidate_statement);
@@ -85,24 +86,27 @@ add_row(CaRule *rule, TupleTableSlot *row)
 	ca_key_build(rule->template, row, add_key, rule);
 }
 
+static void
+fire_row(CaRule *rule, TriggerData *data)
+{
+	if (rule->missing != NULL)
+	{
+		add_pattern(rule);
+		return;
+	}
+	add_row(rule, data->tg_trigslot);
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
+		!ca_key_same(rule->template, data->tg_trigslot, data->tg_newslot))
+		add_row(rule, data->tg_newslot);
+}
+
 Datum
 cache_aside_invalidate_row(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = check_call(fcinfo, "invalidate_row", true, 1);
-	CaRule *rule;
 
-	if (!guc_enabled)
-		return PointerGetDatum(NULL);
-	rule = ca_rule_get(data);
-	if (rule->missing != NULL)
-		add_pattern(rule);
-	else
-	{
-		add_row(rule, data->tg_trigslot);
-		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
-			!ca_key_same(rule->template, data->tg_trigslot, data->tg_newslot))
-			add_row(rule, data->tg_newslot);
-	}
+	if (guc_enabled)
+		ca_rule_with(data, fire_row);
 	return PointerGetDatum(NULL);
 }
 
@@ -207,41 +211,69 @@ has_rows(TriggerData *data)
 }
 
 static void
-run_query(CaRule *rule, TriggerData *data)
+warn_unapproved(CaRule *rule, TriggerData *data)
 {
-	rule->uses++;
-	PG_TRY();
-	{
-		if (!ca_query_run(rule, data, add_key))
-			add_pattern(rule);
-	}
-	PG_FINALLY();
-	{
-		rule->uses--;
-	}
-	PG_END_TRY();
+	Relation relation = data->tg_relation;
+
+	if (rule->warned)
+		return;
+	rule->warned = true;
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("query of cache rule \"%s\" of table \"%s\" is not approved by the owner",
+				rule->name, RelationGetRelationName(relation)),
+		 errdetail(
+			 "Trigger \"%s\" is not ENABLE ALWAYS, which only the owner can make it, and the query "
+			 "would run with the owner's rights. Every write deletes all keys that match \"%s\" "
+			 "instead.",
+			 data->tg_trigger->tgname, rule->pattern),
+		 errhint("Read the query in cache_aside.rules, then: %s",
+				 ca_approval_statement(RelationGetRelid(relation), data->tg_trigger->tgname))));
+}
+
+static void
+fire_query(CaRule *rule, TriggerData *data)
+{
+	bool done = false;
+
+	if (ca_approval_given(data->tg_relation, data->tg_trigger->tgoid))
+		done = ca_query_run(rule, data, add_key);
+	else
+		warn_unapproved(rule, data);
+	if (!done)
+		add_pattern(rule);
+}
+
+static void
+fire_statement(CaRule *rule, TriggerData *data)
+{
+	if (rule->missing != NULL)
+		add_pattern(rule);
+	else if (rule->query != NULL)
+		fire_query(rule, data);
+	else
+		add_rows(rule, data);
 }
 
 Datum
 cache_aside_invalidate_statement(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = check_call(fcinfo, "invalidate_statement", false, 3);
-	CaRule *rule;
 
 	check_tables(data);
-	if (!guc_enabled || !has_rows(data))
-		return PointerGetDatum(NULL);
-	rule = ca_rule_get(data);
-	if (rule->missing != NULL)
-		add_pattern(rule);
-	else if (rule->query != NULL)
-		run_query(rule, data);
-	else
-		add_rows(rule, data);
+	if (guc_enabled && has_rows(data))
+		ca_rule_with(data, fire_statement);
 	return PointerGetDatum(NULL);
 }
 
 /* ---- TRUNCATE ---- */
+
+static void
+fire_truncate(CaRule *rule, TriggerData *data)
+{
+	add_pattern(rule);
+}
 
 Datum
 cache_aside_invalidate_table(PG_FUNCTION_ARGS)
@@ -249,7 +281,7 @@ cache_aside_invalidate_table(PG_FUNCTION_ARGS)
 	TriggerData *data = check_call(fcinfo, "invalidate_table", false, 3);
 
 	if (guc_enabled)
-		add_pattern(ca_rule_get(data));
+		ca_rule_with(data, fire_truncate);
 	return PointerGetDatum(NULL);
 }
 

@@ -6,7 +6,9 @@
  *	ATTACH, DETACH PARTITION, INHERIT, NO INHERIT                      utility hook
  *	DROP EXTENSION, DROP DATABASE                                      object access hook: a census
  *	COMMIT PREPARED                                                    utility hook, wakes the worker
- *	CREATE TRIGGER by hand                                             utility hook, checked
+ *	CREATE TRIGGER by hand                                             utility hook, checked; object
+ *	                                                                   access hook: by whom (approval.c)
+ *	a new owner                                                        object access hook (approval.c)
  *
  * Input: the statement or the object. Output: the pattern of every rule concerned, of the relation
  * and of the tables above it, in the pending set of the same transaction: rolled back with it.
@@ -152,49 +154,17 @@ remember_trigger(Oid relid, const char *pattern)
 	MemoryContextSwitchTo(previous);
 }
 
-/* pg_trigger.tgargs as an array of texts. */
-static char **
-unpack_arguments(Form_pg_trigger form, HeapTuple tuple, TupleDesc columns)
-{
-	char **arguments = palloc0((form->tgnargs + 1) * sizeof(char *));
-	bool isnull;
-	Datum packed = heap_getattr(tuple, Anum_pg_trigger_tgargs, columns, &isnull);
-	char *at = isnull ? NULL : VARDATA_ANY(DatumGetByteaPP(packed));
-
-	for (int i = 0; i < form->tgnargs; i++)
-	{
-		arguments[i] = at;
-		at += strlen(at) + 1;
-	}
-	return arguments;
-}
-
 static void
 note_dropped_trigger(Oid trigger)
 {
-	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	CaTriggerFacts facts;
+	const char *pattern;
 
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(trigger));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-
-		if (ca_rules_kind(form->tgfoid) != CA_TRIGGER_NONE)
-		{
-			char **arguments = unpack_arguments(form, tuple, RelationGetDescr(catalog));
-			const char *pattern = ca_rules_pattern(form->tgnargs, arguments);
-
-			if (pattern != NULL)
-				remember_trigger(form->tgrelid, pattern);
-		}
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	if (!ca_trigger_find(trigger, NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
+		return;
+	pattern = ca_rules_pattern(facts.nargs, facts.args);
+	if (pattern != NULL)
+		remember_trigger(facts.relid, pattern);
 }
 
 static void
@@ -219,6 +189,10 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 {
 	if (previous_access)
 		previous_access(access, class, object, part, arg);
+	if (access == OAT_POST_CREATE && class == TriggerRelationId)
+		ca_approval_check_created(object);
+	if (access == OAT_POST_ALTER && class == RelationRelationId && part == 0)
+		ca_approval_after_alter(object);
 	if (access != OAT_DROP)
 		return;
 	if (class == DatabaseRelationId ||

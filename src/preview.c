@@ -2,13 +2,18 @@
  * preview.c: keys(relation, row): which keys would a write of this row delete?
  *
  * Input: a row as jsonb; columns it does not name are NULL. Output: the keys of every rule on the
- * relation, under each prefix; of a rule that lost a column, its pattern. Query rules run with the
- * rights of the table's owner, hence only the owner may ask. Nothing is added to the pending set.
+ * relation, under each prefix; of a rule that lost a column, or whose query is not approved, its
+ * pattern. Nothing is added to the pending set.
+ *
+ * Whose rights: only members of the owner may ask, and everything that the table brings along (query
+ * rules, domains of its row type, output functions) runs as the owner, restricted (owner.c), also
+ * when a superuser asks.
  */
 #include "cache_aside.h"
 
 #include "access/relation.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -17,6 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/tuplestore.h"
 
+#include "owner.h"
 #include "rule.h"
 #include "rules.h"
 
@@ -57,6 +63,17 @@ populate_row(Relation relation, Datum row)
 	return slot;
 }
 
+/* A query that the owner has not approved does not run here either. */
+static void
+preview_query(Relation relation, const Trigger *trigger, Datum row, const char *what,
+			  ReturnSetInfo *result)
+{
+	if (!ca_approval_given(relation, trigger->tgoid))
+		put_prefixed(result, trigger->tgargs[0], strlen(trigger->tgargs[0]));
+	else
+		ca_query_preview(relation, trigger->tgargs[1], row, what, put_prefixed, result);
+}
+
 static void
 preview_rule(Relation relation, const Trigger *trigger, Datum row, ReturnSetInfo *result)
 {
@@ -67,7 +84,7 @@ preview_rule(Relation relation, const Trigger *trigger, Datum row, ReturnSetInfo
 
 	if (ca_rules_is_query(trigger->tgnargs))
 	{
-		ca_query_preview(relation, trigger->tgargs[1], row, what, put_prefixed, result);
+		preview_query(relation, trigger, row, what, result);
 		return;
 	}
 	slot = populate_row(relation, row);
@@ -85,6 +102,7 @@ cache_aside_keys(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Relation relation;
+	CaIdentity caller;
 	TriggerDesc *triggers;
 	List *seen = NIL;
 
@@ -93,8 +111,9 @@ cache_aside_keys(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
 	ca_rule_check_owner(relation);
-	triggers = relation->trigdesc;
+	triggers = CopyTriggerDesc(relation->trigdesc); /* what runs below may change the relation's */
 	SPI_connect();
+	ca_owner_become(&caller, relation->rd_rel->relowner);
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		Trigger *trigger = &triggers->triggers[i];
@@ -108,6 +127,7 @@ cache_aside_keys(PG_FUNCTION_ARGS)
 		seen = lappend(seen, name);
 		preview_rule(relation, trigger, PG_GETARG_DATUM(1), result);
 	}
+	ca_owner_leave(&caller);
 	SPI_finish();
 	relation_close(relation, NoLock);
 	return (Datum) 0;

@@ -23,19 +23,17 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
 
-#include "pins.h"
+#include "owner.h"
 #include "rule.h"
 
 /* ---- receiving keys ---- */
@@ -115,34 +113,6 @@ init_receiver(KeyReceiver *keys, CaKeyHandler handler, void *arg, const char *wh
 	keys->what = what;
 }
 
-/* ---- whose rights, which settings ---- */
-
-typedef struct Identity
-{
-	Oid user;
-	int context;
-	int nest;
-} Identity;
-
-static void
-become_owner(Identity *saved, Oid owner)
-{
-	GetUserIdAndSecContext(&saved->user, &saved->context);
-	SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE |
-									  SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
-	saved->nest = NewGUCNestLevel();
-	(void) ca_pins_apply(CA_PIN_ALL); /* undone with the level around it */
-	(void) set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-}
-
-static void
-become_caller(const Identity *saved)
-{
-	ca_pins_undo(saved->nest);
-	SetUserIdAndSecContext(saved->user, saved->context);
-}
-
 /* ---- SQL ---- */
 
 static char *
@@ -201,18 +171,22 @@ execute(SPIPlanPtr plan, ParamListInfo parameters, KeyReceiver *keys)
 static void
 run_plan(CaRule *rule, TriggerData *data, KeyReceiver *keys)
 {
-	Identity caller;
+	CaIdentity caller;
 
-	become_owner(&caller, data->tg_relation->rd_rel->relowner);
+	ca_owner_become(&caller, data->tg_relation->rd_rel->relowner);
 	if (rule->plan == NULL)
 	{
 		SPIPlanPtr plan = prepare(wrap_query(changed_rows(data->tg_trigger), rule->query), 0, NULL);
 
-		SPI_keepplan(plan);
-		rule->plan = plan;
+		/* Analysis may have run the user's code, which may have fired this rule: then it has one. */
+		if (rule->plan == NULL)
+		{
+			SPI_keepplan(plan);
+			rule->plan = plan;
+		}
 	}
 	execute(rule->plan, NULL, keys);
-	become_caller(&caller);
+	ca_owner_leave(&caller);
 }
 
 static bool
@@ -326,6 +300,7 @@ check_plan(const char *sql)
 	return NULL;
 }
 
+/* At attach: what the author of the query can mend. */
 static bool
 is_query_error(int sqlstate)
 {
@@ -334,26 +309,33 @@ is_query_error(int sqlstate)
 		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(ERRCODE_FEATURE_NOT_SUPPORTED);
 }
 
+/* In a view: everything but what ends the statement. The owner of one table must not break it for all. */
+static bool
+is_any_error(int sqlstate)
+{
+	return sqlstate != ERRCODE_QUERY_CANCELED;
+}
+
 /*
- * What is wrong with the query, or NULL. An error of another kind is raised. Whoever goes on after a
- * finding must roll back a subtransaction, or raise.
+ * What is wrong with the query, or NULL; an error that is not `expected` is raised. Whoever goes on
+ * after a finding must roll back a subtransaction, or raise.
  */
 static const char *
-find_problem(Relation relation, const char *query, int *sqlstate)
+find_problem(Relation relation, const char *query, bool (*expected)(int), int *sqlstate)
 {
 	MemoryContext context = CurrentMemoryContext;
 	char *sql = wrap_query(psprintf("SELECT * FROM %s", qualified_name(relation)), query);
 	const char *volatile detail = NULL;
-	Identity caller;
+	CaIdentity caller;
 
 	*sqlstate = ERRCODE_SYNTAX_ERROR;
 	PG_TRY();
 	{
 		detail = check_statement(query);
-		become_owner(&caller, relation->rd_rel->relowner);
+		ca_owner_become(&caller, relation->rd_rel->relowner);
 		if (detail == NULL)
 			detail = check_plan(sql);
-		become_caller(&caller);
+		ca_owner_leave(&caller);
 	}
 	PG_CATCH();
 	{
@@ -361,7 +343,7 @@ find_problem(Relation relation, const char *query, int *sqlstate)
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (!is_query_error(error->sqlerrcode))
+		if (!expected(error->sqlerrcode))
 			PG_RE_THROW();
 		FlushErrorState();
 		*sqlstate = error->sqlerrcode;
@@ -375,7 +357,7 @@ void
 ca_query_check(Relation relation, const char *query)
 {
 	int sqlstate;
-	const char *detail = find_problem(relation, query, &sqlstate);
+	const char *detail = find_problem(relation, query, is_query_error, &sqlstate);
 
 	if (detail != NULL)
 		refuse_query(sqlstate, detail);
@@ -394,7 +376,7 @@ ca_query_problem(Relation relation, const char *query)
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(context);
-		detail = find_problem(relation, query, &sqlstate);
+		detail = find_problem(relation, query, is_any_error, &sqlstate);
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -408,7 +390,7 @@ ca_query_problem(Relation relation, const char *query)
 	return detail == NULL ? NULL : pstrdup(detail);
 }
 
-/* The keys that a change of one row, given as jsonb, yields. SPI is connected. */
+/* The keys that a change of one row, given as jsonb, yields. SPI is connected, we are the owner. */
 void
 ca_query_preview(Relation relation, const char *query, Datum row, const char *what,
 				 CaKeyHandler handler, void *arg)
@@ -418,14 +400,11 @@ ca_query_preview(Relation relation, const char *query, Datum row, const char *wh
 	Oid types[1] = {JSONBOID};
 	ParamListInfo parameters = makeParamList(1);
 	KeyReceiver keys;
-	Identity caller;
 
 	init_receiver(&keys, handler, arg, what);
 	parameters->params[0].value = row;
 	parameters->params[0].isnull = false;
 	parameters->params[0].pflags = PARAM_FLAG_CONST;
 	parameters->params[0].ptype = JSONBOID;
-	become_owner(&caller, relation->rd_rel->relowner);
 	execute(prepare(wrap_query(changed, query), 1, types), parameters, &keys);
-	become_caller(&caller);
 }

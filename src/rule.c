@@ -4,51 +4,108 @@
  *	one argument      template
  *	two or three      pattern, query [, name]: a query rule
  *
- * Input: the TriggerData of a firing trigger. Output: a CaRule that stays valid until the relation's
- * next relcache invalidation (any DDL on it, its triggers included); the next firing parses again.
- * The callback only marks: whoever uses the rule at that moment keeps a whole one.
+ * Input: the TriggerData of a firing trigger. Output: a CaRule for the time of the firing.
+ *
+ * A firing runs the user's code (a rule's query, output functions of extension types), and that code
+ * may do anything to rules: change the table's catalog rows, drop the trigger, write to the same
+ * table and so fire the same rule again. Hence:
+ *
+ *	- a rule is allocated on its own, in its own context, and counts who holds it: each firing, and
+ *	  the cache. It is freed when the last of them lets go, with its plan.
+ *	- the relcache callback only marks. It may run at any catalog access, also between two lines of
+ *	  whoever uses a rule, so it takes nothing out and frees nothing.
+ *	- the next firing of any rule takes what is marked out of the cache, entries of dropped triggers
+ *	  too: what piles up between two firings is bounded by the rules fired before.
+ *	- a rule that was marked while it was parsed serves the firing it was parsed for, and is not kept.
+ *
+ * A firing lets go in PG_FINALLY. That is enough: every error inside it unwinds through that frame,
+ * whatever subtransactions are aborted on the way; a subtransaction that the user's code rolls back
+ * without leaving the firing must not let go. A resource owner would say the same later and cost an
+ * entry per row.
  *
  * A column that is gone must not fail the user's write: such a rule has `missing` set and gives its
- * pattern. Memory: one context per rule below TopMemoryContext.
+ * pattern.
  */
 #include "cache_aside.h"
 
 #include "access/tupdesc.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "debug.h"
 #include "rule.h"
 #include "rules.h"
 
-static HTAB *rules; /* trigger oid -> CaRule */
+typedef struct Entry
+{
+	Oid trigger; /* hash key */
+	CaRule *rule;
+} Entry;
+
+static HTAB *rules;
+static bool any_marked;  /* some rule in the cache is invalid */
+static uint64 forgotten; /* calls of the callback */
 
 static void
 forget_relation(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS scan;
-	CaRule *rule;
+	Entry *entry;
 
+	forgotten++;
 	hash_seq_init(&scan, rules);
-	while ((rule = hash_seq_search(&scan)) != NULL)
+	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
-		if (!OidIsValid(relid) || rule->relid == relid)
-			rule->valid = false;
+		if (!OidIsValid(relid) || entry->rule->relid == relid)
+		{
+			entry->rule->valid = false;
+			any_marked = true;
+		}
 	}
 }
 
 static void
 create_cache(void)
 {
-	HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(CaRule)};
+	HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(Entry)};
 
 	rules = hash_create("cache_aside rules", 32, &control, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
+}
+
+static void
+let_go(CaRule *rule)
+{
+	Assert(rule->pins > 0);
+	if (--rule->pins > 0)
+		return;
+	if (rule->plan != NULL)
+		SPI_freeplan(rule->plan);
+	MemoryContextDelete(rule->context);
+}
+
+/* Takes what is marked out of the cache. Nothing in here looks into a catalog. */
+static void
+sweep(void)
+{
+	HASH_SEQ_STATUS scan;
+	Entry *entry;
+
+	any_marked = false;
+	hash_seq_init(&scan, rules);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		CaRule *rule = entry->rule;
+
+		if (rule->valid)
+			continue;
+		hash_search(rules, &entry->trigger, HASH_REMOVE, NULL);
+		let_go(rule);
+	}
 }
 
 static void
@@ -63,9 +120,9 @@ warn_missing(const CaRule *rule, const char *relname)
 		 errhint("See cache_aside.gaps; detach the rule and attach one with today's columns.")));
 }
 
-/* Fills the rule in its own context; raises without having made it valid. */
+/* In the rule's own context. */
 static void
-parse_rule(CaRule *rule, Relation relation, Trigger *trigger)
+parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 {
 	const char *relname = RelationGetRelationName(relation);
 
@@ -89,61 +146,84 @@ parse_rule(CaRule *rule, Relation relation, Trigger *trigger)
 		warn_missing(rule, relname);
 }
 
-/* A firing that still runs (its query wrote to the table) keeps what it holds: leaked, and rare. */
-static void
-free_rule(CaRule *rule)
+/* A rule with one pin, the caller's. */
+static CaRule *
+load_rule(Relation relation, const Trigger *trigger)
 {
-	if (rule->context == NULL || rule->uses > 0)
-		return;
-	if (rule->plan != NULL)
-		SPI_freeplan(rule->plan);
-	MemoryContextDelete(rule->context);
-}
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "cache_aside rule", ALLOCSET_SMALL_SIZES);
+	MemoryContext previous = MemoryContextSwitchTo(context);
+	CaRule *rule = palloc0(sizeof(CaRule));
 
-static void
-load_rule(CaRule *rule, Relation relation, Trigger *trigger)
-{
-	MemoryContext previous;
-	Oid key = rule->trigger;
-
-	free_rule(rule);
-	memset(rule, 0, sizeof(*rule));
-	rule->trigger = key;
+	rule->trigger = trigger->tgoid;
 	rule->relid = RelationGetRelid(relation);
-	rule->context =
-		AllocSetContextCreate(TopMemoryContext, "cache_aside rule", ALLOCSET_SMALL_SIZES);
-	previous = MemoryContextSwitchTo(rule->context);
-	rule->valid = true; /* an invalidation while parsing clears it again */
-	PG_TRY();
-	{
-		parse_rule(rule, relation, trigger);
-	}
-	PG_CATCH();
-	{
-		rule->valid = false;
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	rule->context = context;
+	rule->pins = 1;
+	parse_rule(rule, relation, trigger);
 	MemoryContextSwitchTo(previous);
+	MemoryContextSetParent(context, TopMemoryContext);
+	return rule;
 }
 
-CaRule *
-ca_rule_get(TriggerData *data)
+/* Puts the rule into the cache, which then holds it too. */
+static void
+keep(CaRule *rule)
 {
-	CaRule *rule;
 	bool found;
+	Entry *entry = hash_search(rules, &rule->trigger, HASH_ENTER, &found);
+
+	if (found) /* parsing fired the same rule */
+		return;
+	entry->rule = rule;
+	rule->valid = true;
+	rule->pins++;
+}
+
+static CaRule *
+take(TriggerData *data)
+{
+	uint64 before;
+	Entry *entry;
+	CaRule *rule;
 
 	if (rules == NULL)
 		create_cache();
-	rule = hash_search(rules, &data->tg_trigger->tgoid, HASH_ENTER, &found);
-	if (!found)
+	if (any_marked)
+		sweep();
+	entry = hash_search(rules, &data->tg_trigger->tgoid, HASH_FIND, NULL);
+	if (entry != NULL)
 	{
-		Oid key = rule->trigger;
-
-		memset(rule, 0, sizeof(*rule));
-		rule->trigger = key;
+		entry->rule->pins++;
+		return entry->rule;
 	}
-	if (!rule->valid)
-		load_rule(rule, data->tg_relation, data->tg_trigger);
+	before = forgotten;
+	rule = load_rule(data->tg_relation, data->tg_trigger);
+	PG_TRY();
+	{
+		if (forgotten == before)
+			keep(rule);
+	}
+	PG_CATCH();
+	{
+		let_go(rule);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	return rule;
+}
+
+void
+ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerData *data))
+{
+	CaRule *rule = take(data);
+
+	PG_TRY();
+	{
+		fire(rule, data);
+	}
+	PG_FINALLY();
+	{
+		let_go(rule);
+	}
+	PG_END_TRY();
 }

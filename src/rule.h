@@ -8,10 +8,11 @@
 
 typedef struct CaRule
 {
-	Oid trigger; /* hash key */
+	Oid trigger;
 	Oid relid;
-	bool valid;
-	MemoryContext context; /* owns everything below */
+	MemoryContext context; /* owns the rule and everything below */
+	int pins;              /* firings that hold it, and one for the cache while it is in there */
+	bool valid;            /* false: the next firing parses anew */
 	char *text;            /* template, or the pattern of a query rule */
 	char *name;
 	char *what;           /* names rule and table in errors */
@@ -20,11 +21,11 @@ typedef struct CaRule
 	CaTemplate *template; /* NULL: query rule */
 	char *query;
 	struct _SPI_plan *plan; /* kept plan of `query`, or NULL */
-	bool warned;            /* about a query that fails */
-	int uses;               /* firings that hold the rule now */
+	bool warned;            /* about a query that fails, or is not approved */
 } CaRule;
 
-extern CaRule *ca_rule_get(TriggerData *data);
+/* Runs `fire` with the rule of a firing trigger, which stays whole until it returns or raises. */
+extern void ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerData *data));
 
 /* ---- query.c: query rules ---- */
 /*

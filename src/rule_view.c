@@ -1,16 +1,26 @@
 /*
  * rule_view.c: what the views rules and gaps cannot say in SQL.
  *
- * Input: triggers' arguments as pg_trigger has them. Output: their parts, the pattern of a rule, and
- * what is wrong with it today. Nothing raises for a rule that is bad: the views must show it.
+ * Input: the oid of a trigger, and nothing else: everybody may call these functions, so they look
+ * into the catalog themselves and answer NULL for a trigger that is not ours. Output: its arguments,
+ * the pattern of its rule, and what is wrong with it today. Nothing raises for a rule that is bad:
+ * the views must show it.
+ *
+ * Whose rights: a query is analysed as the table's owner (owner.c), who approved it; one that is not
+ * approved is not looked at (approval.c). What is wrong is told to those who may see it: members of
+ * the owner, superusers, pg_monitor.
  */
 #include "cache_aside.h"
 
 #include "access/relation.h"
+#include "catalog/pg_authid.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "row_version.h"
 #include "rule.h"
 #include "rules.h"
 
@@ -18,54 +28,37 @@ PG_FUNCTION_INFO_V1(cache_aside_trigger_arguments);
 PG_FUNCTION_INFO_V1(cache_aside_rule_pattern);
 PG_FUNCTION_INFO_V1(cache_aside_rule_problem);
 
-/* pg_trigger.tgargs: each argument followed by a NUL. */
 Datum
 cache_aside_trigger_arguments(PG_FUNCTION_ARGS)
 {
-	bytea *packed = PG_GETARG_BYTEA_PP(0);
-	const char *at = VARDATA_ANY(packed);
-	const char *end = at + VARSIZE_ANY_EXHDR(packed);
 	ArrayBuildState *arguments = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	CaTriggerFacts facts;
 
-	while (at < end)
-	{
-		Size len = strnlen(at, end - at);
-
-		arguments =
-			accumArrayResult(arguments, PointerGetDatum(cstring_to_text_with_len(at, (int) len)),
-							 false, TEXTOID, CurrentMemoryContext);
-		at += len + 1;
-	}
+	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) ||
+		(facts.kind == CA_TRIGGER_NONE && !ca_row_version_is(facts.function)))
+		PG_RETURN_NULL();
+	for (int i = 0; i < facts.nargs; i++)
+		arguments = accumArrayResult(arguments, CStringGetTextDatum(facts.args[i]), false, TEXTOID,
+									 CurrentMemoryContext);
 	PG_RETURN_DATUM(makeArrayResult(arguments, CurrentMemoryContext));
-}
-
-static int
-unpack(ArrayType *array, char ***arguments)
-{
-	Datum *elements;
-	int count;
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &count);
-	*arguments = palloc0((count + 1) * sizeof(char *));
-	for (int i = 0; i < count; i++)
-		(*arguments)[i] = TextDatumGetCString(elements[i]);
-	return count;
 }
 
 /* NULL for a malformed template. */
 Datum
 cache_aside_rule_pattern(PG_FUNCTION_ARGS)
 {
-	char **arguments;
-	int count = unpack(PG_GETARG_ARRAYTYPE_P(0), &arguments);
-	const char *pattern = ca_rules_pattern(count, arguments);
+	CaTriggerFacts facts;
+	const char *pattern;
 
+	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
+		PG_RETURN_NULL();
+	pattern = ca_rules_pattern(facts.nargs, facts.args);
 	if (pattern == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(ca_prefix_from_utf8(pstrdup(pattern))));
 }
 
-static char *
+static const char *
 template_problem(Relation relation, const char *template)
 {
 	const char *missing = NULL;
@@ -78,25 +71,52 @@ template_problem(Relation relation, const char *template)
 	return psprintf("column \"%s\" is gone: every write deletes the rule's whole pattern", missing);
 }
 
-/* NULL when rule and relation fit. */
+static const char *
+query_problem(Relation relation, const CaTriggerFacts *facts)
+{
+	const char *problem;
+
+	if (!ca_approval_is(facts->enabled))
+		return NULL; /* which gaps says already */
+	problem = ca_query_problem(relation, facts->args[1]);
+	if (problem == NULL)
+		return NULL;
+	return psprintf("the query fails, every write deletes the rule's whole pattern: %s", problem);
+}
+
+static bool
+may_see(Oid relid)
+{
+	return ca_owns_relation(relid, GetUserId()) || has_privs_of_role(GetUserId(), ROLE_PG_MONITOR);
+}
+
+/*
+ * NULL when rule and table fit. The trigger is looked at under the table's lock: before, its owner
+ * might be another one than the one who approved it.
+ */
 Datum
 cache_aside_rule_problem(PG_FUNCTION_ARGS)
 {
-	char **arguments;
-	int count = unpack(PG_GETARG_ARRAYTYPE_P(1), &arguments);
+	CaTriggerFacts facts;
 	Relation relation;
-	char *problem;
+	const char *problem = NULL;
 
-	if (count == 0)
-		PG_RETURN_TEXT_P(cstring_to_text("the trigger has no template as its argument"));
-	relation = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
+	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE ||
+		!may_see(facts.relid))
+		PG_RETURN_NULL();
+	relation = try_relation_open(facts.relid, AccessShareLock);
 	if (relation == NULL)
 		PG_RETURN_NULL();
-	if (!ca_rules_is_query(count))
-		problem = template_problem(relation, arguments[0]);
-	else if ((problem = ca_query_problem(relation, arguments[1])) != NULL)
-		problem =
-			psprintf("the query fails, every write deletes the rule's whole pattern: %s", problem);
+	if (ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) &&
+		facts.relid == RelationGetRelid(relation) && may_see(facts.relid))
+	{
+		if (facts.nargs == 0)
+			problem = "the trigger has no template as its argument";
+		else if (ca_rules_is_query(facts.nargs))
+			problem = query_problem(relation, &facts);
+		else
+			problem = template_problem(relation, facts.args[0]);
+	}
 	relation_close(relation, AccessShareLock);
 	if (problem == NULL)
 		PG_RETURN_NULL();

@@ -7,6 +7,7 @@
 #include "nodes/parsenodes.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
+#include "utils/snapshot.h"
 
 typedef enum CaTriggerKind
 {
@@ -18,6 +19,22 @@ typedef enum CaTriggerKind
 
 extern CaTriggerKind ca_rules_kind(Oid function);
 
+/* ---- rule_trigger.c: a trigger as the catalog has it ---- */
+typedef struct CaTriggerFacts
+{
+	Oid relid;
+	Oid function;
+	Oid parent; /* the trigger of the partitioned table that it was cloned from, or 0 */
+	CaTriggerKind kind;
+	char enabled; /* TRIGGER_FIRES_* or TRIGGER_DISABLED */
+	char *name;
+	int nargs;
+	char **args;
+} CaTriggerFacts;
+
+/* False when there is none. `snapshot`: NULL, or SnapshotSelf inside the command that made it. */
+extern bool ca_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts);
+
 /* The name of a rule is its template; a query rule's is its third argument, else its pattern. */
 extern const char *ca_rules_name(int nargs, char **args);
 extern bool ca_rules_is_query(int nargs);
@@ -27,6 +44,17 @@ extern bool ca_rules_member(const Trigger *trigger, const char *name);
 extern const char *ca_rules_pattern(int nargs, char **args);
 /* Adds the patterns of all rules on the relation to the pending set. */
 extern void ca_rules_add_patterns(Relation relation);
+
+/* ---- approval.c: may this query run as the table's owner? ---- */
+extern bool ca_approval_is(char enabled); /* pg_trigger.tgenabled */
+/* The same for a trigger of an open, locked relation, as it is now. */
+extern bool ca_approval_given(Relation relation, Oid trigger);
+/* The statement by which the owner approves. */
+extern char *ca_approval_statement(Oid relid, const char *trigger);
+/* After CREATE TRIGGER, inside it: ERROR 42501 unless the creator has the owner's rights. */
+extern void ca_approval_check_created(Oid trigger);
+/* After ALTER TABLE, inside it: a change of owner takes the approvals back. */
+extern void ca_approval_after_alter(Oid relid);
 
 /* ---- rule_check.c: what attach refuses ---- */
 extern void ca_rule_check_null(bool isnull, const char *function, const char *argument);

@@ -67,6 +67,12 @@ TRUNCATE users;
 SELECT * FROM cache_aside.pending();
 ROLLBACK;
 SELECT rule, gap, remedy FROM cache_aside.gaps WHERE relation = 'users'::regclass ORDER BY rule COLLATE "C", gap COLLATE "C";
+-- a query runs as the owner, hence not before the owner has said so
+ALTER TABLE users ENABLE ALWAYS TRIGGER by_hand_ins;
+BEGIN;
+INSERT INTO users VALUES (3);
+SELECT * FROM cache_aside.pending();
+ROLLBACK;
 SELECT cache_aside.detach('users', 'hand:{id}'), cache_aside.detach('users');
 SELECT attempt($$CREATE TRIGGER t BEFORE INSERT ON r21.users FOR EACH ROW EXECUTE FUNCTION cache_aside.invalidate_row('a:{id}')$$);
 SELECT attempt($$CREATE TRIGGER t AFTER INSERT ON r21.users FOR EACH STATEMENT EXECUTE FUNCTION cache_aside.invalidate_row('a:{id}')$$);

@@ -1,0 +1,17 @@
+/*
+ * owner.h: running SQL of a table's owner with the owner's rights, whoever is calling.
+ */
+#ifndef CA_OWNER_H
+#define CA_OWNER_H
+
+typedef struct CaIdentity
+{
+	Oid user;
+	int context;
+	int nest; /* of the settings pinned meanwhile */
+} CaIdentity;
+
+extern void ca_owner_become(CaIdentity *saved, Oid owner);
+extern void ca_owner_leave(const CaIdentity *saved);
+
+#endif
