@@ -137,9 +137,10 @@ check_key_prefix(char **newval, void **extra, GucSource source)
 {
 	for (const char *at = *newval ? *newval : ""; *at; at += *at == ',')
 	{
-		Size len = strcspn(at, ",");
+		Size len = 0; /* in a pattern, where its glob characters are escaped */
 
-		at += len;
+		for (; *at && *at != ','; at++)
+			len += strchr("*?[]\\", *at) ? 2 : 1;
 		if (len <= CA_MAX_KEY / 2)
 			continue;
 		GUC_check_errmsg("invalid value for parameter \"cache_aside.key_prefix\"");

@@ -137,6 +137,8 @@ ca_prefix_each(char kind, const char *str, Size len, const char *what, CaKeyHand
 		else
 			appendBinaryStringInfo(&entry, prefixes[i], (int) prefix_len);
 		appendBinaryStringInfo(&entry, str, (int) len);
+		if (entry.len > CA_MAX_KEY) /* the escapes */
+			refuse_long_entry(entry.len, what);
 		handler(arg, entry.data, entry.len);
 	}
 }
