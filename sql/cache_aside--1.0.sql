@@ -399,6 +399,7 @@ CREATE FUNCTION cache_aside.worker_status(
 	OUT retries bigint, OUT reply_errors bigint, OUT skipped bigint, OUT reconnects bigint,
 	OUT resyncs bigint, OUT resync_scanned bigint,
 	OUT redeleted bigint, OUT redelete_waiting bigint, OUT redelete_dropped bigint,
+	OUT foreign_records bigint, OUT unreadable_records bigint,
 	OUT last_error text, OUT last_error_at timestamptz, OUT stats_reset timestamptz)
 RETURNS record
 LANGUAGE c VOLATILE PARALLEL SAFE
@@ -427,6 +428,10 @@ COMMENT ON COLUMN cache_aside.status.redelete_waiting IS
 'Keys that will be deleted again (cache_aside.redelete)';
 COMMENT ON COLUMN cache_aside.status.redelete_dropped IS
 'Keys that were not deleted again because too many waited';
+COMMENT ON COLUMN cache_aside.status.foreign_records IS
+'Messages in the log under the name cache_aside that any role can write; they were not followed';
+COMMENT ON COLUMN cache_aside.status.unreadable_records IS
+'Messages of cache_aside in the log that this version cannot read; each asked for a resync';
 COMMENT ON COLUMN cache_aside.status.retained_wal IS
 'Bytes of log that the replication slot keeps; null without a slot';
 

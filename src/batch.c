@@ -68,27 +68,25 @@ batch_full(const CaBatch *batch)
 	return batch->nkeys >= CA_BATCH_KEYS || batch->nsticks >= CA_BATCH_STICKS;
 }
 
-/* Opens the next payload of an in-memory commit in its cursor; false at the end. */
+/* Points the cursor of an in-memory commit at its entries, once. */
 static bool
-next_kept_payload(CaCommit *commit)
+begin_kept(CaCommit *commit)
 {
-	uint32 len;
-
-	if (commit->offset >= commit->entries.len)
+	if (commit->begun || commit->entries.len == 0)
 		return false;
-	memcpy(&len, commit->entries.data + commit->offset, sizeof(len));
-	commit->offset += sizeof(len);
-	ca_message_open(&commit->cursor, InvalidOid, commit->entries.data + commit->offset, len);
-	commit->offset += len;
+	commit->begun = true;
+	commit->cursor.next = commit->entries.data;
+	commit->cursor.end = commit->entries.data + commit->entries.len;
 	return true;
 }
 
-/* The same for a large commit. The log being gone here ends the session: it is found at reconnect. */
+/*
+ * Points the cursor of a large commit at its next message. The log being gone here ends the session:
+ * it is found at reconnect.
+ */
 static bool
-next_reread_payload(CaCommit *commit)
+reread_message(CaCommit *commit)
 {
-	const char *payload;
-	Size len;
 	int found;
 
 	if (reread == NULL)
@@ -96,17 +94,17 @@ next_reread_payload(CaCommit *commit)
 		reread = ca_reread_open(batch_cxt, commit);
 		reread_commit = commit;
 	}
-	found = ca_reread_next(reread, &payload, &len);
+	found = ca_reread_next(reread, &commit->cursor);
 	if (found < 0)
 		log_gone = true;
-	return found > 0 && ca_message_open(&commit->cursor, InvalidOid, payload, len);
+	return found > 0;
 }
 
 static bool
 next_entry(CaCommit *commit, CaEntry *entry)
 {
-	while (commit->cursor.next == NULL || !ca_message_next(&commit->cursor, entry))
-		if (!(commit->large ? next_reread_payload(commit) : next_kept_payload(commit)))
+	while (commit->cursor.next == NULL || !ca_record_next(&commit->cursor, entry))
+		if (!(commit->large ? reread_message(commit) : begin_kept(commit)))
 			return false;
 	return true;
 }
@@ -174,8 +172,7 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 			note_crash(commit);
 			break;
 		case CA_ENTRY_STICK:
-			if (entry->len > sizeof(uint32))
-				add_stick(batch, commit, entry);
+			add_stick(batch, commit, entry);
 			break;
 	}
 }
@@ -199,9 +196,7 @@ fill_from(CaBatch *batch, CaCommit *commit)
 		if (commit == reread_commit)
 			stop_rereading();
 		if (commit->unread)
-			commit->resync = ca_resync_request(
-				CA_SURVEY_ALL,
-				"a transaction committed whose messages may lie before the log read");
+			commit->resync = ca_resync_request(CA_SURVEY_ALL, commit->unread);
 		if (commit->scan == 0 && commit->resync == 0)
 		{
 			ca_queue_take(commit);

@@ -30,8 +30,12 @@
 #include "compat.h"
 
 #define CA_MAX_KEY 8192                 /* bytes; a longer key fails the write */
-#define CA_MESSAGE_PREFIX "cache_aside" /* prefix of our logical messages */
-#define CA_MESSAGE_CHUNK (64 * 1024)    /* most payload bytes in one message */
+#define CA_MAX_STICK 1024               /* bytes of a stick's name: ids of users or sessions */
+#define CA_MESSAGE_PREFIX "cache_aside" /* of our logical messages, as others see it */
+#define CA_MESSAGE_MARK                                                                            \
+	"cache_aside\0"                                                                                \
+	"1"                              /* and all of it: a NUL, the format, a NUL */
+#define CA_MESSAGE_CHUNK (64 * 1024) /* entries of one message, unless it is a single one */
 
 /* ---- cache_aside.c: load, settings ---- */
 extern bool guc_enabled;     /* capture writes keys (superuser may switch it off) */
@@ -129,15 +133,26 @@ extern bool guc_report_commit_lsn;
 /* Tells the client, without blocking and without raising. Only where after_locks() calls it. */
 extern void ca_commit_token_report(XLogRecPtr lsn);
 
-/* ---- message.c: bytes of the WAL message ---- */
+/* ---- message.c: writes the WAL message ---- */
 #define CA_ENTRY_KEY 'k'     /* data: the key */
 #define CA_ENTRY_PATTERN 'p' /* data: the glob pattern */
-#define CA_ENTRY_STICK 's'   /* data: uint32 ttl in ms, then the name */
+#define CA_ENTRY_STICK 's'   /* data: uint32 ttl in ms, not 0, then the name */
 
 #define CA_ENTRY_RESYNC 'r' /* no data: resync() was called */
 #define CA_ENTRY_CENSUS 'x' /* no data: the extension or a database that had it was dropped */
 #define CA_ENTRY_CRASH 'c'  /* no data: the server recovered from a crash */
 
+#define CA_ENTRY_HEADER_SIZE 5       /* kind (1 byte) and length (uint32) before the data */
+#define CA_MESSAGE_ASYNC_COMMIT 0x01 /* flag: the writer ran with synchronous_commit = off */
+#define CA_MESSAGE_MAX (CA_MESSAGE_CHUNK + CA_ENTRY_HEADER_SIZE + CA_MAX_KEY)
+
+/* Appends one entry to a buffer of entries; ca_message_log writes such a buffer as one message. */
+extern void ca_message_append(StringInfo entries, char kind, const char *data, Size len);
+extern XLogRecPtr ca_message_log(const char *entries, Size len);
+/* Logs an empty, non-transactional message: a record with a definite end to wait for. */
+extern XLogRecPtr ca_message_log_barrier(void);
+
+/* ---- record.c: reads it, and believes nothing else ---- */
 typedef struct CaEntry
 {
 	char kind;
@@ -147,20 +162,25 @@ typedef struct CaEntry
 
 typedef struct CaMessage
 {
-	bool async_commit; /* the writer ran with synchronous_commit = off */
-	Oid dbid;
+	bool async_commit;
 	const char *next; /* iteration state */
 	const char *end;
 } CaMessage;
 
-/* Appends one entry to a buffer of entries; ca_message_log writes such a buffer as one message. */
-extern void ca_message_append(StringInfo entries, char kind, const char *data, Size len);
-extern XLogRecPtr ca_message_log(const char *entries, Size len);
-/* Logs an empty, non-transactional message: a record with a definite end to wait for. */
-extern XLogRecPtr ca_message_log_barrier(void);
-/* Reading. Both return false on bytes we did not write (or of a newer format), never raise. */
-extern bool ca_message_open(CaMessage *message, Oid dbid, const char *payload, Size len);
-extern bool ca_message_next(CaMessage *message, CaEntry *entry);
+typedef enum CaRecordKind
+{
+	CA_RECORD_OTHER,     /* nothing to do with us, or a barrier */
+	CA_RECORD_FOREIGN,   /* has our name, as any role can write it: not to be followed */
+	CA_RECORD_MESSAGE,   /* ours, and whole */
+	CA_RECORD_UNREADABLE /* ours, but malformed or of another format */
+} CaRecordKind;
+
+/* `data`: all of a record of RM_LOGICALMSG_ID. `problem` is set for UNREADABLE alone. */
+extern CaRecordKind ca_record_parse(const char *data, Size len, CaMessage *message,
+									const char **problem);
+extern bool ca_record_next(CaMessage *message, CaEntry *entry); /* false at the end */
+/* Is this an entry that the reader accepts? */
+extern bool ca_record_entry_is_valid(char kind, const char *data, Size len);
 
 /* ---- redis.c: one connection; the only file with hiredis ---- */
 typedef struct CaRedis CaRedis;

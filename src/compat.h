@@ -15,15 +15,6 @@
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
-/* 17 added the flush argument; delivery never needs the message flushed before its commit. */
-#if PG_VERSION_NUM >= 170000
-#define ca_log_message(prefix, data, len, transactional)                                           \
-	LogLogicalMessage(prefix, data, len, transactional, false)
-#else
-#define ca_log_message(prefix, data, len, transactional)                                           \
-	LogLogicalMessage(prefix, data, len, transactional)
-#endif
-
 /* 17 added JSON_VALUE and its relatives, whose result type may call functions */
 #if PG_VERSION_NUM >= 170000
 #define CA_IS_JSON_EXPR(node) IsA(node, JsonExpr)

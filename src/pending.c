@@ -39,7 +39,6 @@
 
 #define CA_PENDING_MEMORY (1024 * 1024) /* bytes in the buffer before it is spilled */
 #define RETAINED_MEMORY (64 * 1024)     /* a buffer no larger than this outlives its transaction */
-#define ENTRY_HEADER_SIZE 5             /* kind and length, see message.c */
 
 typedef struct SeenEntry
 {
@@ -76,7 +75,7 @@ hash_entry(uint32 offset)
 	uint32 len;
 
 	memcpy(&len, set.buffer.data + offset + 1, sizeof(len));
-	return hash_bytes((unsigned char *) set.buffer.data + offset, (int) len + ENTRY_HEADER_SIZE);
+	return hash_bytes((unsigned char *) set.buffer.data + offset, (int) len + CA_ENTRY_HEADER_SIZE);
 }
 
 static bool
@@ -86,10 +85,10 @@ equal_entries(uint32 a, uint32 b)
 	const char *right = set.buffer.data + b;
 	uint32 len;
 
-	if (memcmp(left, right, ENTRY_HEADER_SIZE) != 0)
+	if (memcmp(left, right, CA_ENTRY_HEADER_SIZE) != 0)
 		return false;
 	memcpy(&len, left + 1, sizeof(len));
-	return memcmp(left + ENTRY_HEADER_SIZE, right + ENTRY_HEADER_SIZE, len) == 0;
+	return memcmp(left + CA_ENTRY_HEADER_SIZE, right + CA_ENTRY_HEADER_SIZE, len) == 0;
 }
 
 /* Core's template shadows a local of its own. */
@@ -173,16 +172,16 @@ spill(void)
 static Size
 read_entry(StringInfo target)
 {
-	char header[ENTRY_HEADER_SIZE];
+	char header[CA_ENTRY_HEADER_SIZE];
 	uint32 len;
 
-	ca_spill_read(set.file, header, ENTRY_HEADER_SIZE);
+	ca_spill_read(set.file, header, CA_ENTRY_HEADER_SIZE);
 	memcpy(&len, header + 1, sizeof(len));
-	enlargeStringInfo(target, ENTRY_HEADER_SIZE + len);
-	appendBinaryStringInfoNT(target, header, ENTRY_HEADER_SIZE);
+	enlargeStringInfo(target, CA_ENTRY_HEADER_SIZE + len);
+	appendBinaryStringInfoNT(target, header, CA_ENTRY_HEADER_SIZE);
 	ca_spill_read(set.file, target->data + target->len, len);
 	target->len += len;
-	return ENTRY_HEADER_SIZE + len;
+	return CA_ENTRY_HEADER_SIZE + len;
 }
 
 /* ---- adding ---- */
@@ -280,7 +279,7 @@ put_entry(ReturnSetInfo *result, const char *entry)
 	bool nulls[2] = {false, false};
 
 	memcpy(&len, entry + 1, sizeof(len));
-	str = pnstrdup(entry + ENTRY_HEADER_SIZE + skip, len - skip);
+	str = pnstrdup(entry + CA_ENTRY_HEADER_SIZE + skip, len - skip);
 	values[0] = CStringGetTextDatum(entry[0] == CA_ENTRY_KEY       ? "key"
 									: entry[0] == CA_ENTRY_PATTERN ? "pattern"
 																   : "stick");
@@ -314,7 +313,7 @@ cache_aside_pending(PG_FUNCTION_ARGS)
 		else
 			entry.data = set.buffer.data + (at - set.spilled);
 		memcpy(&len, entry.data + 1, sizeof(len));
-		at += ENTRY_HEADER_SIZE + len;
+		at += CA_ENTRY_HEADER_SIZE + len;
 		put_entry(result, entry.data);
 		MemoryContextReset(scratch);
 	}
@@ -349,7 +348,7 @@ log_file(void)
 		int before = chunk.len;
 
 		done += read_entry(&chunk);
-		if (chunk.len > CA_MESSAGE_CHUNK - ENTRY_HEADER_SIZE && before > 0)
+		if (chunk.len > CA_MESSAGE_CHUNK - CA_ENTRY_HEADER_SIZE && before > 0)
 		{
 			log_chunk(chunk.data, before);
 			memmove(chunk.data, chunk.data + before, chunk.len - before);
@@ -375,8 +374,8 @@ log_buffer(void)
 		int end;
 
 		memcpy(&len, set.buffer.data + next + 1, sizeof(len));
-		end = next + ENTRY_HEADER_SIZE + (int) len;
-		if (end - start > CA_MESSAGE_CHUNK - ENTRY_HEADER_SIZE && next > start)
+		end = next + CA_ENTRY_HEADER_SIZE + (int) len;
+		if (end - start > CA_MESSAGE_CHUNK - CA_ENTRY_HEADER_SIZE && next > start)
 		{
 			log_chunk(set.buffer.data + start, next - start);
 			start = next;
@@ -445,7 +444,7 @@ truncate_set(int64 offset)
 
 		memcpy(&len, set.buffer.data + at + 1, sizeof(len));
 		seen_delete(set.seen, at);
-		at += ENTRY_HEADER_SIZE + len;
+		at += CA_ENTRY_HEADER_SIZE + len;
 	}
 	set.buffer.len = (int) (offset - set.spilled);
 }

@@ -1,10 +1,14 @@
 /*
  * position.c: where delivery stands, as text in Redis.
  *
- * The text is "<timeline> <confirmed> <restart> <sequence> <state> <async> <barrier>": the timeline
- * first and in decimal, because a script in Redis compares it to fence off an old primary; LSNs as
- * PostgreSQL prints them; state "ok", "unlogged" or "pending". The key carries the system identifier, so that
- * two clusters that share a Redis never read each other's position.
+ * The text is "<timeline> <confirmed> <restart> <sequence> <state> <async> <barrier> <format>": the
+ * timeline first and in decimal, because a script in Redis compares it to fence off an old primary;
+ * LSNs as PostgreSQL prints them; state "ok", "unlogged" or "pending". The key carries the system
+ * identifier, so that two clusters that share a Redis never read each other's position.
+ *
+ * The format is that of the messages in the log (CA_MESSAGE_MARK). After the library was replaced by
+ * one of another format, the log from the position on may have messages that this one does not follow.
+ * So a position of another format, or of before there was one, is none: blind start, and a resync.
  *
  * Nothing here allocates or raises: a text that does not parse is nonsense, and the caller resyncs.
  */
@@ -26,10 +30,11 @@ static const char *const states[] = {"ok", "unlogged", "pending"}; /* by CaPosit
 void
 ca_position_format(const CaPosition *position, char *out)
 {
-	snprintf(out, CA_POSITION_TEXT, "%u %X/%X %X/%X " UINT64_FORMAT " %s %d " UINT64_FORMAT,
+	snprintf(out, CA_POSITION_TEXT, "%u %X/%X %X/%X " UINT64_FORMAT " %s %d " UINT64_FORMAT " %s",
 			 position->timeline, LSN_FORMAT_ARGS(position->confirmed),
 			 LSN_FORMAT_ARGS(position->restart), position->sequence, states[position->state],
-			 position->async ? 1 : 0, position->barrier);
+			 position->async ? 1 : 0, position->barrier,
+			 &CA_MESSAGE_MARK[sizeof(CA_MESSAGE_PREFIX)]);
 }
 
 /* Exact inverse of ca_position_format: what does not format to the same text again is refused. */

@@ -25,17 +25,6 @@ static int invisible;   /* of those queued */
 static bool async_seen; /* an asynchronous commit carried keys, ever */
 
 void
-ca_commit_add_child(MemoryContext cxt, CaCommit *commit, TransactionId xid)
-{
-	if (commit->children == NULL)
-		commit->children = MemoryContextAlloc(cxt, sizeof(TransactionId));
-	else
-		commit->children =
-			repalloc(commit->children, sizeof(TransactionId) * (commit->nchildren + 1));
-	commit->children[commit->nchildren++] = xid;
-}
-
-void
 ca_commit_free(CaCommit *commit)
 {
 	if (commit->entries.data)

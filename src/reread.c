@@ -10,6 +10,7 @@
 
 #include "access/rmgr.h"
 #include "access/xlog.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "wal.h"
@@ -51,17 +52,15 @@ belongs(const CaCommit *commit, TransactionId xid)
 {
 	if (xid == commit->xid)
 		return true;
-	for (int i = 0; i < commit->nchildren; i++)
-		if (commit->children[i] == xid)
-			return true;
-	return false;
+	return commit->nchildren > 0 && bsearch(&xid, commit->children, commit->nchildren,
+											sizeof(TransactionId), xidComparator) != NULL;
 }
 
 static int
-next_payload(CaReread *reread, const char **payload, Size *len)
+next_message(CaReread *reread, CaMessage *message)
 {
 	char *problem = NULL;
-	Oid dbid;
+	const char *unreadable;
 
 	if (!reread->begun)
 	{
@@ -76,15 +75,14 @@ next_payload(CaReread *reread, const char **payload, Size *len)
 		if (XLogRecGetRmid(reread->reader) != RM_LOGICALMSG_ID ||
 			!belongs(reread->commit, XLogRecGetXid(reread->reader)))
 			continue;
-		*payload = ca_wal_payload(reread->reader, len, &dbid);
-		if (*payload)
-			return 1;
+		if (ca_wal_message(reread->reader, message, &unreadable) == CA_RECORD_MESSAGE)
+			return 1; /* what is unreadable the commit knows: see its `unread` */
 	}
 	return 0;
 }
 
 int
-ca_reread_next(CaReread *reread, const char **payload, Size *len)
+ca_reread_next(CaReread *reread, CaMessage *message)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile int result = -1;
@@ -92,7 +90,7 @@ ca_reread_next(CaReread *reread, const char **payload, Size *len)
 	MemoryContextSwitchTo(reread->cxt);
 	PG_TRY();
 	{
-		result = next_payload(reread, payload, len);
+		result = next_message(reread, message);
 	}
 	PG_CATCH();
 	{

@@ -13,7 +13,8 @@
  *	found, resync pending              begin the resync again
  *	found, beyond our log              out of recovery only: our log was lost, resync
  *	absent, but Redis's very history   evicted: go on from what was acknowledged, write it again
- *	absent or nonsense                 blind start: go on from the last checkpoint, resync
+ *	absent or nonsense                 blind start: go on from the last checkpoint, resync; nonsense
+ *	                                   may be another version's, see start_behind_another
  *
  * Decisions only: nothing here reads or writes Redis or the log.
  */
@@ -88,6 +89,21 @@ above_prepared(void)
 								   (uint32) (XidFromFullTransactionId(next) - xid) + 1);
 	}
 	return above;
+}
+
+/*
+ * What is stored may be the position of a library that wrote other messages (position.c), here before
+ * the server was started with this one. Whoever is prepared by now may have logged such, wherever; on
+ * a standby nobody knows who is.
+ */
+static void
+start_behind_another(CaPosition *position, TimeLineID timeline)
+{
+	uint64 above = RecoveryInProgress() ? U64FromFullTransactionId(ReadNextFullTransactionId())
+										: above_prepared();
+
+	start_blind(position, timeline);
+	position->barrier = Max(position->barrier, above);
 }
 
 /* We were promoted since: what lies beyond the fork was written by a server that lost. */
@@ -187,7 +203,10 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 	}
 	else
 	{
-		start_blind(&resume->position, timeline);
+		if (absent)
+			start_blind(&resume->position, timeline);
+		else
+			start_behind_another(&resume->position, timeline);
 		resume->nonsense = !absent;
 		resume->reason = absent ? "Redis holds no position" : "the position in Redis is not one";
 	}

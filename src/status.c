@@ -138,7 +138,7 @@ reset_counters(void)
 	CaStatus *s = &ca_status_now;
 
 	s->commits = s->keys = s->patterns = s->batches = s->retries = s->reply_errors = 0;
-	s->reconnects = s->resyncs = s->skipped = 0;
+	s->reconnects = s->resyncs = s->skipped = s->foreign_records = s->unreadable_records = 0;
 	s->redeleted = s->redelete_dropped = 0;
 	memset(s->latency, 0, sizeof(s->latency));
 	s->stats_reset = GetCurrentTimestamp();
@@ -290,6 +290,8 @@ put_counters(Row *row, const CaStatus *s)
 	put_count(row, s->redeleted);
 	put_count(row, s->redelete_waiting);
 	put_count(row, s->redelete_dropped);
+	put_count(row, s->foreign_records);
+	put_count(row, s->unreadable_records);
 }
 
 /*

@@ -23,7 +23,6 @@
 #include "routing.h"
 
 #define STICK_PREFIX "cache_aside:stick:"
-#define MAX_NAME 1024 /* bytes; names are ids of users or sessions */
 
 /* What Redis said about one stick. */
 typedef struct Answer
@@ -41,11 +40,11 @@ stick_name(text *argument)
 	char *utf8;
 
 	utf8 = pg_server_to_any(name, strlen(name), PG_UTF8);
-	if (utf8[0] == '\0' || strlen(utf8) > MAX_NAME)
+	if (utf8[0] == '\0' || strlen(utf8) > CA_MAX_STICK)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("the name of a stick is empty or too long"),
 						errdetail("It has %zu bytes.", strlen(utf8)),
-						errhint("Use between 1 and %d bytes.", MAX_NAME)));
+						errhint("Use between 1 and %d bytes.", CA_MAX_STICK)));
 	return utf8;
 }
 

@@ -5,12 +5,14 @@
  * WAL on a primary, replayed WAL on a standby, timelines followed. Output: one CaCommit for each
  * transaction that logged messages, handed over when its commit record is read, in log order.
  *
- * An open transaction's payloads are kept in memory up to OPEN_LIMIT bytes (ALL_OPEN_LIMIT for all
- * of them together); beyond that only the range of its messages is kept and read again at commit.
- * An abort record forgets a transaction. Crash and promotion write none, so whoever is neither
- * running in an xl_running_xacts record nor prepared at a shutdown or end-of-recovery record is
- * dead. That is exact: a transaction leaves the running set after it wrote its commit record and
- * before the running set is logged, so its end was read before the xl_running_xacts that omits it.
+ * What open transactions logged is in open.c. An abort record forgets a transaction. Crash and
+ * promotion write none, so whoever is neither running in an xl_running_xacts record nor prepared at
+ * a shutdown or end-of-recovery record is dead. That is exact: a transaction leaves the running set
+ * after it wrote its commit record and before the running set is logged, so its end was read before
+ * the xl_running_xacts that omits it.
+ *
+ * Records are input that any role can write: record.c says which are believed. The others are counted,
+ * and logged once in the life of a worker, so that nobody can fill the server's log with them.
  *
  * What can fail: a segment is not there. Around a promotion that lasts a moment (core renames the
  * last segment of the old timeline), so the caller is told to retry until MISSING_PATIENCE is over;
@@ -30,22 +32,15 @@
 #include "access/xlogutils.h"
 #include "catalog/pg_control.h"
 #include "storage/standbydefs.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "open.h"
+#include "status.h"
 #include "wal.h"
 
-#define OPEN_LIMIT (256 * 1024)
-#define ALL_OPEN_LIMIT (32 * 1024 * 1024)
-#define MISSING_PATIENCE 10000 /* ms */
-
-typedef struct OpenTransaction
-{
-	TransactionId xid; /* hash key */
-	bool prepared;
-	CaCommit *commit; /* what is known of it so far */
-} OpenTransaction;
+#define MISSING_PATIENCE 10000         /* ms */
+#define READER_LIMIT (4 * 1024 * 1024) /* a reader that grew beyond it, for one record, goes */
 
 struct CaTap
 {
@@ -53,8 +48,7 @@ struct CaTap
 	MemoryContext commit_cxt;
 	XLogReaderState *reader;
 	ReadLocalXLogPageNoWaitPrivate end;
-	HTAB *open;
-	Size open_bytes;
+	CaOpenSet *open;
 	XLogRecPtr read_end;
 	XLogRecPtr skip;           /* commits ending at or below it were delivered before */
 	TransactionId barrier;     /* older ones may have messages never read; invalid: none */
@@ -71,21 +65,17 @@ ca_tap_open(MemoryContext cxt, XLogRecPtr restart, XLogRecPtr confirmed, Transac
 {
 	MemoryContext own = AllocSetContextCreate(cxt, "cache_aside tap", ALLOCSET_DEFAULT_SIZES);
 	CaTap *tap = MemoryContextAllocZero(own, sizeof(CaTap));
-	HASHCTL ctl = {0};
 
-	ctl.keysize = sizeof(TransactionId);
-	ctl.entrysize = sizeof(OpenTransaction);
-	ctl.hcxt = own;
 	tap->cxt = own;
 	tap->commit_cxt = cxt;
-	tap->open = hash_create("cache_aside open transactions", 64, &ctl,
-							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	tap->open = ca_open_create(own, cxt);
 	tap->read_end = restart;
 	tap->skip = confirmed;
 	tap->barrier = barrier;
 	return tap;
 }
 
+/* The next record is read by a new one, from where this one stood. */
 static void
 drop_reader(CaTap *tap)
 {
@@ -97,130 +87,115 @@ drop_reader(CaTap *tap)
 void
 ca_tap_close(CaTap *tap)
 {
-	HASH_SEQ_STATUS scan;
-	OpenTransaction *open;
-
 	if (tap == NULL)
 		return;
-	hash_seq_init(&scan, tap->open);
-	while ((open = hash_seq_search(&scan)) != NULL)
-		ca_commit_free(open->commit);
+	ca_open_close(tap->open);
 	drop_reader(tap);
 	MemoryContextDelete(tap->cxt);
 }
 
-static void
-forget(CaTap *tap, OpenTransaction *open)
+/* ---- messages ---- */
+
+/* Each reconnect reads some of the log again; what is there is counted once. */
+static bool
+is_new(const CaTap *tap)
 {
-	tap->open_bytes -= open->commit->entries.len;
-	ca_commit_free(open->commit);
-	hash_search(tap->open, &open->xid, HASH_REMOVE, NULL);
+	static XLogRecPtr counted;
+
+	if (tap->reader->ReadRecPtr <= counted)
+		return false;
+	counted = tap->reader->ReadRecPtr;
+	return true;
 }
 
-/* Keep only the range: its payloads are read again when it commits. */
 static void
-make_large(CaTap *tap, CaCommit *commit)
+note_foreign(CaTap *tap)
 {
-	if (commit->large)
+	static bool logged;
+
+	ca_status_now.foreign_records += is_new(tap);
+	if (!logged)
+		ereport(LOG, (errmsg("cache_aside does not follow a message in the log at " CA_LSN_TEXT
+							 " that has its name but not its mark",
+							 LSN_FORMAT_ARGS(tap->reader->ReadRecPtr)),
+					  errdetail(
+						  "Transaction %u wrote %u bytes. Any role can write such a message with "
+						  "pg_logical_emit_message(). It invalidates nothing, and further ones are "
+						  "only counted.",
+						  XLogRecGetXid(tap->reader), XLogRecGetDataLen(tap->reader))));
+	logged = true;
+}
+
+/* No transaction carries it, so none will ask for the resync: it asks by itself, here and now. */
+static void
+hand_over_orphan(CaTap *tap, const char *why)
+{
+	CaCommit *commit;
+
+	if (tap->reader->EndRecPtr <= tap->skip)
 		return;
-	tap->open_bytes -= commit->entries.len;
-	pfree(commit->entries.data);
-	memset(&commit->entries, 0, sizeof(commit->entries));
-	commit->large = true;
+	commit = MemoryContextAllocZero(tap->commit_cxt, sizeof(CaCommit));
+	commit->first = commit->last = commit->start = tap->reader->ReadRecPtr;
+	commit->end = tap->reader->EndRecPtr;
+	commit->time = GetCurrentTimestamp();
+	commit->unread = why;
+	tap->handler(tap->handler_arg, commit);
 }
 
-static CaCommit *
-note_open(CaTap *tap, TransactionId xid)
-{
-	bool found;
-	OpenTransaction *open = hash_search(tap->open, &xid, HASH_ENTER, &found);
-
-	if (!found)
-	{
-		open->prepared = false;
-		open->commit = MemoryContextAllocZero(tap->commit_cxt, sizeof(CaCommit));
-		open->commit->xid = xid;
-		open->commit->first = tap->reader->ReadRecPtr;
-	}
-	return open->commit;
-}
-
+/*
+ * Nobody can forge it. It may name keys, so its transaction asks for a resync when it commits; an
+ * asynchronous commit may be lost in a crash, and whether this is one is not known.
+ */
 static void
-append_payload(CaTap *tap, CaCommit *commit, const char *payload, uint32 len)
+note_unreadable(CaTap *tap, const char *problem)
 {
-	if (commit->large)
-		return;
-	if (commit->entries.data == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(tap->commit_cxt);
+	static const char why[] = "a transaction logged what this version cannot read";
+	static bool logged;
+	TransactionId xid = XLogRecGetXid(tap->reader);
 
-		initStringInfo(&commit->entries);
-		MemoryContextSwitchTo(old);
-	}
-	tap->open_bytes -= commit->entries.len;
-	appendBinaryStringInfo(&commit->entries, (char *) &len, sizeof(len));
-	appendBinaryStringInfo(&commit->entries, payload, len);
-	tap->open_bytes += commit->entries.len;
-	if (commit->entries.len > OPEN_LIMIT || tap->open_bytes > ALL_OPEN_LIMIT)
-		make_large(tap, commit);
+	ca_status_now.unreadable_records += is_new(tap);
+	if (!logged)
+		ereport(LOG,
+				(errmsg("cache_aside cannot read a message of its own in the log at " CA_LSN_TEXT,
+						LSN_FORMAT_ARGS(tap->reader->ReadRecPtr)),
+				 errdetail("%s Transaction %u wrote %u bytes. Further ones are only counted.",
+						   problem, xid, XLogRecGetDataLen(tap->reader)),
+				 errhint("A newer version of the library may have written it. Everything is "
+						 "deleted from the cache when its transaction commits.")));
+	logged = true;
+	if (TransactionIdIsValid(xid))
+		ca_open_add_unread(tap->open, xid, tap->reader->ReadRecPtr, why);
+	else
+		hand_over_orphan(tap, why);
 }
 
 static void
 note_message(CaTap *tap)
 {
-	Size len;
-	Oid dbid;
-	const char *payload = ca_wal_payload(tap->reader, &len, &dbid);
+	TransactionId xid = XLogRecGetXid(tap->reader);
 	CaMessage message;
-	CaCommit *commit;
+	const char *problem;
 
-	if (payload == NULL || !ca_message_open(&message, dbid, payload, len))
-		return;
-	commit = note_open(tap, XLogRecGetXid(tap->reader));
-	commit->last = tap->reader->ReadRecPtr;
-	commit->async |= message.async_commit;
-	append_payload(tap, commit, payload, len);
-}
-
-static void
-adopt(CaTap *tap, CaCommit *parent, OpenTransaction *open)
-{
-	CaCommit *child = open->commit;
-	Size done = 0;
-
-	parent->first = Min(parent->first, child->first);
-	parent->last = Max(parent->last, child->last);
-	parent->async |= child->async;
-	if (child->large)
-		make_large(tap, parent);
-	while (done < child->entries.len)
+	switch (ca_wal_message(tap->reader, &message, &problem))
 	{
-		uint32 len;
-
-		memcpy(&len, child->entries.data + done, sizeof(len));
-		append_payload(tap, parent, child->entries.data + done + sizeof(len), len);
-		done += sizeof(len) + len;
-	}
-	ca_commit_add_child(tap->commit_cxt, parent, open->xid);
-	forget(tap, open);
-}
-
-static void
-adopt_children(CaTap *tap, TransactionId xid, int nsubxacts, TransactionId *subxacts)
-{
-	CaCommit *parent = NULL;
-
-	for (int i = 0; i < nsubxacts; i++)
-	{
-		OpenTransaction *child = hash_search(tap->open, &subxacts[i], HASH_FIND, NULL);
-
-		if (child == NULL)
-			continue;
-		if (parent == NULL)
-			parent = note_open(tap, xid);
-		adopt(tap, parent, child);
+		case CA_RECORD_OTHER:
+			break;
+		case CA_RECORD_FOREIGN:
+			note_foreign(tap);
+			break;
+		case CA_RECORD_UNREADABLE:
+			note_unreadable(tap, problem);
+			break;
+		case CA_RECORD_MESSAGE:
+			if (TransactionIdIsValid(xid))
+				ca_open_add(tap->open, xid, tap->reader->ReadRecPtr, &message);
+			else
+				note_unreadable(tap, "It belongs to no transaction.");
+			break;
 	}
 }
+
+/* ---- ends of transactions ---- */
 
 /* Did it run before we began to read, where we could not read? */
 static bool
@@ -233,19 +208,14 @@ may_be_unread(const CaTap *tap, TransactionId xid)
 static void
 commit_transaction(CaTap *tap, TransactionId xid, xl_xact_parsed_commit *parsed)
 {
-	OpenTransaction *open;
 	CaCommit *commit;
 
-	if (parsed->nsubxacts > 0)
-		adopt_children(tap, xid, parsed->nsubxacts, parsed->subxacts);
 	if (may_be_unread(tap, xid))
-		note_open(tap, xid)->unread = true;
-	open = hash_search(tap->open, &xid, HASH_FIND, NULL);
-	if (open == NULL)
+		ca_open_add_unread(tap->open, xid, tap->reader->ReadRecPtr,
+						   "a transaction committed whose messages may lie before the log read");
+	commit = ca_open_take(tap->open, xid, parsed->nsubxacts, parsed->subxacts);
+	if (commit == NULL)
 		return;
-	commit = open->commit;
-	tap->open_bytes -= commit->entries.len;
-	hash_search(tap->open, &xid, HASH_REMOVE, NULL);
 	if (tap->reader->EndRecPtr <= tap->skip)
 	{
 		ca_commit_free(commit);
@@ -259,38 +229,18 @@ commit_transaction(CaTap *tap, TransactionId xid, xl_xact_parsed_commit *parsed)
 }
 
 static void
-abort_transaction(CaTap *tap, TransactionId xid, int nsubxacts, TransactionId *subxacts)
-{
-	OpenTransaction *open;
-
-	for (int i = -1; i < nsubxacts && hash_get_num_entries(tap->open) > 0; i++)
-	{
-		open = hash_search(tap->open, i < 0 ? &xid : &subxacts[i], HASH_FIND, NULL);
-		if (open)
-			forget(tap, open);
-	}
-}
-
-static void
-mark_prepared(CaTap *tap)
+note_prepare(CaTap *tap)
 {
 	xl_xact_parsed_prepare parsed;
-	OpenTransaction *open;
-	TransactionId xid;
 
 	ParsePrepareRecord(XLogRecGetInfo(tap->reader), (xl_xact_prepare *) XLogRecGetData(tap->reader),
 					   &parsed);
-	xid = parsed.twophase_xid;
-	if (parsed.nsubxacts > 0)
-		adopt_children(tap, xid, parsed.nsubxacts, parsed.subxacts);
-	open = hash_search(tap->open, &xid, HASH_FIND, NULL);
-	if (open)
-		open->prepared = true;
+	ca_open_prepare(tap->open, parsed.twophase_xid, parsed.nsubxacts, parsed.subxacts);
 	if (CA_DEBUG_SKIP("commit"))
 	{
 		xl_xact_parsed_commit commit = {.xact_time = GetCurrentTimestamp()};
 
-		commit_transaction(tap, xid, &commit);
+		commit_transaction(tap, parsed.twophase_xid, &commit);
 	}
 }
 
@@ -304,7 +254,7 @@ note_end(CaTap *tap)
 	xl_xact_parsed_commit commit;
 	xl_xact_parsed_abort abort;
 
-	if (hash_get_num_entries(tap->open) == 0 && !TransactionIdIsValid(tap->barrier))
+	if (ca_open_count(tap->open) == 0 && !TransactionIdIsValid(tap->barrier))
 		return;
 	switch (info & XLOG_XACT_OPMASK)
 	{
@@ -320,27 +270,11 @@ note_end(CaTap *tap)
 			ParseAbortRecord(info, (xl_xact_abort *) data, &abort);
 			if ((info & XLOG_XACT_OPMASK) == XLOG_XACT_ABORT_PREPARED)
 				xid = abort.twophase_xid;
-			abort_transaction(tap, xid, abort.nsubxacts, abort.subxacts);
+			ca_open_abort(tap->open, xid, abort.nsubxacts, abort.subxacts);
 			break;
 		case XLOG_XACT_PREPARE:
-			mark_prepared(tap);
+			note_prepare(tap);
 			break;
-	}
-}
-
-/* Forgets transactions that ended without a record; `oldest` invalid: all but prepared ones. */
-static void
-prune(CaTap *tap, TransactionId oldest)
-{
-	HASH_SEQ_STATUS scan;
-	OpenTransaction *open;
-
-	hash_seq_init(&scan, tap->open);
-	while ((open = hash_seq_search(&scan)) != NULL)
-	{
-		if (!open->prepared &&
-			(!TransactionIdIsValid(oldest) || TransactionIdPrecedes(open->xid, oldest)))
-			forget(tap, open);
 	}
 }
 
@@ -376,12 +310,13 @@ note_record(CaTap *tap)
 			break;
 		case RM_STANDBY_ID:
 			if (info == XLOG_RUNNING_XACTS)
-				prune(tap, ((xl_running_xacts *) XLogRecGetData(reader))->oldestRunningXid);
+				ca_open_prune(tap->open,
+							  ((xl_running_xacts *) XLogRecGetData(reader))->oldestRunningXid);
 			break;
 		case RM_XLOG_ID:
 			if (info == XLOG_CHECKPOINT_SHUTDOWN || info == XLOG_END_OF_RECOVERY)
 			{
-				prune(tap, InvalidTransactionId);
+				ca_open_prune(tap->open, InvalidTransactionId);
 				note_restart(tap, info);
 				return;
 			}
@@ -412,17 +347,17 @@ read_records(CaTap *tap, Size budget)
 	XLogRecPtr limit;
 	char *problem = NULL;
 
-	if (tap->reader == NULL)
-	{
-		tap->reader = ca_wal_reader(&tap->end);
-		XLogBeginRead(tap->reader, ca_wal_record_start(tap->read_end));
-	}
 	tap->end.end_of_wal = false;
 	ca_wal_timeline(&limit);
 	while (tap->read_end - begin < budget)
 	{
 		if (tap->read_end >= limit) /* running into it costs the reader its page and its file */
 			return CA_TAP_END;
+		if (tap->reader == NULL)
+		{
+			tap->reader = ca_wal_reader(&tap->end);
+			XLogBeginRead(tap->reader, ca_wal_record_start(tap->read_end));
+		}
 		if (XLogReadRecord(tap->reader, &problem) == NULL)
 		{
 			if (tap->end.end_of_wal)
@@ -433,6 +368,8 @@ read_records(CaTap *tap, Size budget)
 		note_record(tap);
 		tap->read_end = tap->reader->EndRecPtr;
 		tap->missing_since = 0;
+		if (tap->reader->readRecordBufSize > READER_LIMIT)
+			drop_reader(tap);
 	}
 	return CA_TAP_MORE;
 }
@@ -488,13 +425,5 @@ ca_tap_lift_barrier(CaTap *tap)
 XLogRecPtr
 ca_tap_oldest_open(const CaTap *tap)
 {
-	XLogRecPtr oldest = InvalidXLogRecPtr;
-	HASH_SEQ_STATUS scan;
-	OpenTransaction *open;
-
-	hash_seq_init(&scan, tap->open);
-	while ((open = hash_seq_search(&scan)) != NULL)
-		if (oldest == InvalidXLogRecPtr || open->commit->first < oldest)
-			oldest = open->commit->first;
-	return oldest;
+	return ca_open_oldest(tap->open);
 }

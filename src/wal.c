@@ -72,16 +72,11 @@ ca_wal_record_start(XLogRecPtr lsn)
 	return lsn;
 }
 
-/* The payload of the current record if it is a transactional message of ours, else NULL. */
-const char *
-ca_wal_payload(XLogReaderState *reader, Size *len, Oid *dbid)
+/* What the current record is, one of RM_LOGICALMSG_ID; see ca_record_parse. */
+CaRecordKind
+ca_wal_message(XLogReaderState *reader, CaMessage *message, const char **problem)
 {
-	xl_logical_message *message = (xl_logical_message *) XLogRecGetData(reader);
-
-	if (!message->transactional || message->prefix_size != sizeof(CA_MESSAGE_PREFIX) ||
-		memcmp(message->message, CA_MESSAGE_PREFIX, sizeof(CA_MESSAGE_PREFIX)) != 0)
-		return NULL;
-	*len = message->message_size;
-	*dbid = message->dbId;
-	return message->message + message->prefix_size;
+	if ((XLogRecGetInfo(reader) & ~XLR_INFO_MASK) != XLOG_LOGICAL_MESSAGE)
+		return CA_RECORD_OTHER;
+	return ca_record_parse(XLogRecGetData(reader), XLogRecGetDataLen(reader), message, problem);
 }

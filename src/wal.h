@@ -4,11 +4,14 @@
 #ifndef CA_WAL_H
 #define CA_WAL_H
 
+#include "cache_aside.h"
+
 #include "access/xlogreader.h"
 #include "access/xlogutils.h"
 
 extern XLogReaderState *ca_wal_reader(ReadLocalXLogPageNoWaitPrivate *end);
 extern XLogRecPtr ca_wal_record_start(XLogRecPtr lsn);
-extern const char *ca_wal_payload(XLogReaderState *reader, Size *len, Oid *dbid);
+extern CaRecordKind ca_wal_message(XLogReaderState *reader, CaMessage *message,
+								   const char **problem);
 
 #endif

@@ -62,16 +62,17 @@ typedef struct CaCommit
 	bool prepared;           /* a COMMIT PREPARED */
 	bool async;              /* written under synchronous_commit = off */
 	bool large;              /* entries are not here; read again from first to last */
-	StringInfoData entries;  /* payloads of its messages, each preceded by its length */
-	TransactionId *children; /* subtransactions that logged messages */
+	StringInfoData entries;  /* of its messages; data is NULL while there are none */
+	TransactionId *children; /* subtransactions that logged messages, sorted */
 	int nchildren;
+	int children_room;
+	const char *unread; /* why not all of it could be read, hence a resync; NULL: it could */
 	/* delivery's place in it */
-	Size offset;      /* of the next payload in entries */
-	CaMessage cursor; /* in the payload before that */
+	bool begun;       /* the cursor is, or was, in entries */
+	CaMessage cursor; /* entries, or one message of a large commit */
 	bool sent;        /* every key was sent; only a scan or a resync may be missing */
 	uint64 scan;      /* ticket of the last scan for its patterns; 0: none */
 	uint64 resync;    /* ticket of the resync it asked for; 0: none */
-	bool unread;      /* it may have logged messages before we began to read */
 } CaCommit;
 
 typedef enum CaTapResult
@@ -103,16 +104,15 @@ extern bool ca_tap_clean_switch(const CaTap *tap); /* the last change of timelin
 
 /* ---- reread.c ---- */
 /*
- * The payloads of a large commit, read again from the log in steps. next returns 1 with a payload,
+ * The messages of a large commit, read again from the log in steps. next returns 1 with a message,
  * 0 at the end, -1 when the log is gone.
  */
 typedef struct CaReread CaReread;
 extern CaReread *ca_reread_open(MemoryContext cxt, const CaCommit *commit);
-extern int ca_reread_next(CaReread *reread, const char **payload, Size *len);
+extern int ca_reread_next(CaReread *reread, CaMessage *message);
 extern void ca_reread_close(CaReread *reread);
 
 /* ---- queue.c: commits read and not completely sent; which of them are visible ---- */
-extern void ca_commit_add_child(MemoryContext cxt, CaCommit *commit, TransactionId xid);
 extern void ca_commit_free(CaCommit *commit);
 extern void ca_queue_reset(void);
 extern void ca_queue_add(void *unused, CaCommit *commit); /* a CaCommitHandler */

@@ -194,6 +194,6 @@ sub _evict
 	clients_killed => sub { _hang_up($_[1]) },
 	position_evicted => sub { $_[1]->del(_position_key($_[1])) },
 	position_nonsense => sub { $_[1]->set(_position_key($_[1]), "\xffnonsense") },
-	position_beyond => sub { $_[1]->set(_position_key($_[1]), '1 FF/0 FF/0 1 ok 0 0') });
+	position_beyond => sub { $_[1]->set(_position_key($_[1]), '1 FF/0 FF/0 1 ok 0 0 1') });
 
 1;

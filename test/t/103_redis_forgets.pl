@@ -58,7 +58,7 @@ forgets('SCRIPT FLUSH', sub { $redis->command('SCRIPT', 'FLUSH') });
 forgets('position evicted', sub { $redis->del($own) });
 forgets('nonsense', sub { $redis->set($own, $nonsense) }, resync => 1, nonsense => 1);
 forgets('a list', sub { $redis->pipeline([ 'DEL', $own ], [ 'LPUSH', $own, 'x' ]) });
-forgets('beyond our log', sub { $redis->set($own, '1 FF/0 FF/0 7 ok 0 0') }, resync => 1);
+forgets('beyond our log', sub { $redis->set($own, '1 FF/0 FF/0 7 ok 0 0 1') }, resync => 1);
 stop_pgbench($load);
 
 # Beyond our log, in a quiet server: what is to be delivered lies below it.
@@ -66,13 +66,13 @@ wait_delivered($node);
 my $worker = stop_process(worker_pid($node));
 $node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 1');
 cache_users($redis, 1);
-$redis->set($own, '1 FF/0 FF/0 7 ok 0 0');
+$redis->set($own, '1 FF/0 FF/0 7 ok 0 0 1');
 go_on($worker);
 ok(keys_gone($redis, 'user:1'), 'beyond our log, quiet: delivered');
 
 # Well-formed, but no record begins there.
 wait_delivered($node);
-$redis->set($own, '1 0/1000029 0/1000029 7 ok 0 0');
+$redis->set($own, '1 0/1000029 0/1000029 7 ok 0 0 1');
 $redis->set('user:2', 'cached');
 $node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 2');
 ok(keys_gone($redis, 'user:2'), 'not the start of a record: found out, and delivered');
