@@ -32,7 +32,7 @@ PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test soak demo bench lint format format-check
+people = help test fuzz soak demo bench lint format format-check
 ifneq ($(PGXS),)
 include $(PGXS)
 PROVE_FLAGS += -I $(srcdir)/test/perl
@@ -64,6 +64,9 @@ help:
 ## make test      every test; T=name runs those whose name contains it, JOBS=n at a time
 test:
 	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/run-tests.sh
+## make fuzz      the parsers on random input, SECONDS=60 each; repeatable by SEED=n, F=name is one of them
+fuzz:
+	@PG_CONFIG='$(PG_CONFIG)' FUZZ_SECONDS='$(SECONDS)' $(here)/scripts/private.sh scripts/fuzz.sh $(F)
 ## make soak      faults at random for MINUTES=5, replayable by SEED=n; also FAULTS=, GUARDED=0
 soak:
 	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh test/soak/soak.pl

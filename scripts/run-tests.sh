@@ -1,7 +1,7 @@
 #!/bin/bash
 # run-tests.sh: every test of the copy we stand in; see private.sh. One line per test, logs of what
 # failed, and at the end "N passed, N failed". A regress script, an isolation spec, a TAP file, the
-# format check and each strict build count as one test.
+# format check, each strict build and each fuzz target count as one test.
 #
 # T=word runs those whose name contains the word; REGRESS=, ISOLATION= and TAP= (names, without
 # suffix) select exactly. JOBS=n TAP files at a time. VERBOSE=1 prints all output.
@@ -152,6 +152,27 @@ run_check() # name, tool, command ...
 	fi
 }
 
+# Every fuzz target as one test, 20 seconds each, two at a time.
+run_fuzz()
+{
+	local names=() name line status
+	for name in $(basename -s .c test/fuzz/targets/*.c); do
+		! wanted_extra "fuzz/$name" || names+=("$name")
+	done
+	[ ${#names[@]} -gt 0 ] || return 0
+	FUZZ_SECONDS=${FUZZ_SECONDS:-20} bash scripts/fuzz.sh "${names[@]}" >"$logs/fuzz.log" 2>&1
+	status=$?
+	for name in "${names[@]}"; do
+		line=$(grep -E "^(ok|FAILED) +fuzz/$name " "$logs/fuzz.log")
+		case $status:$line in
+			77:*) report skipped "fuzz/$name" "$(sed -n 's/^skipped: //p' "$logs/fuzz.log")" ;;
+			*:ok*) report ok "fuzz/$name" "$(sed 's/^ok *[^ ]* *//' <<<"$line")" ;;
+			*) report FAILED "fuzz/$name" '' ;;
+		esac
+	done
+	[ $status = 0 ] || [ $status = 77 ] || show "output" "$logs/fuzz.log" 200
+}
+
 children_end()
 {
 	trap - INT TERM
@@ -168,6 +189,7 @@ case $(clang-format --version 2>/dev/null) in
 esac
 run_check strict-gcc gcc bash scripts/lint.sh gcc
 run_check strict-clang clang bash scripts/lint.sh clang
+run_fuzz
 run_regress regress REGRESS "$(names "${REGRESS:-}" test/sql .sql)"
 run_regress isolation ISOLATION "$(names "${ISOLATION:-}" test/specs .spec)"
 run_taps $(names "${TAP:-}" test/t .pl)
