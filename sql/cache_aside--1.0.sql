@@ -331,10 +331,20 @@ COMMENT ON TABLE cache_aside.registered_pattern IS
 
 SELECT pg_catalog.pg_extension_config_dump('cache_aside.registered_pattern', '');
 
+CREATE FUNCTION cache_aside.check_pattern(pattern text) RETURNS text
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_check_pattern';
+
+COMMENT ON FUNCTION cache_aside.check_pattern(text) IS
+'The pattern, or an error if it is empty, too long, or can match nothing but reserved keys';
+
+REVOKE ALL ON FUNCTION cache_aside.check_pattern(text) FROM PUBLIC;
+
 CREATE FUNCTION cache_aside.register_pattern(pattern text) RETURNS void
 LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-AS 'INSERT INTO cache_aside.registered_pattern VALUES ($1) ON CONFLICT DO NOTHING';
+AS 'INSERT INTO cache_aside.registered_pattern VALUES (cache_aside.check_pattern($1))
+    ON CONFLICT DO NOTHING';
 
 COMMENT ON FUNCTION cache_aside.register_pattern(text) IS
 'Names keys that only invalidate() produces by a glob pattern: a resync deletes them too';

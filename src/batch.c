@@ -112,7 +112,7 @@ next_entry(CaCommit *commit, CaEntry *entry)
 static void
 add_stick(CaBatch *batch, const CaCommit *commit, const CaEntry *entry)
 {
-	static const char prefix[] = "cache_aside:stick:";
+	static const char prefix[] = CA_STICK_PREFIX;
 	int i = batch->nsticks++;
 
 	batch->sticks[i].offset = batch->bytes.len;
@@ -154,8 +154,9 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 {
 	switch (entry->kind)
 	{
-		case CA_ENTRY_KEY:
-			add_key(batch, commit, entry);
+		case CA_ENTRY_KEY: /* no backend writes a reserved one; should one be there, it stays */
+			if (!ca_prefix_is_reserved(entry->data, entry->len))
+				add_key(batch, commit, entry);
 			break;
 		case CA_ENTRY_PATTERN:
 			commit->scan = Max(commit->scan, ca_scan_request(entry->data, entry->len));

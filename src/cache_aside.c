@@ -131,22 +131,27 @@ CA_RANGE(redelivery_window, 0, 86400, " s",
 CA_RANGE(max_wal_retained, 16, MAX_KILOBYTES / 1024, " MB",
 		 "With less than a few segments of log every pause of Redis would cost a resync.")
 
-/* A key is its prefix and its text, together no longer than CA_MAX_KEY. */
+/* A key is its prefix and its text, together no longer than CA_MAX_KEY, and not one of ours. */
 static bool
 check_key_prefix(char **newval, void **extra, GucSource source)
 {
 	for (const char *at = *newval ? *newval : ""; *at; at += *at == ',')
 	{
+		const char *prefix = at += strspn(at, " \t");
 		Size len = 0; /* in a pattern, where its glob characters are escaped */
 
 		for (; *at && *at != ','; at++)
 			len += strchr("*?[]\\", *at) ? 2 : 1;
-		if (len <= CA_MAX_KEY / 2)
+		if (len <= CA_MAX_KEY / 2 && !ca_prefix_is_reserved(prefix, at - prefix))
 			continue;
 		GUC_check_errmsg("invalid value for parameter \"cache_aside.key_prefix\"");
-		GUC_check_errdetail("One of its prefixes is %zu bytes long; %d are allowed.", len,
-							CA_MAX_KEY / 2);
-		GUC_check_errhint("Shorten it; several prefixes are separated by commas.");
+		if (len > CA_MAX_KEY / 2)
+			GUC_check_errdetail("One of its prefixes is %zu bytes long; %d are allowed.", len,
+								CA_MAX_KEY / 2);
+		else
+			GUC_check_errdetail("One of its prefixes begins with \"" CA_RESERVED
+								"\"; such keys hold positions, guards, leases and sticks.");
+		GUC_check_errhint("Choose another one; several prefixes are separated by commas.");
 		return false;
 	}
 	return true;

@@ -29,7 +29,9 @@
 
 #include "compat.h"
 
-#define CA_MAX_KEY 8192                 /* bytes; a longer key fails the write */
+#define CA_MAX_KEY 8192            /* bytes; a longer key fails the write */
+#define CA_RESERVED "cache_aside:" /* begins the keys that are ours: positions, guards, ... */
+#define CA_STICK_PREFIX CA_RESERVED "stick:"
 #define CA_MAX_STICK 1024               /* bytes of a stick's name: ids of users or sessions */
 #define CA_MESSAGE_PREFIX "cache_aside" /* of our logical messages, as others see it */
 #define CA_MESSAGE_MARK                                                                            \
@@ -103,6 +105,11 @@ extern void ca_prefix_add_key(const char *key, Size len, const char *what);
 extern void ca_prefix_add_pattern(const char *pattern, Size len, const char *what);
 extern char *ca_prefix_utf8(const char *text, Size len, Size *result_len);
 extern char *ca_prefix_from_utf8(char *utf8);
+/* Is this the name of a key of ours, as it is in Redis? No rule, no caller and no scan touches it. */
+extern bool ca_prefix_is_reserved(const char *key, Size len);
+/* Would every key that the pattern can match be reserved, under some prefix? The second raises then. */
+extern bool ca_prefix_reserves(const char *pattern, Size len);
+extern void ca_prefix_check_pattern(const char *pattern, Size len, const char *what);
 extern void ca_prefix_each(char kind, const char *str, Size len, const char *what,
 						   CaKeyHandler handler, void *arg);
 extern void ca_prefix_escape(StringInfo target, const char *text, Size len); /* glob characters */
@@ -277,7 +284,7 @@ extern Size ca_warm_shmem_size(void);
 extern void ca_warm_shmem_init(void);
 
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
-#define CA_GUARD_VERSION 1   /* of the library; VERSION there */
+#define CA_GUARD_VERSION 2   /* of the library; VERSION there */
 #define CA_BATCH_STICKS 64   /* most in one call */
 #define CA_GUARD_PRECISE 128 /* keys; a larger batch is always coarse */
 
@@ -350,6 +357,7 @@ extern CaGuardProblem ca_guard_problem(const CaReply *reply);
 
 /* ---- glob.c: Redis glob patterns ---- */
 extern Size ca_glob_prefix(const char *pattern, Size len, char *out);
+extern bool ca_glob_begins(const char *pattern, Size len, const char *literal, Size literal_len);
 extern void ca_glob_escape(StringInfo out, const char *text, Size len);
 extern bool ca_glob_match(const char *pattern, Size pattern_len, const char *text, Size text_len);
 

@@ -21,6 +21,8 @@ KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
 The guard's buckets, highest LSN that was invalidated among the bucket's keys, are in this process's
 memory: nothing could use those of another process, or from before a restart. The bucket of a key: the
 first 16 bits of its SHA-1.
+Keys that begin with "cache_aside:" are nobody's cache: applications' calls refuse them, so no name that
+they choose is that of a position, a guard, a stick, or the lease of another key; apply deletes none.
 LSN text is PostgreSQL's: 0/16B3748. A token is <system>-<timeline>-<LSN>, opaque to applications.
 An LSN is compared as two 32-bit numbers: a Lua number holds 53 bits, and Lua compares strings by
 the collation of the server's locale.
@@ -36,9 +38,11 @@ FOR APPLICATIONS
     FCALL cache_aside_fill_many n key... ttl_ms token value... [lease...]     (n values, 0 or n leases;
         an empty lease is none) -> array of n answers of cache_aside_fill (or errors)
     Errors: CA_TOKEN (garbage, or of a PostgreSQL cluster that does not deliver to this Redis),
-    CA_ARGUMENT, and Redis's own: WRONGTYPE, OOM, an invalid expire time. Nothing is stored then.
+    CA_ARGUMENT (also for a key that is reserved, or longer than 8 kB: no rule could delete it), and
+    Redis's own: WRONGTYPE, OOM, an invalid expire time. Nothing is stored then.
 
-FOR THE WORKER (KEYS[1] = position, KEYS[2] = guard in each)
+FOR THE WORKER (KEYS[1] = position, KEYS[2] = guard in each, both of one <system>: any other name is
+CA_ARGUMENT, so that a user without write access to cache_aside:* cannot make these calls)
     cache_aside_claim 2 position guard  nonce timeline
         nonce: 16 bytes, new for each connection. Fills are refused from here until arm.
         -> {library version, 1 if there is a position else 0, its text or "", timeline of the guard or
@@ -89,31 +93,44 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
 * epoch writes floor and position together, before anything is deleted: a stale fill cannot follow
   the deletes, and a worker that dies in between finds "pending". A worker of an older timeline cannot
   claim, so it writes nothing.
-The library keeps no key names: for each PostgreSQL cluster 64 Ki buckets at most, about 2.5 MB.
+
+MEMORY
+The library keeps no names but guards': of at most 16 PostgreSQL clusters, each with 64 Ki buckets, about
+2.5 MB. A seventeenth takes the place of the one whose worker called least recently, which is as if this
+process had restarted for that one: its fills are refused, its guard is not known any more, and its
+worker has to claim and arm again. Beyond that one token of at most 64 bytes is kept. Leases are
+keys of Redis: each less than 100 bytes more than the name of its key (at most 8 kB), for 60 s at most.
 ]]
 
-local VERSION = 1
+local VERSION = 2
 local MAGIC = 'CAG1'
 local HEADER = 40
 local BUCKETED = 128 -- most keys of a batch that raise buckets, 1 to 3 us each
 local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
+local MAX_TOKEN = 64
+local MAX_KEY = 8192 -- as PostgreSQL has it
+local MAX_CLAIMS = 16
+local RESERVED = 'cache_aside:'
 local GUARD = 'cache_aside:guard:'
 local LEASE = 'cache_aside:lease:'
+local STICK = 'cache_aside:stick:'
 
--- guard key -> the claim: nonce, timeline, armed; and the guard that this process knows: header (as it
+-- guard key -> the claim: nonce, timeline, armed; used: the number of its worker's last call (of
+-- worker_calls); and the guard that this process knows: header (as it
 -- was written last), writes, floor_hi, floor_lo; top_hi, top_lo: no bucket is above; buckets: 256
 -- rows of 256, made when needed, of the high (1 to 256) and low (257 to 512) halves of LSNs. A row is
 -- small enough to grow in no time.
 local claims = {}
+local worker_calls = 0
 
 -- Libraries are out of reach while this file loads; bound by the first call.
-local call, try, sha1hex, match, sub, pack, unpack_bytes
+local call, try, sha1hex, match, sub, byte, pack, unpack_bytes
 
 local function bind()
     if not call then
         try, sha1hex = redis.pcall, redis.sha1hex
-        match, sub = string.match, string.sub
+        match, sub, byte = string.match, string.sub, string.byte
         pack, unpack_bytes = struct.pack, struct.unpack
         call = redis.call
     end
@@ -134,6 +151,21 @@ end
 
 local function at_least(hi, lo, other_hi, other_lo)
     return hi > other_hi or (hi == other_hi and lo >= other_lo)
+end
+
+-- The first byte ("c") settles it for most keys, without making a string.
+local function is_reserved(key)
+    return byte(key) == 99 and sub(key, 1, 12) == RESERVED
+end
+
+-- Is the key one that applications may use?
+local function is_cacheable(key)
+    return #key <= MAX_KEY and not is_reserved(key)
+end
+
+local function bad_key()
+    return failed('CA_ARGUMENT', 'a key has at most ' .. MAX_KEY .. ' bytes and does not begin with ' ..
+        RESERVED)
 end
 
 -- ---- guard ----
@@ -200,6 +232,35 @@ end
 
 -- ---- the worker's calls ----
 
+-- Are KEYS[1] and KEYS[2] the position and the guard of one cluster? nil: yes; otherwise the error.
+local function misnamed(keys)
+    local system = match(keys[1] or '', '^cache_aside:position:(%d+)$')
+    if system and #system <= 20 and keys[2] == GUARD .. system then
+        return nil
+    end
+    return failed('CA_ARGUMENT', 'KEYS[1] and KEYS[2] are cache_aside:position:<system> and ' .. GUARD ..
+        '<system>')
+end
+
+local function note_use(mine)
+    worker_calls = worker_calls + 1
+    mine.used = worker_calls
+end
+
+-- Forgets the claim that was used least recently, if there are as many as may be.
+local function make_room()
+    local count, oldest = 0, nil
+    for guard, claim in pairs(claims) do
+        count = count + 1
+        if not oldest or claim.used < claims[oldest].used then
+            oldest = guard
+        end
+    end
+    if count >= MAX_CLAIMS then
+        claims[oldest] = nil
+    end
+end
+
 -- Text of the position, or nil. Something that is no string can be no position: it goes away.
 local function read_position(position)
     local text = try('GET', position)
@@ -213,8 +274,12 @@ end
 local function claim(keys, args)
     bind()
     local position, guard = keys[1], keys[2]
-    local nonce, timeline = args[1], tonumber(args[2])
-    if #nonce ~= 16 or not timeline then
+    local nonce, timeline = args[1], tonumber(match(args[2] or '', '^%d+$'))
+    local problem = misnamed(keys)
+    if problem then
+        return problem
+    end
+    if #args ~= 2 or #nonce ~= 16 or not timeline or timeline > 4294967295 then
         return failed('CA_ARGUMENT', 'claim takes a nonce of 16 bytes and a timeline')
     end
     local header = read_header(guard)
@@ -232,7 +297,11 @@ local function claim(keys, args)
         mine.floor_hi, mine.floor_lo = last.floor_hi, last.floor_lo
         mine.top_hi, mine.top_lo, mine.buckets = last.top_hi, last.top_lo, last.buckets
     end
+    if not last then
+        make_room()
+    end
     claims[guard] = mine
+    note_use(mine)
     if header and not is_known(mine, header) then
         call('UNLINK', guard)
     end
@@ -246,6 +315,10 @@ end
 
 -- The claim, or nil and the error to answer with.
 local function check(keys, nonce, expected)
+    local wrong = misnamed(keys)
+    if wrong then
+        return nil, wrong
+    end
     local mine = claims[keys[2]]
     if not mine or mine.nonce ~= nonce then
         return nil, failed('CA_NONCE', 'this connection has not claimed this Redis, or it restarted')
@@ -254,6 +327,7 @@ local function check(keys, nonce, expected)
     if (text or '') ~= expected then
         return nil, failed('CA_POSITION', 'the position is not the expected one')
     end
+    note_use(mine)
     return mine
 end
 
@@ -261,8 +335,8 @@ local function epoch(keys, args)
     bind()
     local guard = keys[2]
     local hi, lo = parse_lsn(args[4])
-    if not hi then
-        return failed('CA_ARGUMENT', 'epoch takes an LSN as floor')
+    if not hi or #args ~= 5 then
+        return failed('CA_ARGUMENT', 'epoch takes nonce, expected and new position, LSN as floor, clear')
     end
     local mine, problem = check(keys, args[1], args[2])
     if not mine then
@@ -282,8 +356,8 @@ local function arm(keys, args)
     bind()
     local guard = keys[2]
     local hi, lo = parse_lsn(args[3])
-    if not hi then
-        return failed('CA_ARGUMENT', 'arm takes an LSN as floor')
+    if not hi or #args ~= 3 then
+        return failed('CA_ARGUMENT', 'arm takes nonce, expected position and an LSN as floor')
     end
     local mine, problem = check(keys, args[1], args[2])
     if not mine then
@@ -354,9 +428,14 @@ local function apply(keys, args)
     if not hi and args[4] ~= '' or (#args - 4) % 3 ~= 0 then
         return failed('CA_ARGUMENT', 'apply takes nonce, expected and new position, LSN and sticks')
     end
-    for i = 6, #args, 3 do
-        if not parse_lsn(args[i]) then
-            return failed('CA_ARGUMENT', 'the LSN of a stick is malformed')
+    for i = 5, #args, 3 do
+        if sub(args[i], 1, #STICK) ~= STICK or not parse_lsn(args[i + 1]) then
+            return failed('CA_ARGUMENT', 'the name or the LSN of a stick is malformed')
+        end
+    end
+    for i = 3, #keys do
+        if is_reserved(keys[i]) then
+            return failed('CA_ARGUMENT', 'keys that begin with cache_aside: are not the cache')
         end
     end
     local mine, problem = check(keys, args[1], args[2])
@@ -403,6 +482,9 @@ end
 -- ---- the applications' calls ----
 
 local function get_one(key, ms)
+    if not is_cacheable(key) then
+        return bad_key()
+    end
     local value = try('GET', key)
     if value or ms == 0 then -- a value, or the table of an error
         return value
@@ -438,6 +520,9 @@ end
 local token_text, token_guard, token_timeline, token_hi, token_lo -- the last token, parsed
 
 local function parse_token(text)
+    if #text > MAX_TOKEN then
+        return false
+    end
     local system, timeline, hi, lo = match(text, '^(%d+)%-(%d+)%-(%x+)/(%x+)$')
     if not system or #system > 20 or #timeline > 10 or #hi > 8 or #lo > 8 then
         return false
@@ -496,13 +581,16 @@ local function fill(keys, args)
     local key, token, lease = keys[1], args[3], args[4]
     if token == token_text and not lease and key and not keys[2] then
         local mine = claims[token_guard]
-        if mine and guard_admits(mine) and bucket_admits(mine, key) then
+        if mine and is_cacheable(key) and guard_admits(mine) and bucket_admits(mine, key) then
             return store(key, args[1], args[2])
         end
     end
     bind()
     if keys[2] or not key or not token or args[5] or (lease and #lease > MAX_LEASE_TEXT) then
         return failed('CA_ARGUMENT', 'usage: FCALL cache_aside_fill 1 key value ttl_ms token [lease]')
+    end
+    if not is_cacheable(key) then
+        return bad_key()
     end
     local mine, answer = admit(token)
     if mine then
@@ -527,8 +615,13 @@ local function fill_many(keys, args)
     end
     local answers = {}
     for i = 1, n do
-        answers[i] = mine and bucket_admits(mine, keys[i]) and store(keys[i], args[2 + i], args[1]) or 0
-        release(keys[i], args[2 + n + i])
+        local key = keys[i]
+        if is_cacheable(key) then
+            answers[i] = mine and bucket_admits(mine, key) and store(key, args[2 + i], args[1]) or 0
+            release(key, args[2 + n + i])
+        else
+            answers[i] = bad_key()
+        end
     end
     return answers
 end

@@ -357,6 +357,7 @@ cache_aside_invalidate_pattern(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		refuse_null("invalidate_pattern");
 	pattern = check_argument(PG_GETARG_TEXT_PP(0), "invalidate_pattern", &len);
+	ca_prefix_check_pattern(pattern, len, "The argument of cache_aside.invalidate_pattern()");
 	if (guc_enabled)
 		ca_prefix_add_pattern(pattern, len, "The argument of cache_aside.invalidate_pattern()");
 	PG_RETURN_VOID();

@@ -20,6 +20,7 @@
  *	position         read on from the end of the log when connecting, not from the position
  *	promotion        after a promotion neither resync nor raise the guard's floor
  *	read             this round reads no log
+ *	reserved         backends log keys whose names are reserved
  *	clock            not a remedy: the wall clock, as samples for tokens see it, was set back by an hour
  *
  * No lock, no allocation; a signal to oneself is delivered before kill() returns.

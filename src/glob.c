@@ -27,17 +27,6 @@ ca_glob_prefix(const char *pattern, Size len, char *out)
 	return n;
 }
 
-void
-ca_glob_escape(StringInfo out, const char *subject, Size len)
-{
-	for (Size i = 0; i < len; i++)
-	{
-		if (strchr("*?[]^\\-", subject[i]) != NULL && subject[i] != '\0')
-			appendStringInfoChar(out, '\\');
-		appendStringInfoChar(out, subject[i]);
-	}
-}
-
 /* Matches one byte against the set that starts behind '['; *p moves to its last byte. */
 static bool
 match_set(const char **p, const char *end, unsigned char c)
@@ -65,6 +54,49 @@ match_set(const char **p, const char *end, unsigned char c)
 	}
 	*p = s < end ? s : end - 1;
 	return found != negated;
+}
+
+/* Must everything that matches begin with the literal text? A set counts if it has one byte only. */
+bool
+ca_glob_begins(const char *pattern, Size len, const char *literal, Size literal_len)
+{
+	const char *end = pattern + len;
+	const char *p = pattern;
+
+	for (Size i = 0; i < literal_len; i++, p++)
+	{
+		const char *set = p + 1;
+
+		if (p == end || *p == '*' || *p == '?')
+			return false;
+		if (*p == '[')
+		{
+			for (int c = 0; c < 256; c++)
+			{
+				set = p + 1;
+				if (match_set(&set, end, (unsigned char) c) != (c == (unsigned char) literal[i]))
+					return false;
+			}
+			p = set;
+			continue;
+		}
+		if (*p == '\\' && p + 1 < end)
+			p++;
+		if (*p != literal[i])
+			return false;
+	}
+	return true;
+}
+
+void
+ca_glob_escape(StringInfo out, const char *subject, Size len)
+{
+	for (Size i = 0; i < len; i++)
+	{
+		if (strchr("*?[]^\\-", subject[i]) != NULL && subject[i] != '\0')
+			appendStringInfoChar(out, '\\');
+		appendStringInfoChar(out, subject[i]);
+	}
 }
 
 /* Does `subject` match? Iterative: one place to come back to, the last star. */

@@ -6,7 +6,14 @@
  * an empty element stands for no prefix. It is applied when the key is captured: what is in the log
  * keeps the prefix it was written with.
  *
- * Error: 54000 when key and prefix together are longer than CA_MAX_KEY. The parsed list lives in
+ * Keys that begin with CA_RESERVED are ours, before the prefix is added and after it: a user's key is
+ * refused, for whoever could name the key of a position, a guard or a lease could falsify it. A
+ * pattern that can match nothing else is refused where somebody gives it (ca_prefix_check_pattern)
+ * and passed over where a rule has it: nothing of it can be cached. Whatever else a pattern matches,
+ * the scan leaves our keys alone (scan.c).
+ *
+ * Errors: 54000 when key and prefix together are longer than CA_MAX_KEY, 22023 for reserved names.
+ * The parsed list lives in
  * TopMemoryContext and is made anew after the setting changed.
  */
 #include "cache_aside.h"
@@ -14,6 +21,8 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+
+#include "debug.h"
 
 static MemoryContext prefix_context;
 static int prefix_count;
@@ -113,7 +122,73 @@ ca_prefix_from_utf8(char *utf8)
 	return pg_any_to_server(utf8, (int) strlen(utf8), PG_UTF8);
 }
 
-/* Calls `handler` with the text under each prefix. */
+bool
+ca_prefix_is_reserved(const char *key, Size len)
+{
+	return len >= sizeof(CA_RESERVED) - 1 && memcmp(key, CA_RESERVED, sizeof(CA_RESERVED) - 1) == 0;
+}
+
+static bool
+is_reserved(char kind, const char *str, Size len)
+{
+	return kind == CA_ENTRY_KEY ? ca_prefix_is_reserved(str, len)
+								: ca_glob_begins(str, len, CA_RESERVED, sizeof(CA_RESERVED) - 1);
+}
+
+static void
+refuse_reserved(const char *what, const char *names)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("cache key is reserved"),
+			 errdetail("%s names %s \"" CA_RESERVED "\".", what, names),
+			 errhint("Such keys hold positions, guards, leases and sticks. Choose another name, "
+					 "or another cache_aside.key_prefix.")));
+}
+
+/* The text under the i-th prefix; it may be `str` itself, or `entry`. */
+static const char *
+put_prefix(int i, char kind, const char *str, Size *len)
+{
+	if (prefixes[i][0] == '\0')
+		return str;
+	resetStringInfo(&entry);
+	if (kind == CA_ENTRY_PATTERN)
+		ca_prefix_escape(&entry, prefixes[i], strlen(prefixes[i]));
+	else
+		appendStringInfoString(&entry, prefixes[i]);
+	appendBinaryStringInfo(&entry, str, (int) *len);
+	*len = entry.len;
+	return entry.data;
+}
+
+bool
+ca_prefix_reserves(const char *pattern, Size len)
+{
+	bool reserved = is_reserved(CA_ENTRY_PATTERN, pattern, len);
+
+	if (prefixes_stale)
+		parse_prefixes();
+	for (int i = 0; i < prefix_count; i++)
+	{
+		Size n = len;
+		const char *prefixed = put_prefix(i, CA_ENTRY_PATTERN, pattern, &n);
+
+		reserved |= is_reserved(CA_ENTRY_PATTERN, prefixed, n);
+	}
+	return reserved;
+}
+
+void
+ca_prefix_check_pattern(const char *pattern, Size len, const char *what)
+{
+	if (ca_prefix_reserves(pattern, len))
+		refuse_reserved(what, "only keys that begin with");
+}
+
+/*
+ * Calls `handler` with the text under each prefix. `what` begins the DETAIL of an error; NULL for a
+ * pattern that does not go into the log, and may have any length.
+ */
 void
 ca_prefix_each(char kind, const char *str, Size len, const char *what, CaKeyHandler handler,
 			   void *arg)
@@ -122,24 +197,19 @@ ca_prefix_each(char kind, const char *str, Size len, const char *what, CaKeyHand
 		parse_prefixes();
 	for (int i = 0; i < prefix_count; i++)
 	{
-		Size prefix_len = strlen(prefixes[i]);
+		Size prefixed_len = len;
+		const char *prefixed;
 
-		if (prefix_len + len > CA_MAX_KEY)
-			refuse_long_entry(prefix_len + len, what);
-		if (prefix_len == 0)
-		{
-			handler(arg, str, len);
-			continue;
-		}
-		resetStringInfo(&entry);
-		if (kind == CA_ENTRY_PATTERN)
-			ca_prefix_escape(&entry, prefixes[i], prefix_len);
-		else
-			appendBinaryStringInfo(&entry, prefixes[i], (int) prefix_len);
-		appendBinaryStringInfo(&entry, str, (int) len);
-		if (entry.len > CA_MAX_KEY) /* the escapes */
-			refuse_long_entry(entry.len, what);
-		handler(arg, entry.data, entry.len);
+		if (what != NULL && strlen(prefixes[i]) + len > CA_MAX_KEY)
+			refuse_long_entry(strlen(prefixes[i]) + len, what);
+		prefixed = put_prefix(i, kind, str, &prefixed_len);
+		if (what != NULL && prefixed_len > CA_MAX_KEY) /* the escapes */
+			refuse_long_entry(prefixed_len, what);
+		if ((!is_reserved(kind, str, len) && !is_reserved(kind, prefixed, prefixed_len)) ||
+			CA_DEBUG_SKIP("reserved"))
+			handler(arg, prefixed, prefixed_len);
+		else if (kind == CA_ENTRY_KEY)
+			refuse_reserved(what, "a key that begins with");
 	}
 }
 

@@ -413,6 +413,7 @@ cache_aside_shard(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invalid number of copies"), errdetail("It is %d.", copies),
 						errhint("Give the N of {column#N}, between 1 and %d.", CA_MAX_COPIES)));
+	(void) ca_reads_key(key, strlen(key));
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf(
 		"%s#%d", key, (int) pg_prng_uint64_range(&pg_global_prng_state, 0, (uint64) copies - 1))));
 }

@@ -96,9 +96,9 @@ want_prefixes(void)
 
 	if (wanted_scope != CA_SURVEY_ALL)
 		return false;
-	ca_prefix_each(CA_ENTRY_PATTERN, "*", 1, "The prefix", look_at_prefix, &all_prefixed);
+	ca_prefix_each(CA_ENTRY_PATTERN, "*", 1, NULL, look_at_prefix, &all_prefixed);
 	if (all_prefixed)
-		ca_prefix_each(CA_ENTRY_PATTERN, "*", 1, "The prefix", want_prefix, NULL);
+		ca_prefix_each(CA_ENTRY_PATTERN, "*", 1, NULL, want_prefix, NULL);
 	return all_prefixed;
 }
 

@@ -24,6 +24,8 @@
 
 #include "rules.h"
 
+PG_FUNCTION_INFO_V1(cache_aside_check_pattern);
+
 void
 ca_rule_check_null(bool isnull, const char *function, const char *argument)
 {
@@ -151,14 +153,15 @@ ca_rule_check_pattern(const char *pattern)
 {
 	if (pattern[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("pattern of a cache rule must not be empty"),
-						errdetail("It must cover every key the query can return."),
+						errmsg("pattern of cache keys must not be empty"),
+						errdetail("It must cover every key that is meant."),
 						errhint("Write one such as \"feed:*\".")));
 	if (strlen(pattern) > CA_MAX_KEY)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("pattern of a cache rule is too long"),
+						errmsg("pattern of cache keys is too long"),
 						errdetail("It has %zu bytes; %d are allowed.", strlen(pattern), CA_MAX_KEY),
 						errhint("Shorten the pattern.")));
+	ca_prefix_check_pattern(pattern, strlen(pattern), "The pattern");
 }
 
 /* ---- triggers written by hand ---- */
@@ -196,6 +199,21 @@ check_events(CreateTrigStmt *statement, CaTriggerKind kind)
  * A column that is not there is only a warning: a rule that lost its column works on by its pattern,
  * and a dump of it must load.
  */
+Datum
+cache_aside_check_pattern(PG_FUNCTION_ARGS)
+{
+	ca_rule_check_pattern(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+}
+
+void
+ca_rule_check_template(const CaTemplate *template)
+{
+	const char *pattern = ca_key_pattern(template);
+
+	ca_prefix_check_pattern(pattern, strlen(pattern), "The template");
+}
+
 static void
 check_template(CreateTrigStmt *statement, const char *template)
 {
@@ -205,7 +223,8 @@ check_template(CreateTrigStmt *statement, const char *template)
 
 	if (relation == NULL)
 		return;
-	ca_key_parse(template, RelationGetDescr(relation), RelationGetRelationName(relation), &missing);
+	ca_rule_check_template(ca_key_parse(template, RelationGetDescr(relation),
+										RelationGetRelationName(relation), &missing));
 	if (missing != NULL)
 		ereport(WARNING,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
@@ -232,4 +251,6 @@ ca_rule_check_trigger(CreateTrigStmt *statement)
 					   "Give the key template as the argument.");
 	if (count == 1)
 		check_template(statement, strVal(linitial(statement->args)));
+	else
+		ca_rule_check_pattern(strVal(linitial(statement->args)));
 }

@@ -61,10 +61,13 @@ cache_aside_rule_pattern(PG_FUNCTION_ARGS)
 static const char *
 template_problem(Relation relation, const char *template)
 {
+	const char *pattern = ca_key_template_pattern(template);
 	const char *missing = NULL;
 
-	if (ca_key_template_pattern(template) == NULL)
+	if (pattern == NULL)
 		return "the template is malformed";
+	if (ca_prefix_reserves(pattern, strlen(pattern)))
+		return "its keys are reserved, every write fails; see cache_aside.key_prefix";
 	ca_key_parse(template, RelationGetDescr(relation), RelationGetRelationName(relation), &missing);
 	if (missing == NULL)
 		return NULL;

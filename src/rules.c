@@ -317,6 +317,7 @@ cache_aside_attach(PG_FUNCTION_ARGS)
 	ca_rule_check_relation(relation, statement);
 	template = ca_key_parse(text_of_rule, RelationGetDescr(relation),
 							RelationGetRelationName(relation), NULL);
+	ca_rule_check_template(template);
 	columns = parse_columns(fcinfo, relation, statement);
 	refuse_twice(relation, text_of_rule);
 	if (!statement && bms_is_empty(ca_key_columns(template)))

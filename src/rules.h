@@ -61,6 +61,7 @@ extern void ca_rule_check_null(bool isnull, const char *function, const char *ar
 extern void ca_rule_check_owner(Relation relation);
 extern void ca_rule_check_relation(Relation relation, bool statement);
 extern void ca_rule_check_pattern(const char *pattern);
+extern void ca_rule_check_template(const CaTemplate *template); /* its keys are not all reserved */
 /* Before CREATE TRIGGER, by hand or by a restore: can a trigger with our function work? */
 extern void ca_rule_check_trigger(CreateTrigStmt *statement);
 

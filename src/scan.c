@@ -245,7 +245,7 @@ unlink_matching(CaRedis *redis, const CaReply *keys)
 		if (ca_reply_type(key) != CA_REPLY_STRING)
 			continue;
 		name = ca_reply_text(key, &len);
-		if ((len >= 12 && memcmp(name, "cache_aside:", 12) == 0) || !matches_any(name, len))
+		if (ca_prefix_is_reserved(name, len) || !matches_any(name, len))
 			continue;
 		argv[argc] = name;
 		argvlen[argc++] = len;

@@ -22,8 +22,6 @@
 
 #include "routing.h"
 
-#define STICK_PREFIX "cache_aside:stick:"
-
 /* What Redis said about one stick. */
 typedef struct Answer
 {
@@ -127,7 +125,7 @@ Datum
 cache_aside_stuck_at(PG_FUNCTION_ARGS)
 {
 	char *name = stick_name(PG_GETARG_TEXT_PP(0));
-	Answer answer = fetch(psprintf(STICK_PREFIX "%s", name));
+	Answer answer = fetch(psprintf(CA_STICK_PREFIX "%s", name));
 
 	if (answer.failed)
 		ereport(ERROR,

@@ -77,7 +77,7 @@ send_patterns(shm_mq_handle *out, const char *sql)
 		if (pattern == NULL)
 			continue;
 		utf8 = ca_prefix_utf8(pattern, strlen(pattern), &len);
-		ca_prefix_each(CA_ENTRY_PATTERN, utf8, len, "A pattern", send_pattern, out);
+		ca_prefix_each(CA_ENTRY_PATTERN, utf8, len, NULL, send_pattern, out);
 	}
 }
 
