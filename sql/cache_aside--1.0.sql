@@ -607,6 +607,7 @@ COMMENT ON FUNCTION cache_aside.row_version() IS
 CREATE FUNCTION cache_aside.enable_versioning(relation regclass, version name DEFAULT 'version',
 	columns name[] DEFAULT NULL, start text DEFAULT 'one', presents text DEFAULT 'next') RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'cache_aside_enable_versioning';
 
 COMMENT ON FUNCTION cache_aside.enable_versioning(regclass, name, name[], text, text) IS
@@ -615,6 +616,7 @@ COMMENT ON FUNCTION cache_aside.enable_versioning(regclass, name, name[], text, 
 CREATE FUNCTION cache_aside.disable_versioning(relation regclass, drop_column boolean DEFAULT false)
 RETURNS void
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'cache_aside_disable_versioning';
 
 COMMENT ON FUNCTION cache_aside.disable_versioning(regclass, boolean) IS
@@ -644,16 +646,16 @@ SELECT t.tgrelid::pg_catalog.regclass AS relation,
 			SELECT i.inhrelid AS relid FROM pg_catalog.pg_inherits i
 			WHERE i.inhparent OPERATOR(pg_catalog.=) t.tgrelid
 		UNION ALL
-			SELECT i.inhrelid FROM below, pg_catalog.pg_inherits i
-			WHERE i.inhparent OPERATOR(pg_catalog.=) below.relid)
+			SELECT i.inhrelid FROM below
+			JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) below.relid)
 		SELECT below.relid::pg_catalog.regclass FROM below
 		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger child
 			WHERE child.tgrelid OPERATOR(pg_catalog.=) below.relid
 				AND child.tgfoid OPERATOR(pg_catalog.=) t.tgfoid
 				AND child.tgenabled OPERATOR(pg_catalog.=) ANY
 					(ARRAY['O', 'A']::pg_catalog."char"[]))) AS bare_children
-FROM pg_catalog.pg_trigger t,
-	LATERAL (SELECT cache_aside.trigger_arguments(t.oid) AS args) a
+FROM pg_catalog.pg_trigger t
+	CROSS JOIN LATERAL (SELECT cache_aside.trigger_arguments(t.oid) AS args) a
 WHERE t.tgfoid OPERATOR(pg_catalog.=) 'cache_aside.row_version()'::pg_catalog.regprocedure
 	AND t.tgparentid OPERATOR(pg_catalog.=) 0;
 

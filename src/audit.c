@@ -383,25 +383,6 @@ prepare(const char *query, Oid row_type)
 	return plan;
 }
 
-/* "t.a = ($1).a AND ...": the rows that have the same key */
-static char *
-same_key_condition(const CaTemplate *template, TupleDesc desc)
-{
-	Bitmapset *columns = ca_key_columns(template);
-	StringInfoData condition;
-	int attnum = -1;
-
-	initStringInfo(&condition);
-	appendStringInfoString(&condition, "true");
-	while ((attnum = bms_next_member(columns, attnum)) > 0)
-	{
-		const char *column = quote_identifier(NameStr(TupleDescAttr(desc, attnum - 1)->attname));
-
-		appendStringInfo(&condition, " AND t.%s = ($1).%s", column, column);
-	}
-	return condition.data;
-}
-
 static void
 prepare_queries(Audit *audit, Relation relation, const char *table, const char *value_query)
 {
@@ -411,7 +392,7 @@ prepare_queries(Audit *audit, Relation relation, const char *table, const char *
 		prepare(psprintf("SELECT t, pg_catalog.row_to_json(t)::pg_catalog.text, "
 						 "pg_catalog.concat_ws(' ', t.tableoid, t.ctid, t.xmin) FROM %s AS t "
 						 "WHERE %s",
-						 table, same_key_condition(audit->template, RelationGetDescr(relation))),
+						 table, ca_same_key_condition(audit->template, RelationGetDescr(relation))),
 				audit->row_type);
 }
 
@@ -419,7 +400,8 @@ static void
 first_pass(Audit *audit, const char *table, double sample)
 {
 	char *query = psprintf("SELECT t, pg_catalog.row_to_json(t)::pg_catalog.text FROM %s AS t "
-						   "WHERE pg_catalog.random() < %.17g",
+						   "WHERE pg_catalog.random() OPERATOR(pg_catalog.<) "
+						   "'%.17g'::pg_catalog.float8",
 						   table, sample);
 	Portal portal = SPI_cursor_open(NULL, SPI_prepare(query, 0, NULL), NULL, NULL, true);
 	uint64 n;

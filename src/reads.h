@@ -37,5 +37,7 @@ extern CaText ca_reads_value(const char *value, Size len, const char *key);
 /* Bytes of Redis to text of this database; NULL when they are not. */
 extern char *ca_reads_from_redis(const char *bytes, Size len);
 extern int64 ca_reads_ttl(const Interval *interval); /* ms */
+/* SQL condition on a row "t": the same key as the row $1 */
+extern char *ca_same_key_condition(const CaTemplate *template, TupleDesc desc);
 
 #endif

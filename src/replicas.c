@@ -20,6 +20,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -69,11 +70,24 @@ ca_replicas_init(void)
 	RegisterXactCallback(at_transaction_end, NULL);
 }
 
+static Datum
+column(HeapTuple tuple, TupleDesc desc, const char *name, Oid type, bool *isnull)
+{
+	int number = SPI_fnumber(desc, name);
+
+	if (number <= 0 || SPI_gettypeid(desc, number) != type)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+						errmsg("table cache_aside.replica is not what the extension made"),
+						errdetail("Column \"%s\" is missing or has another type.", name),
+						errhint("Create the extension anew.")));
+	return heap_getattr(tuple, number, desc, isnull);
+}
+
 static char *
-field(HeapTuple tuple, TupleDesc desc, AttrNumber number)
+field(HeapTuple tuple, TupleDesc desc, const char *name)
 {
 	bool isnull;
-	Datum value = heap_getattr(tuple, number, desc, &isnull);
+	Datum value = column(tuple, desc, name, TEXTOID, &isnull);
 
 	return isnull ? NULL : TextDatumGetCString(value);
 }
@@ -89,11 +103,10 @@ read_row(HeapTuple tuple, TupleDesc desc)
 		cached = cached == NULL ? palloc(16 * sizeof(CaReplica))
 								: repalloc(cached, (cached_count + 16) * sizeof(CaReplica));
 	replica = &cached[cached_count++];
-	replica->name = field(tuple, desc, SPI_fnumber(desc, "name"));
-	replica->conninfo = field(tuple, desc, SPI_fnumber(desc, "conninfo"));
-	replica->region = field(tuple, desc, SPI_fnumber(desc, "region"));
-	replica->weight =
-		DatumGetInt32(heap_getattr(tuple, SPI_fnumber(desc, "weight"), desc, &isnull));
+	replica->name = field(tuple, desc, "name");
+	replica->conninfo = field(tuple, desc, "conninfo");
+	replica->region = field(tuple, desc, "region");
+	replica->weight = DatumGetInt32(column(tuple, desc, "weight", INT4OID, &isnull));
 }
 
 static void
@@ -126,7 +139,13 @@ load(void)
 	cached = NULL;
 	cached_count = 0;
 	cached_table = get_relname_relid("replica", schema);
-	rel = table_open(cached_table, AccessShareLock);
+	rel = OidIsValid(cached_table) ? table_open(cached_table, AccessShareLock) : NULL;
+	if (rel == NULL || rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("there is no table cache_aside.replica"),
+				 errdetail("The registry of replicas is missing, or something else has its name."),
+				 errhint("Create the extension anew.")));
 	began_at = invalidations;
 	read_rows(rel);
 	table_close(rel, AccessShareLock);

@@ -18,8 +18,12 @@
  */
 #include "cache_aside.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -29,6 +33,7 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "rule.h"
 #include "rules.h"
@@ -39,15 +44,9 @@ PG_FUNCTION_INFO_V1(cache_aside_detach);
 
 /* ---- triggers as rules ---- */
 
-CaTriggerKind
-ca_rules_kind(Oid function)
+static CaTriggerKind
+kind_of_name(const char *name)
 {
-	Oid namespace = get_func_namespace(function);
-	char *name;
-
-	if (!OidIsValid(namespace) || namespace != get_namespace_oid("cache_aside", true))
-		return CA_TRIGGER_NONE;
-	name = get_func_name(function);
 	if (strcmp(name, "invalidate_row") == 0)
 		return CA_TRIGGER_ROW;
 	if (strcmp(name, "invalidate_statement") == 0)
@@ -55,6 +54,24 @@ ca_rules_kind(Oid function)
 	if (strcmp(name, "invalidate_table") == 0)
 		return CA_TRIGGER_TABLE;
 	return CA_TRIGGER_NONE;
+}
+
+CaTriggerKind
+ca_rules_kind(Oid function)
+{
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	CaTriggerKind kind = CA_TRIGGER_NONE;
+	Form_pg_proc form;
+
+	if (!HeapTupleIsValid(tuple))
+		return CA_TRIGGER_NONE;
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	/* Whoever may create a database's schema cache_aside can name functions like ours, but not in C. */
+	if (form->prolang == ClanguageId && form->prorettype == TRIGGEROID &&
+		form->pronamespace == get_namespace_oid("cache_aside", true))
+		kind = kind_of_name(NameStr(form->proname));
+	ReleaseSysCache(tuple);
+	return kind;
 }
 
 const char *

@@ -35,6 +35,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "visitor.h"
+
 #define QUEUE_SIZE (64 * 1024)
 #define RETRY_MS 1000
 
@@ -101,7 +103,7 @@ visit(shm_mq_handle *out, CaSurveyScope scope)
 		;
 	else if (scope == CA_SURVEY_CENSUS)
 		send_pattern(out, "*", 1);
-	else
+	else if (ca_visitor_become_owner("patterns"))
 		send_patterns(out, scope == CA_SURVEY_ALL
 							   ? "SELECT pattern FROM cache_aside.patterns"
 							   : "SELECT pattern FROM cache_aside.patterns WHERE unlogged");
@@ -129,9 +131,7 @@ cache_aside_survey_main(Datum arg)
 	mq = dsm_segment_address(seg);
 	shm_mq_set_sender(mq, MyProc);
 	out = shm_mq_attach(mq, seg, NULL);
-	BackgroundWorkerInitializeConnectionByOid(what.database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	ca_visitor_connect(what.database);
 	visit(out, what.scope);
 	dsm_detach(seg);
 }

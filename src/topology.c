@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "routing.h"
+#include "visitor.h"
 
 #define STANDBY_INTERVAL 30000 /* ms */
 #define RETRY_INTERVAL 5000    /* ms */
@@ -128,8 +129,7 @@ cache_aside_topology_main(Datum arg)
 	/* The default handler ends the process in the signal itself, even with a spinlock held. */
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid,
-											  BGWORKER_BYPASS_ALLOWCONN);
+	ca_visitor_connect(DatumGetObjectId(arg));
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (OidIsValid(get_extension_oid("cache_aside", true)))
