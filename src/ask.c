@@ -9,6 +9,13 @@
  *
  * After a failure nothing is tried for RETRY_MS, so that a query over many rows costs one time-out
  * while Redis is down, not one per row.
+ *
+ * warm() and audit() keep commands in flight while they run the user's SQL, which may call get() or
+ * warm() again. So they hold the connection: while somebody does, it is neither closed nor replaced,
+ * whoever asks in between uses it too and waits for everything that is on its way; those who hold
+ * it are on the stack, so what their handlers write to is there. A connection that fails meanwhile
+ * stays as it is, failed, and answers nobody until it is let go. Whoever leaves by an error with
+ * commands in flight makes it fail, for their handlers' memory goes with it.
  */
 #include "reads.h"
 
@@ -21,6 +28,7 @@
 
 static MemoryContext ask_cxt;
 static CaRedis *connection;
+static int holders;         /* calls on the stack that hold it */
 static char *connected_url; /* redis_url when it was opened */
 static TimestampTz failed_at;
 static char problem[256];
@@ -41,7 +49,8 @@ note_failure(void)
 	strlcpy(problem, ca_redis_error(connection) ? ca_redis_error(connection) : "no answer",
 			sizeof(problem));
 	failed_at = GetCurrentTimestamp();
-	close_connection();
+	if (holders == 0)
+		close_connection();
 }
 
 static bool
@@ -60,9 +69,11 @@ usable(void)
 	return still_good();
 }
 
-CaRedis *
-ca_ask_connect(void)
+static CaRedis *
+connect_redis(void)
 {
+	if (holders > 0)
+		return ca_redis_state(connection) == CA_REDIS_READY ? connection : NULL;
 	if (usable())
 		return connection;
 	close_connection();
@@ -82,6 +93,28 @@ ca_ask_connect(void)
 	return connection;
 }
 
+CaRedis *
+ca_ask_hold(void)
+{
+	CaRedis *redis = connect_redis();
+
+	if (redis != NULL)
+		holders++;
+	return redis;
+}
+
+void
+ca_ask_release(CaRedis *redis)
+{
+	if (redis == NULL)
+		return;
+	Assert(redis == connection && holders > 0);
+	if (ca_redis_in_flight(redis) > 0)
+		ca_redis_abandon(redis, "interrupted");
+	if (--holders == 0 && ca_redis_state(redis) != CA_REDIS_READY)
+		close_connection();
+}
+
 bool
 ca_ask_wait(CaRedis *redis)
 {
@@ -94,7 +127,7 @@ ca_ask_wait(CaRedis *redis)
 bool
 ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, void *arg)
 {
-	CaRedis *redis = ca_ask_connect();
+	CaRedis *redis = connect_redis();
 
 	if (redis == NULL)
 		return false;

@@ -16,10 +16,13 @@
  * bug, or a program that writes to the cache without a token. A row that changes in every round
  * stays "in flight".
  *
+ * Whose rights: the caller's, as for SQL that the caller writes; the value query is the caller's own, and
+ * reading a table runs what its owner put there (views, policies, casts to json). Not for PUBLIC.
+ *
  * Needs READ COMMITTED (the rounds need new snapshots) and a primary. Redis that does not answer is an
  * error. Memory: the result and what differs.
  */
-#include "reads.h"
+#include "audit.h"
 
 #include "access/table.h"
 #include "access/tupdesc.h"
@@ -36,23 +39,8 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
-#define AUDIT_FETCH 200  /* rows, and questions to Redis, at a time */
 #define AUDIT_ROUNDS 10  /* for what differs */
 #define AUDIT_TIMEOUT 30 /* seconds to wait for delivery, in each round */
-
-typedef struct Probe
-{
-	CaText key;     /* as in Redis */
-	char *shown;    /* without prefix */
-	Datum row;      /* to find it again */
-	char *expected; /* NULL: the row is gone */
-	char *version;  /* of the row in this round; NULL: first pass, or gone */
-	bool found;
-	CaText cached;
-	bool same_row;   /* as in the round before */
-	bool same_entry; /* likewise */
-	const char *verdict;
-} Probe;
 
 typedef struct Audit
 {
@@ -65,87 +53,14 @@ typedef struct Audit
 	SPIPlanPtr reread_plan;
 	MemoryContext batch_cxt;
 	MemoryContext suspect_cxt;
-	List *batch;    /* of Probe */
-	List *suspects; /* of Probe */
+	List *batch;    /* of CaProbe */
+	List *suspects; /* of CaProbe */
 	Datum row;      /* that keys are made for */
 	char *expected;
 } Audit;
 
 PG_FUNCTION_INFO_V1(cache_aside_audit);
 extern Datum cache_aside_wait_delivered(PG_FUNCTION_ARGS);
-
-/* ---- Redis ---- */
-
-static void
-handle_entry(void *arg, const CaReply *reply)
-{
-	Probe *probe = arg;
-	const char *bytes;
-	Size len;
-
-	if (reply == NULL)
-		return;
-	probe->found = ca_reply_type(reply) == CA_REPLY_STRING;
-	if (!probe->found)
-		return;
-	bytes = ca_reply_text(reply, &len);
-	probe->same_entry = probe->cached.data != NULL && len == probe->cached.len &&
-						memcmp(bytes, probe->cached.data, len) == 0;
-	if (probe->same_entry)
-		return;
-	probe->cached.data =
-		MemoryContextAllocExtended(GetMemoryChunkContext(probe), len + 1, MCXT_ALLOC_HUGE);
-	memcpy(probe->cached.data, bytes, len);
-	probe->cached.data[len] = '\0';
-	probe->cached.len = len;
-}
-
-static void
-wait_answers(Audit *audit)
-{
-	char *endpoint;
-
-	if (ca_ask_wait(audit->redis))
-		return;
-	endpoint = ca_redis_endpoint();
-	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
-					errmsg("no answer from Redis at %s: %s", endpoint, ca_ask_problem()),
-					errdetail("Nothing can be said about the cache without it."),
-					errhint("Look at cache_aside.status.")));
-}
-
-static void
-read_entries(Audit *audit, List *probes)
-{
-	ListCell *cell;
-	int sent = 0;
-
-	foreach (cell, probes)
-	{
-		Probe *probe = lfirst(cell);
-		const char *argv[] = {"GET", probe->key.data};
-		size_t lens[] = {3, probe->key.len};
-
-		if (probe->verdict != NULL)
-			continue;
-		probe->same_entry = false;
-		ca_redis_send(audit->redis, 2, argv, lens, handle_entry, probe);
-		if (++sent % AUDIT_FETCH == 0)
-			wait_answers(audit);
-	}
-	wait_answers(audit);
-}
-
-static bool
-agrees(const Probe *probe)
-{
-	CaText value;
-
-	if (probe->expected == NULL)
-		return false;
-	value.data = ca_prefix_utf8(probe->expected, strlen(probe->expected), &value.len);
-	return value.len == probe->cached.len && memcmp(value.data, probe->cached.data, value.len) == 0;
-}
 
 /* ---- rows ---- */
 
@@ -174,7 +89,7 @@ add_probe(void *arg, const char *key, Size len)
 {
 	Audit *audit = arg;
 	MemoryContext old = MemoryContextSwitchTo(audit->batch_cxt);
-	Probe *probe = palloc0(sizeof(Probe));
+	CaProbe *probe = palloc0(sizeof(CaProbe));
 
 	probe->shown = ca_prefix_from_utf8(pnstrdup(key, len));
 	probe->key = ca_reads_key(probe->shown, strlen(probe->shown));
@@ -205,7 +120,7 @@ add_row(Audit *audit, HeapTuple tuple, TupleDesc desc)
 
 /* The row as it is now, by the template's columns, with a new snapshot. */
 static void
-read_row_again(Audit *audit, Probe *probe)
+read_row_again(Audit *audit, CaProbe *probe)
 {
 	MemoryContext old;
 	SPITupleTable *table;
@@ -241,7 +156,7 @@ read_row_again(Audit *audit, Probe *probe)
 /* ---- verdicts ---- */
 
 static void
-report(Audit *audit, const Probe *probe)
+report(Audit *audit, const CaProbe *probe)
 {
 	char *cached = probe->found ? ca_reads_from_redis(probe->cached.data, probe->cached.len) : NULL;
 	Datum values[4];
@@ -258,10 +173,10 @@ report(Audit *audit, const Probe *probe)
 
 /* Keeps what differs beyond the batch. */
 static void
-keep_suspect(Audit *audit, const Probe *probe)
+keep_suspect(Audit *audit, const CaProbe *probe)
 {
 	MemoryContext old = MemoryContextSwitchTo(audit->suspect_cxt);
-	Probe *kept = palloc0(sizeof(Probe));
+	CaProbe *kept = palloc0(sizeof(CaProbe));
 
 	kept->shown = pstrdup(probe->shown);
 	kept->key.data = pnstrdup(probe->key.data, probe->key.len);
@@ -276,12 +191,12 @@ judge_batch(Audit *audit)
 {
 	ListCell *cell;
 
-	read_entries(audit, audit->batch);
+	ca_audit_read_entries(audit->redis, audit->batch);
 	foreach (cell, audit->batch)
 	{
-		Probe *probe = lfirst(cell);
+		CaProbe *probe = lfirst(cell);
 
-		probe->verdict = !probe->found ? "absent" : agrees(probe) ? "fresh" : NULL;
+		probe->verdict = !probe->found ? "absent" : ca_audit_agrees(probe) ? "fresh" : NULL;
 		if (probe->verdict != NULL)
 			report(audit, probe);
 		else
@@ -315,20 +230,20 @@ judge_again(Audit *audit, int round)
 	bool left = false;
 
 	foreach (cell, audit->suspects)
-		if (((Probe *) lfirst(cell))->verdict == NULL)
+		if (((CaProbe *) lfirst(cell))->verdict == NULL)
 			read_row_again(audit, lfirst(cell));
 	if (!wait_delivered())
 		return false;
-	read_entries(audit, audit->suspects);
+	ca_audit_read_entries(audit->redis, audit->suspects);
 	foreach (cell, audit->suspects)
 	{
-		Probe *probe = lfirst(cell);
+		CaProbe *probe = lfirst(cell);
 
 		if (probe->verdict != NULL)
 			continue;
 		if (!probe->found)
 			probe->verdict = "in flight";
-		else if (agrees(probe))
+		else if (ca_audit_agrees(probe))
 			probe->verdict = "fresh";
 		else if (round > 0 && probe->same_row && probe->same_entry)
 			probe->verdict = "stale";
@@ -348,7 +263,7 @@ judge_suspects(Audit *audit)
 			break;
 	foreach (cell, audit->suspects)
 	{
-		Probe *probe = lfirst(cell);
+		CaProbe *probe = lfirst(cell);
 
 		if (probe->verdict == NULL)
 			probe->verdict = "in flight";
@@ -410,14 +325,14 @@ first_pass(Audit *audit, const char *table, double sample)
 	{
 		SPITupleTable *rows;
 
-		SPI_cursor_fetch(portal, true, AUDIT_FETCH);
+		SPI_cursor_fetch(portal, true, CA_AUDIT_FETCH);
 		rows = SPI_tuptable;
 		n = SPI_processed;
 		for (uint64 i = 0; i < n; i++)
 			add_row(audit, rows->vals[i], rows->tupdesc);
 		SPI_freetuptable(rows);
 		judge_batch(audit);
-	} while (n == AUDIT_FETCH);
+	} while (n == CA_AUDIT_FETCH);
 	SPI_cursor_close(portal);
 }
 
@@ -432,13 +347,6 @@ begin(Audit *audit, FunctionCallInfo fcinfo, char **table)
 								   RelationGetDescr(relation), *table, NULL);
 	audit->slot =
 		MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(relation)), &TTSOpsHeapTuple);
-	audit->redis = ca_ask_connect();
-	if (audit->redis == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("no answer from Redis at %s: %s", ca_redis_endpoint(), ca_ask_problem()),
-				 errdetail("Nothing can be said about the cache without it."),
-				 errhint("Look at cache_aside.status.")));
 	audit->batch_cxt = AllocSetContextCreate(CurrentMemoryContext, "cache_aside audit batch",
 											 ALLOCSET_DEFAULT_SIZES);
 	audit->suspect_cxt = AllocSetContextCreate(CurrentMemoryContext, "cache_aside audit suspects",
@@ -467,8 +375,19 @@ cache_aside_audit(PG_FUNCTION_ARGS)
 	SPI_connect();
 	prepare_queries(audit, relation, table,
 					PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)));
-	first_pass(audit, table, sample);
-	judge_suspects(audit);
+	audit->redis = ca_ask_hold();
+	if (audit->redis == NULL)
+		ca_audit_no_answer();
+	PG_TRY();
+	{
+		first_pass(audit, table, sample);
+		judge_suspects(audit);
+	}
+	PG_FINALLY();
+	{
+		ca_ask_release(audit->redis);
+	}
+	PG_END_TRY();
 	SPI_finish();
 	ExecDropSingleTupleTableSlot(audit->slot);
 	table_close(relation, NoLock);

@@ -229,6 +229,8 @@ extern const CaReply *ca_reply_element(const CaReply *reply, Size i);
  */
 extern CaRedis *ca_redis_open(MemoryContext cxt, const char *client_name);
 extern void ca_redis_close(CaRedis *redis); /* NULL is fine; pending handlers get NULL */
+/* Makes it FAILED and forgets the handlers without calling them. */
+extern void ca_redis_abandon(CaRedis *redis, const char *reason);
 extern CaRedisState ca_redis_state(const CaRedis *redis);
 extern const char *ca_redis_error(const CaRedis *redis);
 /*

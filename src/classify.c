@@ -18,6 +18,9 @@
  *
  * Errors: those of the parser and the analyser, with the position in the given text; a statement
  * found to be a write on its face ends the work before later ones are analysed.
+ *
+ * Whose rights: the caller's, whose text it is. Who passes on the text of others must have no more
+ * rights than they, as if running it.
  */
 #include "cache_aside.h"
 
@@ -261,6 +264,7 @@ check_execute(TextState *state, ExecuteStmt *stmt, bool executed)
 	PreparedStatement *prepared = FetchPreparedStatement(stmt->name, false);
 	TextState inner = *state;
 	CachedPlanSource *source;
+	RawStmt *raw;
 	ParamTypes params;
 
 	if (prepared == NULL)
@@ -268,11 +272,12 @@ check_execute(TextState *state, ExecuteStmt *stmt, bool executed)
 	source = prepared->plansource;
 	if (source->raw_parse_tree == NULL)
 		return NULL;
+	raw = copyObject(source->raw_parse_tree); /* evaluating arguments may DEALLOCATE it */
 	params.count = source->num_params;
 	params.types = palloc0((params.count + 1) * sizeof(Oid));
 	if (params.count > 0)
 		memcpy(params.types, source->param_types, params.count * sizeof(Oid));
-	inner.text = source->query_string;
+	inner.text = pstrdup(source->query_string);
 	if (executed)
 	{
 		const char *reason = check_execute_arguments(state, stmt);
@@ -280,8 +285,7 @@ check_execute(TextState *state, ExecuteStmt *stmt, bool executed)
 		if (reason != NULL)
 			return reason;
 	}
-	return check_statement(&inner, copyObject(source->raw_parse_tree->stmt), source->raw_parse_tree,
-						   executed, params);
+	return check_statement(&inner, raw->stmt, raw, executed, params);
 }
 
 /* Options of BEGIN and SET TRANSACTION. A standby refuses READ WRITE and SERIALIZABLE. */

@@ -16,7 +16,11 @@
  *
  * Errors: 42601, 22023 and 42703 for templates, 54000 for a key longer than CA_MAX_KEY. A pinned
  * setting is undone by the (sub)transaction's abort if an output function raises. A parsed template
- * lives in the memory context that was current at ca_key_parse; scratch buffers are per backend.
+ * lives in the memory context that was current at ca_key_parse.
+ *
+ * An output function that is not one of the known ones (pins.c) may run anything, a write that makes
+ * keys by this very template included. So nothing about a row is kept in the template, and such a
+ * template's buffers are made anew for each row; the others share this backend's.
  */
 #include "cache_aside.h"
 
@@ -45,8 +49,6 @@ typedef struct Part
 	FmgrInfo output;
 	char *literal; /* UTF-8, follows the value */
 	int literal_len;
-	int value_at; /* scratch: the current row's text in `values` */
-	int value_len;
 } Part;
 
 struct CaTemplate
@@ -60,8 +62,16 @@ struct CaTemplate
 	Part *parts; /* the first has no value, only literal text */
 };
 
-static StringInfoData values; /* text of the current row's values */
-static StringInfoData key;    /* the key being assembled */
+/* One row on its way. */
+typedef struct Scratch
+{
+	StringInfoData values; /* text of its values */
+	StringInfoData key;    /* being assembled */
+	int *ends;             /* where the value of each part ends in `values` */
+	int room;              /* for so many parts */
+} Scratch;
+
+static Scratch common;
 
 /* ---- parsing ---- */
 
@@ -314,34 +324,33 @@ refuse_long_key(const CaTemplate *template, Size len)
 
 /* Appends the text of one value, UTF-8. The commonest types skip the output function. */
 static void
-append_value(CaTemplate *template, Part *part, Datum value)
+append_value(CaTemplate *template, Part *part, Datum value, StringInfo values)
 {
 	PGFunction function = part->output.fn_addr;
 	char *str;
 	Size len;
 
-	part->value_at = values.len;
-	enlargeStringInfo(&values, 32);
+	enlargeStringInfo(values, 32);
 	if (function == int4out)
-		values.len += pg_ltoa(DatumGetInt32(value), values.data + values.len);
+		values->len += pg_ltoa(DatumGetInt32(value), values->data + values->len);
 	else if (function == int8out)
-		values.len += pg_lltoa(DatumGetInt64(value), values.data + values.len);
+		values->len += pg_lltoa(DatumGetInt64(value), values->data + values->len);
 	else
 	{
 		str = OutputFunctionCall(&part->output, value);
 		str = ca_prefix_utf8(str, strlen(str), &len);
 		if (len > CA_MAX_KEY)
 			refuse_long_key(template, len);
-		appendBinaryStringInfoNT(&values, str, (int) len);
+		appendBinaryStringInfoNT(values, str, (int) len);
 	}
-	part->value_len = values.len - part->value_at;
 }
 
 /* False when a column is NULL. */
 static bool
-collect_values(CaTemplate *template, TupleTableSlot *row)
+collect_values(CaTemplate *template, TupleTableSlot *row, Scratch *scratch)
 {
-	resetStringInfo(&values);
+	resetStringInfo(&scratch->values);
+	scratch->ends[0] = 0;
 	for (int i = 1; i < template->part_count; i++)
 	{
 		Part *part = &template->parts[i];
@@ -350,61 +359,88 @@ collect_values(CaTemplate *template, TupleTableSlot *row)
 
 		if (isnull)
 			return false;
-		append_value(template, part, value);
+		append_value(template, part, value, &scratch->values);
+		scratch->ends[i] = scratch->values.len;
 	}
 	return true;
 }
 
 /* The n-th combination of copies: each sharded part takes its digit, the last one runs fastest. */
 static void
-assemble_key(CaTemplate *template, int n)
+assemble_key(CaTemplate *template, int n, Scratch *scratch)
 {
+	StringInfo key = &scratch->key;
 	int weight = template->combinations;
+	int at = 0;
 
-	resetStringInfo(&key);
+	resetStringInfo(key);
 	for (int i = 0; i < template->part_count; i++)
 	{
 		Part *part = &template->parts[i];
 
-		appendBinaryStringInfoNT(&key, values.data + part->value_at, part->value_len);
+		appendBinaryStringInfoNT(key, scratch->values.data + at, scratch->ends[i] - at);
+		at = scratch->ends[i];
 		if (part->copies > 0)
 		{
 			weight /= part->copies;
-			appendStringInfo(&key, "#%d", n / weight % part->copies);
+			appendStringInfo(key, "#%d", n / weight % part->copies);
 		}
-		appendBinaryStringInfoNT(&key, part->literal, part->literal_len);
+		appendBinaryStringInfoNT(key, part->literal, part->literal_len);
 	}
-	if (key.len > CA_MAX_KEY)
-		refuse_long_key(template, key.len);
+	if (key->len > CA_MAX_KEY)
+		refuse_long_key(template, key->len);
 }
 
 static void
-create_scratch(void)
+init_scratch(Scratch *scratch, int parts)
 {
-	MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
+	initStringInfo(&scratch->values);
+	initStringInfo(&scratch->key);
+	scratch->ends = palloc(parts * sizeof(int));
+	scratch->room = parts;
+}
 
-	initStringInfo(&values);
-	initStringInfo(&key);
+static Scratch *
+choose_scratch(const CaTemplate *template, Scratch *own)
+{
+	static MemoryContext context;
+	MemoryContext previous;
+
+	if ((template->pins & CA_PIN_OTHER) != 0)
+	{
+		init_scratch(own, template->part_count);
+		return own;
+	}
+	if (common.room >= template->part_count)
+		return &common;
+	if (context == NULL)
+		context =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside scratch", ALLOCSET_SMALL_SIZES);
+	common.room = 0;
+	MemoryContextReset(context);
+	previous = MemoryContextSwitchTo(context);
+	init_scratch(&common, Max(template->part_count, 16));
 	MemoryContextSwitchTo(previous);
+	return &common;
 }
 
 void
 ca_key_build(CaTemplate *template, TupleTableSlot *row, CaKeyHandler handler, void *arg)
 {
+	Scratch own;
+	Scratch *scratch = choose_scratch(template, &own);
 	int nest = -1;
 	bool complete;
 
-	if (key.data == NULL)
-		create_scratch();
 	if (template->pins != 0)
 		nest = ca_pins_apply(template->pins);
-	complete = collect_values(template, row);
+	complete = collect_values(template, row, scratch);
 	if (nest >= 0)
 		ca_pins_undo(nest);
 	for (int n = 0; complete && n < template->combinations; n++)
 	{
-		assemble_key(template, n);
-		handler(arg, key.data, key.len);
+		assemble_key(template, n, scratch);
+		handler(arg, scratch->key.data, scratch->key.len);
 	}
 }
 

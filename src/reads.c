@@ -123,7 +123,15 @@ handle_get(void *arg, const CaReply *reply)
 	if (got->type != CA_REPLY_STRING && got->type != CA_REPLY_ERROR)
 		return;
 	bytes = ca_reply_text(reply, &got->len);
-	got->data = MemoryContextAllocExtended(got->cxt, got->len + 1, MCXT_ALLOC_HUGE);
+	/* A handler must not raise. */
+	got->data =
+		MemoryContextAllocExtended(got->cxt, got->len + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+	if (got->data == NULL)
+	{
+		got->type = CA_REPLY_ERROR;
+		got->data = "this server is out of memory for the answer";
+		return;
+	}
 	memcpy(got->data, bytes, got->len);
 	got->data[got->len] = '\0';
 }

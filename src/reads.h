@@ -12,8 +12,12 @@
 #define CA_MAX_COPIES 1000              /* of a sharded key, as in templates */
 
 /* ---- ask.c: this backend's connection ---- */
-/* READY, or NULL: Redis cannot be reached, ca_ask_problem tells why. */
-extern CaRedis *ca_ask_connect(void);
+/*
+ * READY, or NULL: Redis cannot be reached, ca_ask_problem tells why. Stays what it is, though it may
+ * fail, until it is let go, which must happen on errors too; NULL need not be let go.
+ */
+extern CaRedis *ca_ask_hold(void);
+extern void ca_ask_release(CaRedis *redis);
 /* Sends one command and waits for its answer; false: none, ca_ask_problem tells why. */
 extern bool ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler,
 				   void *arg);

@@ -148,8 +148,6 @@ extern const char *ca_redis_tls_reason(void *tls); /* of a failure, or NULL */
 
 /* ---- redis.c, for redis_login.c and redis_wait.c ---- */
 extern void ca_redis_fail(CaRedis *redis, const char *fmt, ...) CA_PRINTF(2, 3);
-/* Fails it and forgets the handlers without calling them. */
-extern void ca_redis_abandon(CaRedis *redis, const char *reason);
 extern void ca_redis_ready(CaRedis *redis);
 extern void ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
 						   CaReplyHandler handler, void *arg);

@@ -30,7 +30,7 @@ typedef struct CaVersioning
 extern AttrNumber ca_row_version_column(Relation rel, const char *name);
 /* Is this the row_version function of this extension? */
 extern bool ca_row_version_is(Oid function);
-/* The row_version trigger of a relation, or NULL. */
+/* The row_version trigger of a relation (a copy), or NULL. */
 extern Trigger *ca_row_version_trigger(Relation rel);
 /* Would that trigger fire for a statement of this session? */
 extern bool ca_row_version_active(const Trigger *trigger);

@@ -146,7 +146,7 @@ parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 		warn_missing(rule, relname);
 }
 
-/* A rule with one pin, the caller's. */
+/* A rule with one pin, the caller's. An error frees it with the current context, until it is kept. */
 static CaRule *
 load_rule(Relation relation, const Trigger *trigger)
 {
@@ -161,7 +161,6 @@ load_rule(Relation relation, const Trigger *trigger)
 	rule->pins = 1;
 	parse_rule(rule, relation, trigger);
 	MemoryContextSwitchTo(previous);
-	MemoryContextSetParent(context, TopMemoryContext);
 	return rule;
 }
 
@@ -198,17 +197,9 @@ take(TriggerData *data)
 	}
 	before = forgotten;
 	rule = load_rule(data->tg_relation, data->tg_trigger);
-	PG_TRY();
-	{
-		if (forgotten == before)
-			keep(rule);
-	}
-	PG_CATCH();
-	{
-		let_go(rule);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	if (forgotten == before)
+		keep(rule);
+	MemoryContextSetParent(rule->context, TopMemoryContext);
 	return rule;
 }
 

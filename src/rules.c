@@ -24,6 +24,7 @@
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -98,10 +99,20 @@ ca_rules_pattern(int nargs, char **args)
 	return ca_key_template_pattern(args[0]);
 }
 
+/*
+ * A copy: the relation's own may be rebuilt, and the old one freed, at any catalog access that hears
+ * of a change to the relation; a lock on it excludes only some of them.
+ */
+static TriggerDesc *
+triggers_of(Relation relation)
+{
+	return CopyTriggerDesc(relation->trigdesc);
+}
+
 void
 ca_rules_add_patterns(Relation relation)
 {
-	TriggerDesc *triggers = relation->trigdesc;
+	TriggerDesc *triggers = triggers_of(relation);
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
@@ -139,7 +150,7 @@ typedef struct NewRule
 static void
 refuse_twice(Relation relation, const char *name)
 {
-	TriggerDesc *triggers = relation->trigdesc;
+	TriggerDesc *triggers = triggers_of(relation);
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
@@ -368,11 +379,11 @@ cache_aside_attach_query(PG_FUNCTION_ARGS)
 	ca_rule_check_relation(relation, true);
 	ca_rule_check_pattern(pattern);
 	refuse_twice(relation, name);
-	init_rule(&rule, relation, name, true);
-	rule.arguments = psprintf("%s, %s, %s", quote_literal_cstr(pattern), quote_literal_cstr(query),
-							  quote_literal_cstr(name));
 	SPI_connect();
 	ca_query_check(relation, query);
+	init_rule(&rule, relation, name, true); /* after the analysis, which can run the owner's code */
+	rule.arguments = psprintf("%s, %s, %s", quote_literal_cstr(pattern), quote_literal_cstr(query),
+							  quote_literal_cstr(name));
 	create_triggers(&rule);
 	SPI_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(name));
@@ -395,7 +406,7 @@ refuse_inherited(Relation relation, const Trigger *trigger)
 static int
 collect_drops(Relation relation, const char *name, StringInfo sql)
 {
-	TriggerDesc *triggers = relation->trigdesc;
+	TriggerDesc *triggers = triggers_of(relation);
 	const char *table = quote_qualified_identifier(
 		get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation));
 	List *names = NIL;

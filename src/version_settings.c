@@ -45,14 +45,18 @@ ca_row_version_is(Oid function)
 	return schema && strcmp(name, "row_version") == 0 && strcmp(schema, "cache_aside") == 0;
 }
 
+/* A copy: the relation's own triggers are freed when a catalog access hears of a change to it. */
 Trigger *
 ca_row_version_trigger(Relation rel)
 {
+	TriggerDesc *triggers;
+
 	if (rel->trigdesc == NULL || !rel->trigdesc->trig_update_before_row)
 		return NULL;
-	for (int i = 0; i < rel->trigdesc->numtriggers; i++)
+	triggers = CopyTriggerDesc(rel->trigdesc);
+	for (int i = 0; i < triggers->numtriggers; i++)
 	{
-		Trigger *trigger = &rel->trigdesc->triggers[i];
+		Trigger *trigger = &triggers->triggers[i];
 
 		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
 			TRIGGER_FOR_UPDATE(trigger->tgtype) && ca_row_version_is(trigger->tgfoid))

@@ -7,12 +7,15 @@
  * time limit among them, which would stop every visit, and with it resync for the whole server. So
  * the settings that could are overridden, as autovacuum does, and what a visitor runs, it runs with
  * the rights of the owner of the relation that it reads: a view somebody else has put there does not
- * get a superuser's.
+ * get a superuser's. Of other people's things it reads names and trigger arguments as bytes; a rule's
+ * query is neither parsed nor analysed here. A background worker loads no session_preload_libraries
+ * and fires no login event trigger (read in 15 and 18: normal backends only).
  */
 #include "cache_aside.h"
 
 #include "access/relation.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "utils/guc.h"
@@ -36,6 +39,7 @@ void
 ca_visitor_connect(Oid database)
 {
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
+	SetSessionAuthorization(BOOTSTRAP_SUPERUSERID, true); /* ... SET session_authorization */
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		if (GetConfigOption(settings[i][0], true, false) != NULL)

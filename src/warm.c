@@ -9,6 +9,9 @@
  * Unlike the other readers, warm() raises an error when Redis does not answer: whoever fills a
  * million entries wants to know. What was stored until then stays; it is right.
  *
+ * Whose rights: the caller's, as for SQL that the caller writes; reading a table runs what its owner put
+ * there (views, policies, casts to json). Not for PUBLIC.
+ *
  * Shared state: one slot per running warm(). `pid` is taken by compare-and-swap; the other fields are
  * written by the owner alone, each atomically, so that a reader may see counters of two moments. The
  * slot is released on error and exit too.
@@ -119,13 +122,16 @@ take_slot(void)
 	return NULL;
 }
 
+/* Also called on errors and at exit. */
 static void
-release_slot(int code, Datum arg)
+end_run(int code, Datum arg)
 {
-	Slot *slot = (Slot *) DatumGetPointer(arg);
+	Warm *warm = (Warm *) DatumGetPointer(arg);
 
-	if (slot != NULL)
-		pg_atomic_write_u32(&slot->pid, 0);
+	ca_ask_release(warm->redis);
+	warm->redis = NULL;
+	if (warm->slot != NULL)
+		pg_atomic_write_u32(&warm->slot->pid, 0);
 }
 
 static void
@@ -415,21 +421,21 @@ run(Warm *warm, const char *query, const Interval *ttl)
 {
 	snprintf(warm->ttl, sizeof(warm->ttl), INT64_FORMAT, ca_reads_ttl(ttl));
 	warm->token = require_token();
-	warm->redis = ca_ask_connect();
-	if (warm->redis == NULL)
-		no_answer();
 	warm->cxt =
 		AllocSetContextCreate(CurrentMemoryContext, "cache_aside warm", ALLOCSET_DEFAULT_SIZES);
 	warm->noticed = GetCurrentTimestamp();
-	warm->slot = take_slot();
-	PG_ENSURE_ERROR_CLEANUP(release_slot, PointerGetDatum(warm->slot));
+	PG_ENSURE_ERROR_CLEANUP(end_run, PointerGetDatum(warm));
 	{
+		warm->redis = ca_ask_hold();
+		if (warm->redis == NULL)
+			no_answer();
+		warm->slot = take_slot();
 		SPI_connect();
 		read_cursor(warm, open_cursor(query));
 		SPI_finish();
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(release_slot, PointerGetDatum(warm->slot));
-	release_slot(0, PointerGetDatum(warm->slot));
+	PG_END_ENSURE_ERROR_CLEANUP(end_run, PointerGetDatum(warm));
+	end_run(0, PointerGetDatum(warm));
 	report_end(warm);
 	return (int64) warm->stored;
 }
