@@ -178,7 +178,7 @@ keep(CaRule *rule)
 	rule->pins++;
 }
 
-static CaRule *
+static pg_noinline CaRule *
 take(TriggerData *data)
 {
 	uint64 before;
