@@ -63,6 +63,7 @@ find_missing()
 	perl -MIPC::Run -e 1 2>/dev/null || missing+=(libipc-run-perl)
 	perl -MTest::More -MTime::HiRes -MIO::Socket::UNIX -e 1 2>/dev/null || missing+=(perl)
 	command -v python3 >/dev/null || optional+=(python3-minimal) # test/model
+	/usr/bin/python3 -c 'import redis' 2>/dev/null || optional+=(python3-redis) # test/clients
 	command -v clang >/dev/null || optional+=(clang)
 	[ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || optional+=(pgbouncer)
 	command -v clang-format >/dev/null || optional+=(clang-format)

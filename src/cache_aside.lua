@@ -98,7 +98,7 @@ MEMORY
 The library keeps no names but guards': of at most 16 PostgreSQL clusters, each with 64 Ki buckets, about
 2.5 MB. A seventeenth takes the place of the one whose worker called least recently, which is as if this
 process had restarted for that one: its fills are refused, its guard is not known any more, and its
-worker has to claim and arm again. Beyond that one token of at most 64 bytes is kept. Leases are
+worker has to claim and arm again. Beyond that one token of at most 49 bytes is kept. Leases are
 keys of Redis: each less than 100 bytes more than the name of its key (at most 8 kB), for 60 s at most.
 ]]
 
@@ -108,7 +108,6 @@ local HEADER = 40
 local BUCKETED = 128 -- most keys of a batch that raise buckets, 1 to 3 us each
 local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
-local MAX_TOKEN = 64
 local MAX_KEY = 8192 -- as PostgreSQL has it
 local MAX_CLAIMS = 16
 local RESERVED = 'cache_aside:'
@@ -335,8 +334,8 @@ local function epoch(keys, args)
     bind()
     local guard = keys[2]
     local hi, lo = parse_lsn(args[4])
-    if not hi or #args ~= 5 then
-        return failed('CA_ARGUMENT', 'epoch takes nonce, expected and new position, LSN as floor, clear')
+    if not hi then
+        return failed('CA_ARGUMENT', 'epoch takes an LSN as floor')
     end
     local mine, problem = check(keys, args[1], args[2])
     if not mine then
@@ -356,8 +355,8 @@ local function arm(keys, args)
     bind()
     local guard = keys[2]
     local hi, lo = parse_lsn(args[3])
-    if not hi or #args ~= 3 then
-        return failed('CA_ARGUMENT', 'arm takes nonce, expected position and an LSN as floor')
+    if not hi then
+        return failed('CA_ARGUMENT', 'arm takes an LSN as floor')
     end
     local mine, problem = check(keys, args[1], args[2])
     if not mine then
@@ -520,9 +519,6 @@ end
 local token_text, token_guard, token_timeline, token_hi, token_lo -- the last token, parsed
 
 local function parse_token(text)
-    if #text > MAX_TOKEN then
-        return false
-    end
     local system, timeline, hi, lo = match(text, '^(%d+)%-(%d+)%-(%x+)/(%x+)$')
     if not system or #system > 20 or #timeline > 10 or #hi > 8 or #lo > 8 then
         return false

@@ -3,7 +3,7 @@
 # with whatever names, the memory of the library is bounded.
 #
 # Remedies, all in cache_aside.lua: misnamed(), is_cacheable(), the loop over keys in apply, the names of
-# sticks there, make_room(), MAX_TOKEN.
+# sticks there, make_room() and note_use(), the lengths in parse_token().
 use strict;
 use warnings;
 
