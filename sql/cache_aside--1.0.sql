@@ -794,6 +794,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cache_aside_replica_changed';
 COMMENT ON FUNCTION cache_aside.replica_changed() IS
 'Trigger function: every session reads the registry anew';
+REVOKE ALL ON FUNCTION cache_aside.replica_changed() FROM PUBLIC;
 
 CREATE TRIGGER replica_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
 	ON cache_aside.replica FOR EACH STATEMENT EXECUTE FUNCTION cache_aside.replica_changed();

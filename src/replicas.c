@@ -166,15 +166,20 @@ PG_FUNCTION_INFO_V1(cache_aside_replica_changed);
 PG_FUNCTION_INFO_V1(cache_aside_set_replica);
 PG_FUNCTION_INFO_V1(cache_aside_remove_replica);
 
-/* Trigger function: AFTER INSERT, UPDATE, DELETE, TRUNCATE on cache_aside.replica, per statement */
+/*
+ * Trigger function: AFTER INSERT, UPDATE, DELETE, TRUNCATE on cache_aside.replica, per statement. On
+ * any other table it would let its owner send visitors through all databases with each commit.
+ */
 Datum
 cache_aside_replica_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		RelationGetRelid(trigger->tg_relation) !=
+			get_relname_relid("replica", get_namespace_oid("cache_aside", true)))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("replica_changed() was not called as a trigger"),
+						errmsg("replica_changed() was not called by the registry's trigger"),
 						errdetail("It watches the table cache_aside.replica."),
 						errhint("There is no need to call it.")));
 	CacheInvalidateRelcache(trigger->tg_relation);

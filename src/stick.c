@@ -134,5 +134,11 @@ cache_aside_stuck_at(PG_FUNCTION_ARGS)
 				 errhint("Read from the primary.")));
 	if (!answer.found)
 		PG_RETURN_NULL();
+	/* Not what stick() leaves, and not fit for a message either: bytes of any encoding. */
+	if (answer.text[strspn(answer.text, "0123456789ABCDEFabcdef/")] != '\0')
+		ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
+						errmsg("what Redis holds under this name is not an LSN"),
+						errdetail("Something else than stick() has written it."),
+						errhint("Read from the primary.")));
 	PG_RETURN_DATUM(DirectFunctionCall1(pg_lsn_in, CStringGetDatum(answer.text)));
 }
