@@ -114,6 +114,13 @@ extern void ca_prefix_each(char kind, const char *str, Size len, const char *wha
 						   CaKeyHandler handler, void *arg);
 extern void ca_prefix_escape(StringInfo target, const char *text, Size len); /* glob characters */
 
+/* ---- text.c: bytes that may be no text of this database ---- */
+extern bool ca_text_is_valid(const char *str);
+extern char *ca_text_show(const char *str); /* palloc'd; printable if it is not valid */
+/* ERROR 22021 unless it is valid. */
+extern void ca_text_require(const char *str, const char *what);
+extern void ca_text_require_all(int n, char **strs, const char *what);
+
 /* ---- pending.c: the open transaction's set ---- */
 extern void ca_pending_init(void); /* registers the transaction callbacks, once per backend */
 /*

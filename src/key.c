@@ -14,7 +14,7 @@
  * path, need none; dates and the like switch only when the session differs from the pinned value;
  * unknown types (arrays, composites, extension types) always switch all.
  *
- * Errors: 42601, 22023 and 42703 for templates, 54000 for a key longer than CA_MAX_KEY. A pinned
+ * Errors: 22021, 22023 and 42703 for templates, 54000 for a key longer than CA_MAX_KEY. A pinned
  * setting is undone by the (sub)transaction's abort if an output function raises. A parsed template
  * lives in the memory context that was current at ca_key_parse.
  *
@@ -223,6 +223,7 @@ check_text(const char *str)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("cache key template is too long"),
 				 errdetail("It has %zu bytes; %d are allowed.", strlen(str), CA_MAX_KEY),
 				 errhint("Shorten the template.")));
+	ca_text_require(str, "cache key template");
 }
 
 CaTemplate *
@@ -288,6 +289,8 @@ ca_key_template_pattern(const char *str)
 	StringInfoData pattern;
 	Size len;
 
+	if (!ca_text_is_valid(str))
+		return NULL;
 	initStringInfo(&pattern);
 	for (const char *at = str; *at != '\0'; at++)
 	{

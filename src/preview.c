@@ -82,6 +82,7 @@ preview_rule(Relation relation, const Trigger *trigger, Datum row, ReturnSetInfo
 	const char *missing = NULL;
 	CaTemplate *template;
 
+	ca_text_require_all(trigger->tgnargs, trigger->tgargs, "argument of a cache rule's trigger");
 	if (ca_rules_is_query(trigger->tgnargs))
 	{
 		preview_query(relation, trigger, row, what, result);

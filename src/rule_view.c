@@ -38,8 +38,8 @@ cache_aside_trigger_arguments(PG_FUNCTION_ARGS)
 		(facts.kind == CA_TRIGGER_NONE && !ca_row_version_is(facts.function)))
 		PG_RETURN_NULL();
 	for (int i = 0; i < facts.nargs; i++)
-		arguments = accumArrayResult(arguments, CStringGetTextDatum(facts.args[i]), false, TEXTOID,
-									 CurrentMemoryContext);
+		arguments = accumArrayResult(arguments, CStringGetTextDatum(ca_text_show(facts.args[i])),
+									 false, TEXTOID, CurrentMemoryContext);
 	PG_RETURN_DATUM(makeArrayResult(arguments, CurrentMemoryContext));
 }
 
@@ -56,6 +56,15 @@ cache_aside_rule_pattern(PG_FUNCTION_ARGS)
 	if (pattern == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(ca_prefix_from_utf8(pstrdup(pattern))));
+}
+
+static bool
+is_text(const CaTriggerFacts *facts)
+{
+	for (int i = 0; i < facts->nargs; i++)
+		if (!ca_text_is_valid(facts->args[i]))
+			return false;
+	return true;
 }
 
 static const char *
@@ -115,6 +124,8 @@ cache_aside_rule_problem(PG_FUNCTION_ARGS)
 	{
 		if (facts.nargs == 0)
 			problem = "the trigger has no template as its argument";
+		else if (!is_text(&facts))
+			problem = "an argument is not text in this database's encoding: every write fails";
 		else if (ca_rules_is_query(facts.nargs))
 			problem = query_problem(relation, &facts);
 		else

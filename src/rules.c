@@ -94,6 +94,8 @@ ca_rules_pattern(int nargs, char **args)
 
 	if (nargs == 0)
 		return NULL;
+	if (ca_rules_is_query(nargs) && !ca_text_is_valid(args[0]))
+		return NULL;
 	if (ca_rules_is_query(nargs))
 		return ca_prefix_utf8(args[0], strlen(args[0]), &len);
 	return ca_key_template_pattern(args[0]);
@@ -396,7 +398,7 @@ refuse_inherited(Relation relation, const Trigger *trigger)
 {
 	ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 					errmsg("cannot detach cache rule \"%s\" from partition \"%s\"",
-						   ca_rules_name(trigger->tgnargs, trigger->tgargs),
+						   ca_text_show(ca_rules_name(trigger->tgnargs, trigger->tgargs)),
 						   RelationGetRelationName(relation)),
 					errdetail("It comes from the partitioned table."),
 					errhint("Detach it from the partitioned table.")));

@@ -122,6 +122,7 @@ ca_row_version_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning)
 	const char *name;
 
 	memset(versioning, 0, sizeof(CaVersioning));
+	ca_text_require_all(trigger->tgnargs, trigger->tgargs, "argument of a row_version trigger");
 	parse_presents(rel, trigger, versioning);
 	name = trigger->tgargs[0];
 	versioning->attnum = ca_row_version_column(rel, name);

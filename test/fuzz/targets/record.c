@@ -1,26 +1,29 @@
 /*
- * record.c: any bytes as the payload of a message, as the tap finds it (message.c, batch.c).
+ * record.c: any bytes as a record of a logical message in the log (record.c, message.c, batch.c).
  *
- * Input: the payload. It is opened and read entry by entry, then once more as the only message of a
- * commit that batches are filled from.
+ * Input: 0 and a whole record; or anything else and what is behind its mark, for which header and
+ * mark are made here. It is parsed; what is believed is read entry by entry, and then filled into
+ * batches.
  *
- * Holds: what an entry points to lies inside the record, reading always ends, what was read and is
- * written again is the same bytes; keys and sticks of a batch lie inside its bytes. Bites: the
- * `- ENTRY_HEADER_SIZE` of ca_message_next() left out, and add_entry() without its check of a stick's
- * length.
+ * Holds: what an entry points to lies inside the record, reading always ends, all entries of a
+ * message are valid and are the same bytes when they are written again; keys and sticks of a batch lie
+ * inside its bytes. Bites: the `- CA_ENTRY_HEADER_SIZE` of ca_record_next() left out; NAME_SIZE left
+ * out of the first line of ca_record_parse(); `payload_size != left - prefix_size` left out;
+ * stick_is_valid() without its lower bound.
  */
 #include "fuzz.h"
+
+#include "replication/message.h"
 
 #include "redelete.h"
 #include "status.h"
 #include "worker.h"
 
 int synchronous_commit;
+Oid MyDatabaseId;
 CaStatus ca_status_now;
 
 static dlist_head queue = DLIST_STATIC_INIT(queue);
-static const char *begin;
-static const char *end;
 
 /* ---- what batch.c hands on to ---- */
 
@@ -95,7 +98,7 @@ ca_reread_open(MemoryContext cxt, const CaCommit *commit)
 }
 
 int
-ca_reread_next(CaReread *reread, const char **payload, Size *len)
+ca_reread_next(CaReread *reread, CaMessage *message)
 {
 	return 0;
 }
@@ -105,38 +108,24 @@ ca_reread_close(CaReread *reread)
 {
 }
 
-XLogRecPtr
-LogLogicalMessage(const char *prefix, const char *message, size_t size, bool transactional
-#if PG_VERSION_NUM >= 170000
-				  ,
-				  bool flush
-#endif
-)
-{
-	return 1;
-}
-
 /* ---- the record ---- */
 
 static void
-read_entries(const char *payload, Size len)
+read_entries(const char *data, Size len, CaMessage message)
 {
-	CaMessage message;
-	CaEntry entry;
 	StringInfoData again;
+	CaEntry entry;
+	const char *begin = message.next;
 
-	if (!ca_message_open(&message, 1, payload, len))
-		return;
-	begin = payload;
-	end = payload + len;
+	FUZZ_CHECK(begin > data && begin <= message.end && message.end == data + len);
 	initStringInfo(&again);
-	while (ca_message_next(&message, &entry))
+	while (ca_record_next(&message, &entry))
 	{
-		FUZZ_CHECK(entry.data > begin && entry.data <= end && entry.len <= end - entry.data);
-		ca_message_append(&again, entry.kind, entry.data, entry.len);
-		FUZZ_CHECK(message.next - again.len > begin);
-		FUZZ_CHECK(memcmp(message.next - again.len, again.data, again.len) == 0);
+		FUZZ_CHECK(entry.data > data && entry.data <= message.end);
+		FUZZ_CHECK(entry.len <= message.end - entry.data);
+		ca_message_append(&again, entry.kind, entry.data, entry.len); /* raises if invalid */
 	}
+	FUZZ_CHECK(again.len == message.end - begin && memcmp(again.data, begin, again.len) == 0);
 }
 
 static void
@@ -150,14 +139,14 @@ check_batch(const CaBatch *batch)
 				   batch->sticks[i].offset + batch->sticks[i].len <= batch->bytes.len);
 }
 
+/* As open.c keeps what a transaction logged. */
 static void
-fill_batches(const char *payload, uint32 len)
+fill_batches(const CaMessage *message)
 {
 	CaCommit *commit = palloc0(sizeof(CaCommit));
 
 	initStringInfo(&commit->entries);
-	appendBinaryStringInfo(&commit->entries, (char *) &len, sizeof(len));
-	appendBinaryStringInfo(&commit->entries, payload, (int) len);
+	appendBinaryStringInfo(&commit->entries, message->next, (int) (message->end - message->next));
 	commit->visible = true;
 	commit->end = 2;
 	dlist_push_tail(&queue, &commit->node);
@@ -171,17 +160,40 @@ fill_batches(const char *payload, uint32 len)
 	}
 }
 
+static char *
+make_record(const char *rest, Size rest_len, Size *len)
+{
+	xl_logical_message header = {
+		.transactional = true, .prefix_size = sizeof(CA_MESSAGE_MARK), .message_size = rest_len};
+	char *record;
+
+	*len = SizeOfLogicalMessage + sizeof(CA_MESSAGE_MARK) + rest_len;
+	record = palloc(*len);
+	memcpy(record, &header, SizeOfLogicalMessage);
+	memcpy(record + SizeOfLogicalMessage, CA_MESSAGE_MARK, sizeof(CA_MESSAGE_MARK));
+	memcpy(record + *len - rest_len, rest, rest_len);
+	return record;
+}
+
 static void
 try(void *arg)
 {
+	bool whole = fuzz_byte(arg) == 0;
 	Size len;
-	char *payload = fuzz_rest(arg, &len);
+	char *data = fuzz_rest(arg, &len);
+	const char *problem = NULL;
 	CaMessage message;
+	CaRecordKind kind;
 
+	if (!whole)
+		data = make_record(data, len, &len);
 	dlist_init(&queue);
-	read_entries(payload, len);
-	if (ca_message_open(&message, 1, payload, len))
-		fill_batches(payload, (uint32) len);
+	kind = ca_record_parse(data, len, &message, &problem);
+	FUZZ_CHECK((kind == CA_RECORD_UNREADABLE) == (problem != NULL));
+	if (kind != CA_RECORD_MESSAGE)
+		return;
+	read_entries(data, len, message);
+	fill_batches(&message);
 }
 
 int
