@@ -12,6 +12,10 @@
  * resync deletes before it is visible can come back. So if anybody was open when the resync began,
  * passing the barrier asks for another.
  *
+ * The tap raises a barrier of its own when more transactions are open than it can remember: what it
+ * forgot is as good as never read. It is in force with the round that read so far, and in each position
+ * that is written from then on; a position from before leads back to where all that is read again.
+ *
  * Dying in between: the barrier is in the position until it is passed, and the position says pending
  * until the last resync has ended.
  */
@@ -25,10 +29,11 @@
 static bool resync_early;     /* it began while some were open */
 static XLogRecPtr ends_below; /* the ends of all lie below it; invalid: some are open */
 
+/* As the next position has it. */
 static uint64
 barrier(void)
 {
-	return ca_delivery_position()->barrier;
+	return ca_delivery_barrier();
 }
 
 /* A session begins with this position. */
@@ -36,6 +41,14 @@ void
 ca_barrier_begin(const CaPosition *position)
 {
 	resync_early = position->barrier != 0;
+	ends_below = InvalidXLogRecPtr;
+}
+
+/* The tap forgot what those below `xid`, a full one, have logged. */
+void
+ca_barrier_raise(uint64 xid)
+{
+	ca_delivery_raise_barrier(xid);
 	ends_below = InvalidXLogRecPtr;
 }
 

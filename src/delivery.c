@@ -80,6 +80,18 @@ ca_delivery_mark(CaPositionState state, uint64 barrier)
 	marked = true;
 }
 
+void
+ca_delivery_raise_barrier(uint64 barrier)
+{
+	ca_delivery_mark(sent.state, barrier);
+}
+
+uint64
+ca_delivery_barrier(void)
+{
+	return sent.barrier;
+}
+
 static void
 fail(const char *reason)
 {

@@ -147,7 +147,10 @@ follow_log(void)
 	TransactionId oldest_running;
 	XLogRecPtr before = ca_tap_read_end(tap);
 	CaTapResult result = ca_tap_read(tap, READ_BUDGET, ca_queue_add, NULL);
+	uint64 forgot = ca_tap_forgot(tap);
 
+	if (forgot != 0)
+		barrier = forgot;
 	if (result == CA_TAP_GAP)
 	{
 		ca_follow_close();

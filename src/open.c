@@ -282,6 +282,20 @@ ca_open_prune(CaOpenSet *set, TransactionId oldest)
 			forget(set, open);
 }
 
+TransactionId
+ca_open_newest(CaOpenSet *set)
+{
+	TransactionId newest = InvalidTransactionId;
+	HASH_SEQ_STATUS scan;
+	OpenTransaction *open;
+
+	hash_seq_init(&scan, set->table);
+	while ((open = hash_seq_search(&scan)) != NULL)
+		if (!TransactionIdIsValid(newest) || TransactionIdFollows(open->xid, newest))
+			newest = open->xid;
+	return newest;
+}
+
 void
 ca_open_forget_all(CaOpenSet *set)
 {

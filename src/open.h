@@ -27,6 +27,7 @@ extern void ca_open_abort(CaOpenSet *set, TransactionId xid, int nsubxacts,
 						  const TransactionId *subxacts);
 /* Forgets those that ended without a record: older than `oldest`, or invalid: all; not prepared ones. */
 extern void ca_open_prune(CaOpenSet *set, TransactionId oldest);
+extern TransactionId ca_open_newest(CaOpenSet *set); /* invalid: there is none */
 extern void ca_open_forget_all(CaOpenSet *set);
 
 #endif

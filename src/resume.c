@@ -77,7 +77,6 @@ ca_resume_state(const CaResume *resume)
 static uint64
 above_prepared(void)
 {
-	FullTransactionId next = ReadNextFullTransactionId();
 	uint64 above = 0;
 
 	for (int i = 0; i < max_prepared_xacts; i++)
@@ -85,8 +84,7 @@ above_prepared(void)
 		TransactionId xid = PreparedXactProcs[i].xid; /* of one that is over: harmless */
 
 		if (TransactionIdIsNormal(xid))
-			above = Max(above, U64FromFullTransactionId(next) -
-								   (uint32) (XidFromFullTransactionId(next) - xid) + 1);
+			above = Max(above, ca_wal_xid_after(xid));
 	}
 	return above;
 }

@@ -169,7 +169,7 @@ note_caught_up(void)
 		ereport(LOG,
 				(errmsg("cache_aside needs no resync: the old primary was shut down cleanly")));
 		resume.scope = CA_SURVEY_UNLOGGED;
-		ca_delivery_mark(CA_POSITION_UNLOGGED, ca_delivery_position()->barrier);
+		ca_delivery_mark(CA_POSITION_UNLOGGED, ca_delivery_barrier());
 	}
 	if (resume.after_promotion)
 		ca_delivery_raise_floor(true); /* the buckets may hold LSNs beyond the fork */
@@ -196,7 +196,7 @@ arm_if_due(void)
 static void
 note_progress(TransactionId oldest_running)
 {
-	uint64 barrier = ca_delivery_position()->barrier;
+	uint64 barrier = ca_delivery_barrier();
 	bool resynced = resync_ticket && ca_resync_done() >= resync_ticket;
 	bool again = false;
 	bool passed = caught_up && ca_barrier_passed(ca_tap_read_end(tap), oldest_running, &again);
@@ -263,10 +263,13 @@ static bool
 read_log(void)
 {
 	CaTapResult result = CA_TAP_MORE;
+	uint64 forgot;
 
 	if (ca_queue_full())
 		return false;
 	result = ca_tap_read(tap, READ_BUDGET, ca_queue_add, NULL);
+	if ((forgot = ca_tap_forgot(tap)) != 0)
+		ca_barrier_raise(forgot);
 	if (result == CA_TAP_GAP)
 		log_gone = true;
 	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
@@ -280,7 +283,8 @@ read_log(void)
 static TimeLineID
 token_timeline(void)
 {
-	bool none = ca_delivery_position()->barrier != 0 || is_behind(ca_tap_read_end(tap));
+	bool none = ca_delivery_position()->barrier != 0 || ca_delivery_barrier() != 0 ||
+				is_behind(ca_tap_read_end(tap));
 
 	return none ? 0 : session_timeline;
 }
@@ -302,7 +306,7 @@ run(void)
 		return true;
 	}
 	visible = ca_tap_read_end(tap);
-	if (ca_queue_waits() || ca_delivery_position()->barrier || visible != looked_at)
+	if (ca_queue_waits() || ca_delivery_barrier() != 0 || visible != looked_at)
 	{
 		TimeLineID timeline = token_timeline();
 

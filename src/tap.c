@@ -40,6 +40,7 @@
 #include "wal.h"
 
 #define MISSING_PATIENCE 10000         /* ms */
+#define MAX_OPEN 65536                 /* transactions remembered; each takes some 400 bytes */
 #define READER_LIMIT (4 * 1024 * 1024) /* a reader that grew beyond it, for one record, goes */
 
 struct CaTap
@@ -52,6 +53,7 @@ struct CaTap
 	XLogRecPtr read_end;
 	XLogRecPtr skip;           /* commits ending at or below it were delivered before */
 	TransactionId barrier;     /* older ones may have messages never read; invalid: none */
+	uint64 forgot;             /* the barrier, full, if it was raised; see ca_tap_forgot */
 	bool after_shutdown;       /* the last record was a shutdown checkpoint */
 	int switches;              /* timelines that began above `skip` */
 	int clean_switches;        /* ... right behind a shutdown checkpoint */
@@ -169,6 +171,26 @@ note_unreadable(CaTap *tap, const char *problem)
 		hand_over_orphan(tap, why);
 }
 
+/*
+ * More are open than there is memory for. They are forgotten, all of them, and they and whoever is
+ * older (parents are older than their children) are treated like those that ran before we began to
+ * read: each that commits asks for a resync.
+ */
+static void
+forget_open(CaTap *tap)
+{
+	ereport(LOG,
+			(errmsg("cache_aside forgets what open transactions would invalidate"),
+			 errdetail("More than %d transactions and subtransactions that have not ended logged "
+					   "something to invalidate before their commit.",
+					   MAX_OPEN),
+			 errhint("Everything is deleted from the cache when they commit. A library that writes "
+					 "rows in many subtransactions while a transaction commits does this.")));
+	tap->forgot = ca_wal_xid_after(ca_open_newest(tap->open));
+	tap->barrier = XidFromFullTransactionId(FullTransactionIdFromU64(tap->forgot));
+	ca_open_forget_all(tap->open);
+}
+
 static void
 note_message(CaTap *tap)
 {
@@ -193,6 +215,8 @@ note_message(CaTap *tap)
 				note_unreadable(tap, "It belongs to no transaction.");
 			break;
 	}
+	if (ca_open_count(tap->open) > MAX_OPEN)
+		forget_open(tap);
 }
 
 /* ---- ends of transactions ---- */
@@ -420,6 +444,15 @@ void
 ca_tap_lift_barrier(CaTap *tap)
 {
 	tap->barrier = InvalidTransactionId;
+}
+
+uint64
+ca_tap_forgot(CaTap *tap)
+{
+	uint64 forgot = tap->forgot;
+
+	tap->forgot = 0;
+	return forgot;
 }
 
 XLogRecPtr

@@ -46,6 +46,18 @@ ca_wal_last_checkpoint(uint64 *next_xid)
 	return redo;
 }
 
+/* The full id next to one that is in use, or is in the log. */
+uint64
+ca_wal_xid_after(TransactionId xid)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	FullTransactionId full = FullTransactionIdFromU64(
+		U64FromFullTransactionId(next) - (uint32) (XidFromFullTransactionId(next) - xid));
+
+	FullTransactionIdAdvance(&full);
+	return U64FromFullTransactionId(full);
+}
+
 XLogReaderState *
 ca_wal_reader(ReadLocalXLogPageNoWaitPrivate *end)
 {

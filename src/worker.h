@@ -45,6 +45,7 @@ extern bool ca_position_parse(const char *text, Size len, CaPosition *position);
 extern TimeLineID ca_wal_timeline(XLogRecPtr *end); /* now; end: flushed (standby: replayed) */
 /* The redo point of the last checkpoint and the oldest full xid that began after it. */
 extern XLogRecPtr ca_wal_last_checkpoint(uint64 *next_xid);
+extern uint64 ca_wal_xid_after(TransactionId xid);
 
 /* ---- tap.c: WAL to committed transactions ---- */
 #define CA_BATCH_KEYS 512 /* Redis is held for less than a millisecond */
@@ -94,6 +95,8 @@ typedef struct CaTap CaTap;
 extern CaTap *ca_tap_open(MemoryContext cxt, XLogRecPtr restart, XLogRecPtr confirmed,
 						  TransactionId barrier);
 extern void ca_tap_lift_barrier(CaTap *tap);
+/* It had to forget open transactions since the last call: the barrier it raised, a full xid; else 0. */
+extern uint64 ca_tap_forgot(CaTap *tap);
 extern void ca_tap_close(CaTap *tap);
 /* Reads about `budget` bytes; hands each message-carrying commit above confirmed to the handler. */
 extern CaTapResult ca_tap_read(CaTap *tap, Size budget, CaCommitHandler handler, void *arg);
@@ -137,6 +140,8 @@ extern bool ca_delivery_unanswered(void);
 /* Is there something unacknowledged of it? Everything up to its LSN has been read. */
 extern bool ca_delivery_owes(const CaAwaited *awaited);
 extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
+extern void ca_delivery_raise_barrier(uint64 barrier);
+extern uint64 ca_delivery_barrier(void); /* of the position as the next batch writes it */
 extern void ca_delivery_raise_floor(bool clear);
 extern void ca_delivery_arm(XLogRecPtr caught_up_to); /* unless it is, or was asked to be */
 extern int ca_delivery_send(void);
@@ -254,6 +259,7 @@ extern CaPositionState ca_resume_state(const CaResume *resume); /* until that re
 
 /* ---- barrier.c: transactions that were open where reading began ---- */
 extern void ca_barrier_begin(const CaPosition *position);
+extern void ca_barrier_raise(uint64 xid);
 extern void ca_barrier_resync_begins(TransactionId oldest_running);
 extern bool ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync);
 
