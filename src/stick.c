@@ -136,7 +136,7 @@ cache_aside_stuck_at(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	/* Not what stick() leaves, and not fit for a message either: bytes of any encoding. */
 	if (answer.text[strspn(answer.text, "0123456789ABCDEFabcdef/")] != '\0')
-		ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
 						errmsg("what Redis holds under this name is not an LSN"),
 						errdetail("Something else than stick() has written it."),
 						errhint("Read from the primary.")));
