@@ -19,6 +19,13 @@ static char failure[256]; /* empty: none */
 static CaGuardProblem problem;
 static bool library_loaded; /* by this session */
 
+/* Redis' words reach the log and the view status: what is not printable ASCII ends them. */
+static bool
+printable(char c)
+{
+	return c >= ' ' && c <= '~';
+}
+
 static void
 copy_field(const char *info, const char *name, char *out, Size size)
 {
@@ -27,7 +34,7 @@ copy_field(const char *info, const char *name, char *out, Size size)
 
 	if (at == NULL)
 		return;
-	for (at += strlen(name); *at && *at != '\r' && *at != '\n' && n < size - 1; at++)
+	for (at += strlen(name); printable(*at) && n < size - 1; at++)
 		out[n++] = *at;
 	out[n] = '\0';
 }
@@ -62,7 +69,8 @@ handle_info(void *arg, const CaReply *reply)
 static void
 keep_stored(const char *found, Size len)
 {
-	if (len >= sizeof(claimed.stored))
+	/* Nothing, or a NUL: as a text it would be another than the one that Redis compares with. */
+	if (len == 0 || len >= sizeof(claimed.stored) || memchr(found, '\0', len) != NULL)
 		claimed.nonsense = true;
 	else
 	{

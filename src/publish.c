@@ -190,11 +190,11 @@ parse_entry(const char *json, double redis_now, CaPublished *entry)
 
 	if (!lsn || !timeline || !system || !at || strstr(json, "\"by\":\"replica\"") == NULL ||
 		sscanf(lsn, "\"%X/%X\"", &high, &low) != 2 ||
-		strtoul(timeline, NULL, 10) != GetWALInsertionTimeLine() ||
+		strtoul(timeline, NULL, 10) != GetWALInsertionTimeLine() || system[0] != '"' ||
 		strtou64(system + 1, NULL, 10) != GetSystemIdentifier())
 		return false;
 	age = redis_now - strtod(at, NULL);
-	if (age < 0 || age > CA_PUBLISHED_TTL_MS)
+	if (!(age >= 0 && age <= CA_PUBLISHED_TTL_MS)) /* strtod knows "nan" */
 		return false;
 	entry->replayed = ((uint64) high << 32) | low;
 	entry->seen = GetCurrentTimestamp() - (int64) (age * 1000);

@@ -1,0 +1,288 @@
+/*
+ * reply.c: any bytes as what Redis answers, through the whole connection (redis.c, redis_reply.c,
+ * redis_login.c, redis_pipeline.c over hiredis' reader) to the files that read the answers.
+ *
+ * Input: a byte, which part asks (its highest bit: the login is the input's too); a byte, how much
+ * arrives at a time, 0 for a line when something was asked; then what Redis sends. Where a pattern is needed it is the first line.
+ *
+ * Holds: reading ends; no message, no field of status and no result is anything but text of the
+ * database; what is believed to be a position or token is what we write. Bites:
+ * `i < n` made `<=` in unlink_matching() of scan.c; `< 5` made `< 3` in ca_guard_read_claim(); the age
+ * of parse_entry() in publish.c compared by `age < 0 ||`; printable() left out of claim.c;
+ * pg_verify_mbstr() left out of reads.c; the check of the characters left out of stick.c.
+ */
+#include "fuzz.h"
+
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "storage/spin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/pg_lsn.h"
+
+#include "redis_private.h"
+#include "reads.h"
+#include "routing.h"
+#include "status.h"
+#include "wire.h"
+#include "worker.h"
+
+extern Datum cache_aside_get(PG_FUNCTION_ARGS);
+extern Datum cache_aside_fill(PG_FUNCTION_ARGS);
+extern Datum cache_aside_stuck_at(PG_FUNCTION_ARGS);
+
+static CaRedis *redis;
+
+static void
+check_text(const char *text)
+{
+	FUZZ_CHECK(pg_verify_mbstr(fuzz_encoding, text, (int) strlen(text), true));
+}
+
+/* Advances until nothing is unanswered; false: the connection has failed. */
+static bool
+exchange(void)
+{
+	bool good = ca_redis_wait(redis, -1, 0);
+
+	if (!good)
+		check_text(ca_redis_error(redis));
+	return good;
+}
+
+/* ---- who asks ---- */
+
+static void
+claim(FuzzInput *input)
+{
+	CaPosition position;
+	CaClaimState state = CA_CLAIM_WAITING;
+
+	ca_claim_begin(redis);
+	while (state == CA_CLAIM_WAITING && exchange())
+		state = ca_claim_step();
+	check_text(ca_claim_error());
+	check_text(ca_claim_result()->run_id);
+	check_text(ca_claim_result()->replication_id);
+	check_text(ca_status_now.redis_version);
+	if (state != CA_CLAIM_DONE)
+		return;
+	if (ca_position_parse(ca_claim_result()->stored, strlen(ca_claim_result()->stored), &position))
+	{
+		char again[CA_POSITION_TEXT];
+
+		ca_position_format(&position, again);
+		FUZZ_CHECK(strcmp(again, ca_claim_result()->stored) == 0);
+	}
+}
+
+static const char *pattern;
+static Size pattern_len;
+
+static void
+scan(FuzzInput *input)
+{
+	ca_scan_reset();
+	ca_scan_request(pattern, pattern_len);
+	ca_scan_request("user:*", 6);
+	while (ca_scan_running() && ca_scan_error() == NULL && exchange())
+		ca_scan_step(redis);
+	if (ca_scan_error())
+		check_text(ca_scan_error());
+	ca_scan_reset();
+}
+
+static void
+publish(FuzzInput *input)
+{
+	for (int i = 0; i < 3 && ca_redis_state(redis) == CA_REDIS_READY; i++)
+	{
+		ca_publish_step(redis);
+		exchange();
+	}
+}
+
+static void
+handle_batch(void *arg, const CaReply *reply)
+{
+	CaApplied applied;
+	CaClaim claimed;
+
+	if (reply == NULL)
+		return;
+	ca_guard_problem(reply);
+	ca_guard_read_claim(reply, &claimed);
+	if (ca_apply_read(reply, &applied))
+		FUZZ_CHECK(ca_reply_type(reply) == CA_REPLY_ARRAY);
+}
+
+/* As many as there is input for; the first two in the dialect with functions. */
+static void
+apply(FuzzInput *input)
+{
+	CaBatch *batch = palloc0(sizeof(CaBatch));
+
+	initStringInfo(&batch->bytes);
+	ca_apply_use_functions();
+	do
+	{
+		ca_apply_send(redis, batch, "", handle_batch);
+		if (exchange())
+			ca_apply_use_plain(redis);
+	} while (exchange());
+}
+
+static Size
+walk(const CaReply *reply)
+{
+	Size len;
+	const char *text = ca_reply_text(reply, &len);
+	Size n = len;
+
+	FUZZ_CHECK(text[len] == '\0');
+	n += ca_reply_integer(reply) == 1;
+	for (Size i = 0; i < ca_reply_count(reply); i++)
+		n += walk(ca_reply_element(reply, i));
+	return n;
+}
+
+static void
+handle_any(void *arg, const CaReply *reply)
+{
+	if (reply != NULL)
+		walk(reply);
+}
+
+static void
+any(FuzzInput *input)
+{
+	const char *argv[] = {"PING"};
+	size_t len[] = {4};
+
+	while (ca_redis_state(redis) == CA_REDIS_READY)
+	{
+		ca_redis_send(redis, 1, argv, len, handle_any, NULL);
+		exchange();
+	}
+}
+
+/* ---- SQL functions ---- */
+
+CaRedis *
+ca_ask_connect(void)
+{
+	return redis;
+}
+
+bool
+ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, void *arg)
+{
+	ca_redis_send(redis, argc, argv, lens, handler, arg);
+	return exchange();
+}
+
+void
+ca_ask_warn(const char *consequence)
+{
+}
+
+static void
+get(FuzzInput *input)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	Datum value;
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = PointerGetDatum(cstring_to_text("user:1"));
+	fcinfo->args[0].isnull = false;
+	value = cache_aside_get(fcinfo);
+	if (!fcinfo->isnull)
+		check_text(text_to_cstring(DatumGetTextPP(value)));
+}
+
+static void
+fill(FuzzInput *input)
+{
+	LOCAL_FCINFO(fcinfo, 4);
+	Interval ttl = {.time = 1000000};
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 4, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = PointerGetDatum(cstring_to_text("user:1"));
+	fcinfo->args[1].value = PointerGetDatum(cstring_to_text("value"));
+	fcinfo->args[2].value = PointerGetDatum(&ttl);
+	fcinfo->args[3].value = PointerGetDatum(cstring_to_text("42-1-0/1"));
+	for (int i = 0; i < 4; i++)
+		fcinfo->args[i].isnull = false;
+	cache_aside_fill(fcinfo);
+}
+
+/* It opens a connection of its own. */
+static void
+stick(FuzzInput *input)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = PointerGetDatum(cstring_to_text("user:1"));
+	fcinfo->args[0].isnull = false;
+	cache_aside_stuck_at(fcinfo);
+}
+
+static void
+token(FuzzInput *input)
+{
+	uint64 sysid;
+	TimeLineID timeline;
+	XLogRecPtr lsn;
+	char again[CA_TOKEN_TEXT];
+	char *text = fuzz_rest_text(input);
+
+	if (!ca_token_parse(text, &sysid, &timeline, &lsn))
+		return;
+	ca_token_format(sysid, timeline, lsn, again);
+	FUZZ_CHECK(strcmp(again, text) == 0);
+}
+
+/* ---- the input ---- */
+
+static void (*const parts[])(FuzzInput *) = {any, claim, scan,  publish, apply,
+											 get, fill,  stick, token};
+
+static void
+try(void *arg)
+{
+	static const char logged_in[] = "+OK\r\n+OK\r\n+OK\r\n+PONG\r\n";
+	FuzzInput *input = arg;
+	uint8 which = fuzz_byte(input);
+	uint8 chunk = fuzz_byte(input);
+	void (*part)(FuzzInput *) = parts[(which & 0x7f) % lengthof(parts)];
+	StringInfoData sent;
+
+	if (part == scan)
+		pattern = fuzz_bytes(input, &pattern_len);
+	initStringInfo(&sent);
+	if ((which & 0x80) == 0)
+		appendStringInfoString(&sent, logged_in);
+	appendBinaryStringInfo(&sent, (const char *) input->at, (int) (input->end - input->at));
+	wire_feed((uint8 *) sent.data, sent.len, chunk == 255 ? (Size) sent.len : chunk);
+	if (part == stick || part == token)
+	{
+		part(input);
+		return;
+	}
+	redis = ca_redis_open(CurrentMemoryContext, "fuzz");
+	if (exchange())
+		part(input);
+	ca_redis_close(redis);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
+{
+	FuzzInput input = {data, data + size};
+
+	fuzz_texts_checked = true;
+	fuzz_run(try, &input);
+	return 0;
+}

@@ -1,0 +1,164 @@
+/*
+ * wire.c: a connection of redis.c whose other end is the input. Everything of redis.c runs but the
+ * socket: dialling succeeds, reading takes the next bytes of the input, writing forgets them.
+ */
+#include "fuzz.h"
+
+#include <hiredis/hiredis.h>
+
+#include "utils/timestamp.h"
+
+#include "redis_private.h"
+#include "wire.h"
+
+char *guc_redis_url = "redis://user:secret@localhost/3";
+char *guc_redis_password_file;
+int guc_connect_timeout = 1000;
+int guc_command_timeout = 1000;
+
+static const uint8 *bytes;
+static Size left;
+static Size at_once;
+static bool asked; /* since the last time that all was answered */
+
+void
+wire_feed(const uint8 *data, Size len, Size chunk)
+{
+	bytes = data;
+	left = len;
+	at_once = chunk;
+	asked = false;
+}
+
+static Size
+next_piece(void)
+{
+	const uint8 *feed = left == 0 ? NULL : memchr(bytes, '\n', left);
+	Size n = at_once > 0 ? at_once : feed ? (Size) (feed - bytes) + 1 : left;
+
+	return Min(Min(left, n), 16384); /* as hiredis itself */
+}
+
+int __wrap_redisBufferRead(redisContext *c);
+int __wrap_redisBufferWrite(redisContext *c, int *done);
+
+int
+__wrap_redisBufferRead(redisContext *c)
+{
+	Size n = next_piece();
+
+	if (!asked && at_once == 0)
+		return REDIS_OK; /* nothing has arrived */
+	if (n == 0)
+	{
+		c->err = REDIS_ERR_EOF;
+		return REDIS_ERR;
+	}
+	if (redisReaderFeed(c->reader, (const char *) bytes, n) != REDIS_OK)
+	{
+		c->err = c->reader->err;
+		strlcpy(c->errstr, c->reader->errstr, sizeof(c->errstr));
+		return REDIS_ERR;
+	}
+	bytes += n;
+	left -= n;
+	return REDIS_OK;
+}
+
+int
+__wrap_redisBufferWrite(redisContext *c, int *done)
+{
+	asked = true;
+	sdssetlen(c->obuf, 0);
+	c->obuf[0] = '\0';
+	return REDIS_OK;
+}
+
+/* ---- dial.c ---- */
+
+int64
+ca_dial_clock(void)
+{
+	return 1;
+}
+
+void
+ca_dial_init(CaDial *dial)
+{
+	memset(dial, 0, sizeof(*dial));
+	dial->fd = -1;
+}
+
+CaDialState
+ca_dial_begin(CaDial *dial, const CaRedisUrl *url, int64 deadline)
+{
+	return CA_DIAL_UNDER_WAY;
+}
+
+CaDialState
+ca_dial_advance(CaDial *dial)
+{
+	return CA_DIAL_CONNECTED;
+}
+
+int64
+ca_dial_next(const CaDial *dial)
+{
+	return 0;
+}
+
+const char *
+ca_dial_doing(const CaDial *dial)
+{
+	return "connecting";
+}
+
+void
+ca_dial_end(CaDial *dial, bool close_socket)
+{
+}
+
+/* Never reached: no setting names a file. */
+int
+BasicOpenFile(const char *fileName, int fileFlags)
+{
+	return -1;
+}
+
+/* ---- waiting: until all is answered or the input has ended ---- */
+
+bool
+ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event)
+{
+	while (ca_redis_advance(redis) != CA_REDIS_FAILED)
+	{
+		if (ca_redis_state(redis) == CA_REDIS_READY && ca_redis_in_flight(redis) == 0)
+		{
+			asked = false;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ---- clocks: each look is a second later ---- */
+
+TimestampTz
+GetCurrentTimestamp(void)
+{
+	static TimestampTz now = 1000000;
+
+	return now += USECS_PER_SEC;
+}
+
+bool
+TimestampDifferenceExceeds(TimestampTz start_time, TimestampTz stop_time, int msec)
+{
+	return stop_time - start_time >= msec * INT64CONST(1000);
+}
+
+long
+TimestampDifferenceMilliseconds(TimestampTz start_time, TimestampTz stop_time)
+{
+	return (long) ((stop_time - start_time) / 1000);
+}
