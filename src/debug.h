@@ -21,12 +21,15 @@ extern bool ca_debug_reach(const char *name); /* true: skip */
 #define CA_DEBUG_INIT() ca_debug_init()
 #define CA_DEBUG_POINT(name) ((void) ca_debug_reach(name))
 #define CA_DEBUG_SKIP(name) ca_debug_reach(name)
+/* Before memory is freed, so that whoever still uses it is found out. */
+#define CA_DEBUG_WIPE(pointer) memset(pointer, 0x7f, sizeof(*(pointer)))
 
 #else
 
 #define CA_DEBUG_INIT() ((void) 0)
 #define CA_DEBUG_POINT(name) ((void) 0)
 #define CA_DEBUG_SKIP(name) false
+#define CA_DEBUG_WIPE(pointer) ((void) 0)
 
 #endif
 

@@ -80,12 +80,15 @@ create_cache(void)
 static void
 let_go(CaRule *rule)
 {
+	MemoryContext context = rule->context;
+
 	Assert(rule->pins > 0);
 	if (--rule->pins > 0)
 		return;
 	if (rule->plan != NULL)
 		SPI_freeplan(rule->plan);
-	MemoryContextDelete(rule->context);
+	CA_DEBUG_WIPE(rule);
+	MemoryContextDelete(context);
 }
 
 /* Takes what is marked out of the cache. Nothing in here looks into a catalog. */
