@@ -104,6 +104,7 @@ extern void ca_prefix_assign(const char *newval, void *extra); /* GUC assign hoo
 extern void ca_prefix_add_key(const char *key, Size len, const char *what);
 extern void ca_prefix_add_pattern(const char *pattern, Size len, const char *what);
 extern char *ca_prefix_utf8(const char *text, Size len, Size *result_len);
+extern char *ca_prefix_pattern_utf8(const char *pattern, Size *result_len); /* never raises */
 extern char *ca_prefix_from_utf8(char *utf8);
 /* Is this the name of a key of ours, as it is in Redis? No rule, no caller and no scan touches it. */
 extern bool ca_prefix_is_reserved(const char *key, Size len);

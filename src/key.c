@@ -311,7 +311,7 @@ ca_key_template_pattern(const char *str)
 		else
 			ca_prefix_escape(&pattern, at, 1);
 	}
-	return pattern.len == 0 ? NULL : ca_prefix_utf8(pattern.data, pattern.len, &len);
+	return pattern.len == 0 ? NULL : ca_prefix_pattern_utf8(pattern.data, &len);
 }
 
 /* ---- rows ---- */

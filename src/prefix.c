@@ -18,6 +18,7 @@
  */
 #include "cache_aside.h"
 
+#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -108,6 +109,36 @@ ca_prefix_utf8(const char *str, Size len, Size *result_len)
 	utf8 = pg_server_to_any(str, (int) len, PG_UTF8);
 	if (utf8 != str)
 		*result_len = strlen(utf8);
+	return utf8;
+}
+
+/*
+ * The same for a pattern that a rule has, which must not raise: one bad rule would keep all others
+ * from being read. What cannot be converted, and all behind it, becomes a star: that covers more.
+ */
+char *
+ca_prefix_pattern_utf8(const char *str, Size *result_len)
+{
+	int encoding = GetDatabaseEncoding();
+	Size len = strlen(str);
+	Oid function;
+	char *utf8;
+	int done;
+
+	*result_len = len;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII || len == 0)
+		return unconstify(char *, str);
+	function = FindDefaultConversionProc(encoding, PG_UTF8);
+	utf8 = palloc0(len * MAX_CONVERSION_GROWTH + 2);
+	done = pg_do_encoding_conversion_buf(
+		function, encoding, PG_UTF8, unconstify(unsigned char *, (const unsigned char *) str),
+		(int) len, (unsigned char *) utf8, (int) (len * MAX_CONVERSION_GROWTH) + 1, true);
+	if ((Size) done < len)
+	{
+		utf8[strcspn(utf8, "[\\")] = '\0'; /* nor may a set or an escape be cut in two */
+		strcat(utf8, "*");
+	}
+	*result_len = strlen(utf8);
 	return utf8;
 }
 

@@ -143,7 +143,7 @@ parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 	{
 		Size len;
 
-		rule->pattern = ca_prefix_utf8(rule->text, strlen(rule->text), &len);
+		rule->pattern = ca_prefix_pattern_utf8(rule->text, &len);
 		rule->query = pstrdup(trigger->tgargs[1]);
 	}
 	if (rule->missing != NULL)

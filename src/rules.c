@@ -97,7 +97,7 @@ ca_rules_pattern(int nargs, char **args)
 	if (ca_rules_is_query(nargs) && !ca_text_is_valid(args[0]))
 		return NULL;
 	if (ca_rules_is_query(nargs))
-		return ca_prefix_utf8(args[0], strlen(args[0]), &len);
+		return ca_prefix_pattern_utf8(args[0], &len);
 	return ca_key_template_pattern(args[0]);
 }
 

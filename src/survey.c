@@ -78,7 +78,7 @@ send_patterns(shm_mq_handle *out, const char *sql)
 
 		if (pattern == NULL)
 			continue;
-		utf8 = ca_prefix_utf8(pattern, strlen(pattern), &len);
+		utf8 = ca_prefix_pattern_utf8(pattern, &len);
 		ca_prefix_each(CA_ENTRY_PATTERN, utf8, len, NULL, send_pattern, out);
 	}
 }

@@ -28,6 +28,7 @@ sub resync_ends
 	my ($what) = @_;
 	$redis->set('t:1', 'old');
 	$node->safe_psql('postgres', 'SELECT cache_aside.resync()');
+	wait_delivered($node);
 	ok(keys_gone($redis, 't:1'), $what);
 	return;
 }
