@@ -44,6 +44,7 @@ my $lease = `$cli FCALL cache_aside_get 1 user:cli 2000` =~ s/\s//gr;
 is(`$cli FCALL cache_aside_fill 1 user:cli v 60000 $token $lease`, "1\n", 'redis-cli: fill');
 is(`$cli -3 FCALL cache_aside_get 1 user:cli 0`, "v\n", 'redis-cli: get');
 is(`$cli GET cache_aside:stick:42`, "0/1\n", 'redis-cli: a stick');
+like(`$cli FCALL cache_aside_fill 1 user:cli v 60000 1-1-0/1`, qr/^CA_TOKEN/, 'redis-cli: a token of another cluster');
 is_deeply([ RedisUsers::denied($redis, 'app') ], [], 'redis-cli: nothing was denied');
 SKIP:
 {
