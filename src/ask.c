@@ -29,6 +29,7 @@
 static MemoryContext ask_cxt;
 static CaRedis *connection;
 static int holders;         /* calls on the stack that hold it */
+static bool interrupted;    /* it failed because one of them was left by an error, not by Redis */
 static char *connected_url; /* redis_url when it was opened */
 static TimestampTz failed_at;
 static char problem[256];
@@ -110,9 +111,16 @@ ca_ask_release(CaRedis *redis)
 		return;
 	Assert(redis == connection && holders > 0);
 	if (ca_redis_in_flight(redis) > 0)
+	{
 		ca_redis_abandon(redis, "interrupted");
-	if (--holders == 0 && ca_redis_state(redis) != CA_REDIS_READY)
-		close_connection();
+		interrupted = true;
+	}
+	if (--holders > 0 || ca_redis_state(redis) == CA_REDIS_READY)
+		return;
+	close_connection();
+	if (interrupted)
+		failed_at = 0; /* no reason to wait before the next */
+	interrupted = false;
 }
 
 bool
