@@ -4,20 +4,13 @@ use strict;
 use warnings;
 
 use CacheAside;
+use LogRecord;
 use RedisServer;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 RedisServer->skip_all_unless_available;
-plan(skip_all => 'no C compiler') if system('cc --version >/dev/null 2>&1') != 0;
-
-my $include = `$ENV{PG_CONFIG} --includedir-server`;
-chomp $include;
-my $dir = PostgreSQL::Test::Utils::tempdir();
-my ($here) = __FILE__ =~ m{^(.*)/};
-system('cc', '-shared', '-fPIC', "-I$include", '-o', "$dir/late_writer.so",
-	"$here/../modules/late_writer.c") == 0
-  or BAIL_OUT('the test library does not compile');
+my $library = test_library('late_writer');
 
 my $redis = RedisServer->new->start;
 my $node = CacheAside->new_node('main', redis => $redis);
@@ -28,7 +21,7 @@ $node->safe_psql('postgres', q{
 });
 my $late = q{BEGIN; SET LOCAL late_writer.sql = 'UPDATE users SET n = n + 1 WHERE id = 2';};
 
-foreach my $libraries ("$dir/late_writer,cache_aside", "cache_aside,$dir/late_writer")
+foreach my $libraries ("$library,cache_aside", "cache_aside,$library")
 {
 	my $order = $libraries =~ /late_writer$/ ? 'before' : 'after';
 	$node->append_conf('postgresql.conf', "shared_preload_libraries = '$libraries'");

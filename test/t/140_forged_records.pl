@@ -4,9 +4,8 @@
 # worker; each is counted, one line is logged, and what is delivered meanwhile is.
 #
 # Remedies: `prefix_size == NAME_SIZE + 1` in ca_record_parse() (record.c), without which the records
-# that differ from ours in that number alone are taken for damaged ones, and ask for resyncs;
-# `merge(...)` taking an empty parent in make_large() (open.c) is 142's. READER_LIMIT in read_records()
-# (tap.c), without which the worker keeps the memory of the largest record.
+# that differ from ours in that number alone are believed; READER_LIMIT in read_records() (tap.c),
+# without which the worker keeps the memory of the largest record.
 use strict;
 use warnings;
 

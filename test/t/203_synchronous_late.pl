@@ -5,21 +5,15 @@ use strict;
 use warnings;
 
 use CacheAside;
+use LogRecord;
 use PgWire;
 use PostgreSQL::Test::Utils;
 use RedisServer;
 use Test::More;
 
 RedisServer->skip_all_unless_available;
-plan(skip_all => 'no C compiler') if system('cc --version >/dev/null 2>&1') != 0;
-
-my $include = `$ENV{PG_CONFIG} --includedir-server`;
-chomp $include;
+my $library = test_library('late_commit');
 my $dir = PostgreSQL::Test::Utils::tempdir();
-my ($here) = __FILE__ =~ m{^(.*)/};
-system('cc', '-shared', '-fPIC', "-I$include", '-o', "$dir/late_commit.so",
-	"$here/../modules/late_commit.c") == 0
-  or BAIL_OUT('the test library does not compile');
 
 my $redis = RedisServer->new->start;
 my $node = CacheAside->new_node('main', redis => $redis, conf => "cache_aside.synchronous_timeout = 20s\n");
@@ -31,7 +25,7 @@ $node->safe_psql('postgres', q{
 my $watch = PgWire->new($node, options => '-c synchronous_commit=local');
 my $late = PgWire->new($node, options => '-c synchronous_commit=local -c cache_aside.synchronous=on');
 my $stalled = PgWire->new($node);
-$late->query("LOAD '$dir/late_commit.so'; SET late_commit.file = '$dir/hold'");
+$late->query("LOAD '$library'; SET late_commit.file = '$dir/hold'");
 
 sub hold_and_release
 {
