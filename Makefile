@@ -32,7 +32,9 @@ PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test fuzz soak demo bench lint format format-check
+people = help test bare fuzz soak demo bench lint format format-check
+# Before the first compilation: headers, a compiler and hiredis, or what to install.
+can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
 include $(PGXS)
 PROVE_FLAGS += -I $(srcdir)/test/perl
@@ -44,6 +46,11 @@ pg_isolation_regress_installcheck = $(with_redis) \
 $(OBJS): $(wildcard $(here)/src/*.h) | $(CURDIR)/src
 $(CURDIR)/src:
 	mkdir -p $@
+unbuilt = $(filter-out $(wildcard $(OBJS)),$(OBJS))
+$(unbuilt) $(unbuilt:.o=.bc): | can-build
+.PHONY: can-build
+can-build:
+	@CA_CC='$(CC)' CA_CPPFLAGS='$(CPPFLAGS)' CA_LIBS='$(LDFLAGS) $(SHLIB_LINK)' $(can_build)
 # What runs inside Redis, as string literals: the worker loads it without a file.
 src/guard.o src/guard.bc: src/lua_text.h
 src/lua_text.h: $(here)/src/cache_aside.lua $(here)/src/apply_plain.lua | $(CURDIR)/src
@@ -52,9 +59,9 @@ src/lua_text.h: $(here)/src/cache_aside.lua $(here)/src/apply_plain.lua | $(CURD
 		sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n" \\/' $$file; \
 		echo; \
 	done >$@
-else ifneq ($(filter-out $(people),$(or $(MAKECMDGOALS),all)),)
-$(error no PostgreSQL development files: $(PG_CONFIG) --pgxs shows none. Install \
-	postgresql-server-dev-NN, or name another with PG_CONFIG=/path/to/pg_config)
+else
+$(or $(filter-out $(people),$(MAKECMDGOALS)),all):
+	@$(can_build)
 endif
 
 # Everything below builds in a private copy, as an unprivileged user, and leaves nothing behind.
@@ -63,22 +70,25 @@ help:
 	@sed -n 's/^## //p' $(here)/Makefile
 ## make test      every test; T=name runs those whose name contains it, JOBS=n at a time
 test:
-	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/run-tests.sh
+	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/run-tests.sh
+## make bare      what a newcomer meets, in a bare Debian made for it (root); SUITE=trixie is another
+bare:
+	@CA_GOAL=$@ $(here)/scripts/packages.sh && $(here)/scripts/bare.sh $(SUITE)
 ## make fuzz      the parsers on random input, SECONDS=60 each; repeatable by SEED=n, F=name is one of them
 fuzz:
-	@PG_CONFIG='$(PG_CONFIG)' FUZZ_SECONDS='$(SECONDS)' $(here)/scripts/private.sh scripts/fuzz.sh $(F)
+	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' FUZZ_SECONDS='$(SECONDS)' $(here)/scripts/private.sh scripts/fuzz.sh $(F)
 ## make soak      faults at random for MINUTES=5, replayable by SEED=n; also FAULTS=, GUARDED=0
 soak:
-	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh test/soak/soak.pl
+	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh test/soak/soak.pl
 ## make demo      the main job on a real workload, in about a minute
 demo:
-	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/demo.pl
+	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/demo.pl
 ## make bench     the measurements of the README; B=name runs those whose name contains it
 bench:
-	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh bench/run.sh
+	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh bench/run.sh
 ## make lint      strict warnings with gcc and clang
 lint:
-	@PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/lint.sh gcc clang
+	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/lint.sh gcc clang
 ## make format    format the C files; make format-check only tells
 format:
 	@$(here)/scripts/format.sh -i

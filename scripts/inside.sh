@@ -2,13 +2,10 @@
 # inside.sh script [argument ...]: second half of private.sh, unprivileged, in the copy. Builds,
 # installs privately, runs the script, removes everything when it ends, however it ends.
 #
-# How a server finds an extension that is not in its own directories depends on the server:
-#   Debian's 15 to 17   extension_destdir
-#   18 and newer        extension_control_path
-#   any other           a private copy of the whole installation (PostgreSQL finds its files relative
-#                       to its programs)
-# The settings are in $CACHE_ASIDE_CONF; every test server includes that file.
+# How a server finds an extension that is not in its own directories depends on the server; see
+# private_place in postgresql.sh. The settings are in $CACHE_ASIDE_CONF; every test server includes it.
 set -euo pipefail
+source scripts/postgresql.sh
 
 finish()
 {
@@ -22,28 +19,10 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-has_setting()
-{
-	grep -q "^$1	" <<<"$settings"
-}
-
-refuse_to_copy()
-{
-	echo "$("$PG_CONFIG" --version) knows no private place for extensions and is not in a directory of"
-	echo "its own, so it cannot be tried here: use 'make install' and then 'make installcheck'."
-	exit 1
-}
-
 copy_installation()
 {
-	local bindir prefix
-	bindir=$("$PG_CONFIG" --bindir)
-	prefix=$(dirname "$bindir")
-	case $prefix:$lib:$share in
-		/:* | /usr:* | /usr/local:*) refuse_to_copy ;;
-		"$prefix:$prefix/"*":$prefix/"*) ;;
-		*) refuse_to_copy ;;
-	esac
+	local prefix
+	prefix=$(dirname "$("$PG_CONFIG" --bindir)")
 	if [ ! -d "$CA_WORK/pgsql/bin" ]; then
 		mkdir -p "$CA_WORK/pgsql"
 		for dir in bin lib lib64 share include; do
@@ -55,22 +34,21 @@ copy_installation()
 
 install_here()
 {
-	local dest=$CA_WORK/install lib share settings
+	local dest=$CA_WORK/install lib share place
 	lib=$("$PG_CONFIG" --pkglibdir)
 	share=$("$PG_CONFIG" --sharedir)
-	settings=$("$("$PG_CONFIG" --bindir)/postgres" --describe-config)
 	CACHE_ASIDE_CONF=$CA_WORK/install.conf
-	if has_setting extension_control_path; then
-		echo "extension_control_path = '$dest$share:\$system'" >"$CACHE_ASIDE_CONF"
-		echo "dynamic_library_path = '$dest$lib:\$libdir'" >>"$CACHE_ASIDE_CONF"
-	elif has_setting extension_destdir; then
-		echo "extension_destdir = '$dest'" >"$CACHE_ASIDE_CONF"
-		echo "dynamic_library_path = '$dest$lib:\$libdir'" >>"$CACHE_ASIDE_CONF"
-	else
-		copy_installation
-		dest=
-		: >"$CACHE_ASIDE_CONF"
-	fi
+	place=$(private_place "$PG_CONFIG")
+	case $place in
+		extension_control_path) echo "$place = '$dest$share:\$system'" >"$CACHE_ASIDE_CONF" ;;
+		extension_destdir) echo "$place = '$dest'" >"$CACHE_ASIDE_CONF" ;;
+		copy)
+			copy_installation
+			dest=
+			: >"$CACHE_ASIDE_CONF"
+			;;
+	esac
+	[ -z "$dest" ] || echo "dynamic_library_path = '$dest$lib:\$libdir'" >>"$CACHE_ASIDE_CONF"
 	if ! make -s -j2 with_llvm=no install "PG_CONFIG=$PG_CONFIG" "DESTDIR=$dest" >"$CA_WORK/build.log" 2>&1; then
 		cat "$CA_WORK/build.log"
 		echo "The build failed."
@@ -79,7 +57,16 @@ install_here()
 	grep 'warning:' "$CA_WORK/build.log" || true
 }
 
-echo "Building for $("$PG_CONFIG" --version) ..."
+forget_other_builds()
+{
+	local built=$CA_WORK/built-for this
+	this=$("$PG_CONFIG" --version --includedir-server)
+	[ ! -e "$built" ] || [ "$this" = "$(<"$built")" ] || find . \( -name '*.o' -o -name '*.so' \) -delete
+	echo "$this" >"$built"
+}
+
+echo "Building for $("$PG_CONFIG" --version), $PG_CONFIG ..."
+forget_other_builds
 install_here
 PATH=$("$PG_CONFIG" --bindir):$PATH
 export PATH PG_CONFIG CACHE_ASIDE_CONF

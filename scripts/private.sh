@@ -3,14 +3,15 @@
 # path inside the checkout) in the copy, as an unprivileged user, through inside.sh.
 #
 # Root is given up before anything is built: PostgreSQL does not run as root. The checkout is only
-# read. WORK=dir keeps the directory, so that the next run builds only what changed.
+# read. WORK=dir keeps the directory, so that the next run builds only what changed. CA_GOAL tells what
+# the script needs; see packages.sh.
 set -euo pipefail
 
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 "$checkout/scripts/packages.sh"
 
 # A make around us, or a login's PostgreSQL settings, must not reach the makes and servers inside.
-pg_config=$(command -v "${PG_CONFIG:-pg_config}")
+pg_config=$("$checkout/scripts/postgresql.sh")
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES $(compgen -v PG | grep -v ^PG_TEST_)
 
 unprivileged()
