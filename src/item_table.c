@@ -72,7 +72,7 @@ ca_item_table_open(FunctionCallInfo fcinfo, CaItemTable *table)
 	{
 		CaVersioning versioning;
 
-		ca_row_version_resolve(table->rel, trigger, &versioning);
+		(void) ca_row_version_resolve(table->rel, trigger, &versioning);
 		table->version = versioning.attnum;
 	}
 }

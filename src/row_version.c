@@ -1,19 +1,24 @@
 /*
  * row_version.c: the trigger that keeps a row's version, so that no writer can skip it.
  *
- * Input: BEFORE INSERT OR UPDATE FOR EACH ROW, row_version('version', presents [, counted columns...]),
- * presents being 'next' or 'read', or 'next, sequence' or 'read, sequence' when new rows start from the
- * sequence the column owns. Output: the row to store. Everything is read from the trigger's arguments; the
+ * Input: BEFORE INSERT OR UPDATE [OR DELETE] FOR EACH ROW, row_version('version', presents [, counted
+ * columns...]), presents being 'next', 'read' or 'echo', followed by ', unused' or ', sequence' when the
+ * column owns a sequence that says where new rows start. Output: the row to store. Everything is read from the trigger's arguments; the
  * resolved form lives as long as the executor's state for this relation (fn_extra), during which the
  * relation is locked against ALTER TABLE, so it cannot go stale.
  *
- *	INSERT	a version that is supplied stays (ORMs insert 0 or 1 and remember it); NULL becomes 1, or the
- *			sequence's next value.
+ *	INSERT	a version that is supplied stays (ORMs insert 0 or 1 and remember it); NULL becomes 1, or what
+ *			the sequence says.
  *	UPDATE	the statement does not assign the column: old + 1 if a counted column changed, else old,
  *			whatever earlier triggers left there.
  *			The statement assigns it: it presents a version. 'next' wants exactly old + 1, 'read' exactly
  *			old; old + 1 is stored, and everything else is refused. One of the two, never both: writers A
- *			and B who read 5 would both send 6 and both be believed.
+ *			and B who read 5 would both send 6 and both be believed. 'echo' is for ORMs that write every
+ *			column back without knowing which of them is a version, and keep the number they read once
+ *			however often they save: old + 1 as with 'next', or exactly old, which is taken for a write
+ *			that presents nothing and *stays*, or else their next save would be refused. A save of what
+ *			somebody else has bumped is refused; two such savers overwrite each other, as they do
+ *			without versions, and A and B above are both believed: hence never by default.
  *
  * Concurrency: before the trigger runs, PostgreSQL locks the row and, under READ COMMITTED, follows it
  * to its newest version and evaluates the statement again (EvalPlanQual); under stricter levels it
@@ -22,28 +27,31 @@
  * that supplies the version. Who dies here leaves nothing behind: there is no state beyond the tuple,
  * except a sequence that has moved on, which is harmless.
  *
- * Sequence: no stored version may be higher than the sequence's last value, so that a row deleted and
- * inserted again never meets a number its key had before. Each UPDATE adds one, hence at most one
- * nextval() keeps it true; see keep_sequence_ahead for versions that arrive from outside.
+ * A key that is used again: whoever read the row that was deleted must not match the one inserted since.
+ * With ', unused' the sequence remembers the highest version that a key ever lost, by DELETE or by an
+ * UPDATE of the primary key; a new row starts one above it, hence at 1 while nothing was deleted. With
+ * ', sequence' no stored version is higher than the sequence's last value, and a new row takes the next.
+ * Neither covers a version that the INSERT supplies, TRUNCATE, nor a key that another session deletes
+ * in the microseconds between this trigger and the index's check for duplicates.
  *
- * Fails with: 40001 on a conflict; 22003 when the column's type is exhausted; 42703 or 42804 when the
- * column is gone or of another type (a table that silently lost its protection would be worse).
+ * A sequence cannot be rolled back, and is shared: what one session supplies may not use it up for the
+ * others, nor make them wait (version_sequence.c). So DELETE and UPDATE push it a bounded way and go on,
+ * INSERT with ', sequence' refuses a version that is further ahead.
+ *
+ * Fails with: 40001 on a conflict; 22003 when the column's type is exhausted, or a supplied version is
+ * too far ahead. A column that was renamed, dropped or given another type, and a lost sequence, are
+ * warned of once per session, and rows are written as they come: a migration must not stop every
+ * writer. The view `gaps` shows it.
  */
 #include "cache_aside.h"
 
 #include "access/htup_details.h"
 #include "access/sysattr.h"
-#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "nodes/bitmapset.h"
-#include "nodes/nodes.h"
-#include "optimizer/optimizer.h"
-#include "rewrite/rewriteHandler.h"
-#include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -61,88 +69,14 @@ check_call(FunctionCallInfo fcinfo)
 						errmsg("cache_aside.row_version was not called by the trigger manager"),
 						errdetail("It is a trigger function."),
 						errhint("Use cache_aside.enable_versioning() or CREATE TRIGGER.")));
-	if (!TRIGGER_FIRED_FOR_ROW(data->tg_event) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
-		TRIGGER_FIRED_BY_DELETE(data->tg_event))
+	if (!TRIGGER_FIRED_FOR_ROW(data->tg_event) || !TRIGGER_FIRED_BEFORE(data->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" on table \"%s\" has the wrong timing for "
 						"cache_aside.row_version",
 						data->tg_trigger->tgname, RelationGetRelationName(data->tg_relation)),
 				 errdetail("It changes the row before it is stored."),
-				 errhint("Create it BEFORE INSERT OR UPDATE ... FOR EACH ROW.")));
-}
-
-/* The columns whose change can change generated column `attnum`: it is computed after us. */
-static Bitmapset *
-add_generated_inputs(Bitmapset *counted, Relation rel, AttrNumber attnum)
-{
-	Bitmapset *inputs = NULL;
-	int member = -1;
-
-	pull_varattnos(build_column_default(rel, attnum), 1, &inputs);
-	while ((member = bms_next_member(inputs, member)) >= 0)
-		counted = bms_add_member(counted, member + FirstLowInvalidHeapAttributeNumber);
-	return counted;
-}
-
-/* Every column but the version itself and what is computed from the others. */
-static Bitmapset *
-all_columns(Relation rel, AttrNumber version)
-{
-	TupleDesc desc = RelationGetDescr(rel);
-	Bitmapset *counted = NULL;
-
-	for (AttrNumber attnum = 1; attnum <= desc->natts; attnum++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
-
-		if (!att->attisdropped && !att->attgenerated && attnum != version)
-			counted = bms_add_member(counted, attnum);
-	}
-	return counted;
-}
-
-/* A column that counts was dropped or renamed: count all of them, which can only bump too often. */
-static void
-warn_missing_column(Relation rel, Trigger *trigger, const char *name)
-{
-	static Oid warned = InvalidOid;
-
-	if (warned == trigger->tgoid)
-		return;
-	warned = trigger->tgoid;
-	ereport(
-		WARNING,
-		(errcode(ERRCODE_UNDEFINED_COLUMN),
-		 errmsg("column \"%s\" counted by trigger \"%s\" of table \"%s\" does not exist", name,
-				trigger->tgname, RelationGetRelationName(rel)),
-		 errdetail("Every column counts as long as it is missing."),
-		 errhint("Use cache_aside.disable_versioning() and enable_versioning() with the columns "
-				 "that exist.")));
-}
-
-static Bitmapset *
-counted_columns(Relation rel, Trigger *trigger, AttrNumber version)
-{
-	Bitmapset *counted = NULL;
-
-	if (trigger->tgnargs == 2)
-		return all_columns(rel, version);
-	for (int i = 2; i < trigger->tgnargs; i++)
-	{
-		AttrNumber attnum = ca_row_version_column(rel, trigger->tgargs[i]);
-
-		if (attnum == InvalidAttrNumber)
-		{
-			warn_missing_column(rel, trigger, trigger->tgargs[i]);
-			return all_columns(rel, version);
-		}
-		if (TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attgenerated)
-			counted = add_generated_inputs(counted, rel, attnum);
-		else
-			counted = bms_add_member(counted, attnum);
-	}
-	return bms_del_member(counted, version);
+				 errhint("Create it BEFORE INSERT OR UPDATE OR DELETE ... FOR EACH ROW.")));
 }
 
 static CaVersioning *
@@ -156,11 +90,7 @@ settings(FunctionCallInfo fcinfo)
 		return versioning;
 	caller = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	versioning = palloc(sizeof(CaVersioning));
-	ca_row_version_resolve(data->tg_relation, data->tg_trigger, versioning);
-	versioning->counted = counted_columns(data->tg_relation, data->tg_trigger, versioning->attnum);
-	if (versioning->from_sequence)
-		versioning->sequence =
-			ca_version_sequence_require(data->tg_relation, data->tg_trigger->tgargs[0]);
+	ca_version_columns_prepare(data->tg_relation, data->tg_trigger, versioning);
 	MemoryContextSwitchTo(caller);
 	fcinfo->flinfo->fn_extra = versioning;
 	return versioning;
@@ -229,6 +159,64 @@ with_version(TriggerData *data, CaVersioning *versioning, HeapTuple tuple, int64
 									 &isnull);
 }
 
+/* An error at the end of the type's range, a warning when fifteen sixteenths of it are used. */
+static void
+check_range(TriggerData *data, CaVersioning *versioning, int64 version)
+{
+	if (version > versioning->max)
+		ca_row_version_overflow(data->tg_relation, versioning);
+	if (version > versioning->max - versioning->max / 16 &&
+		!ca_version_columns_warned(data->tg_trigger))
+		ca_row_version_warn_high(data->tg_relation, versioning, version);
+}
+
+/* A row that brings its version. */
+static void
+accept_supplied(TriggerData *data, CaVersioning *versioning, int64 version)
+{
+	if (versioning->start != CA_START_SEQUENCE)
+		return;
+	if (guc_import_mode)
+		ca_version_sequence_jump(versioning->sequence, version);
+	else if (!ca_version_sequence_push(versioning->sequence, version))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+			 errmsg("row version %lld supplied to table \"%s\" is too far ahead",
+					(long long) version, RelationGetRelationName(data->tg_relation)),
+			 errdetail("New rows of the table take their version from a sequence, which it would "
+					   "use up for everybody."),
+			 errhint("Leave the version out. A load that must keep versions sets "
+					 "cache_aside.import_mode (a superuser's)."),
+			 errtablecol(data->tg_relation, versioning->attnum)));
+}
+
+/* At least `version`, and above every version that a key lost. */
+static int64
+above_buried(CaVersioning *versioning, int64 version)
+{
+	int64 buried = ca_version_sequence_last(versioning->sequence);
+
+	return buried < version || buried == PG_INT64_MAX ? version : buried + 1;
+}
+
+static int64
+first_version(TriggerData *data, CaVersioning *versioning)
+{
+	int64 version = 1;
+
+	if (versioning->start == CA_START_SEQUENCE)
+	{
+		if (ca_version_sequence_last(versioning->sequence) >= versioning->max)
+			ca_row_version_overflow(data->tg_relation, versioning);
+		version = ca_version_sequence_next(versioning->sequence);
+	}
+	else if (versioning->start == CA_START_UNUSED)
+		version = above_buried(versioning, 1);
+	check_range(data, versioning, version);
+	return version;
+}
+
 static HeapTuple
 stamp_insert(TriggerData *data, CaVersioning *versioning)
 {
@@ -237,18 +225,63 @@ stamp_insert(TriggerData *data, CaVersioning *versioning)
 	int64 version =
 		ca_row_version_get(versioning, tuple, RelationGetDescr(data->tg_relation), &isnull);
 
-	if (!isnull)
-	{
-		if (OidIsValid(versioning->sequence))
-			ca_version_sequence_keep_ahead(versioning->sequence, version);
-		return tuple;
-	}
-	version = 1;
-	if (OidIsValid(versioning->sequence))
-		version = ca_version_sequence_next(versioning->sequence);
-	if (version > versioning->max)
+	if (isnull)
+		return with_version(data, versioning, tuple, first_version(data, versioning));
+	accept_supplied(data, versioning, version);
+	return tuple;
+}
+
+/* Its key may be used again: by a row that starts above. */
+static void
+bury(CaVersioning *versioning, int64 version)
+{
+	if (versioning->start == CA_START_UNUSED && version > versioning->buried &&
+		ca_version_sequence_push(versioning->sequence, version))
+		versioning->buried = version;
+}
+
+static HeapTuple
+stamp_delete(TriggerData *data, CaVersioning *versioning)
+{
+	bool isnull;
+	int64 version = ca_row_version_get(versioning, data->tg_trigtuple,
+									   RelationGetDescr(data->tg_relation), &isnull);
+
+	bury(versioning, version);
+	return data->tg_trigtuple;
+}
+
+static bool
+key_changed(TriggerData *data, CaVersioning *versioning)
+{
+	int member = -1;
+
+	while ((member = bms_next_member(versioning->key, member)) >= 0)
+		if (column_changed(data, member))
+			return true;
+	return false;
+}
+
+static bool
+is_expected(CaVersioning *versioning, int64 old_version, int64 presented)
+{
+	if (versioning->presents == CA_PRESENTS_NEXT)
+		return presented == old_version + 1;
+	if (versioning->presents == CA_PRESENTS_READ)
+		return presented == old_version;
+	return presented == old_version || presented == old_version + 1;
+}
+
+/* One more; or, for an ORM that must find the number it sent, the same. */
+static int64
+next_version(TriggerData *data, CaVersioning *versioning, int64 old_version, bool presented,
+			 int64 new_version)
+{
+	if (presented && versioning->presents == CA_PRESENTS_ECHO && new_version == old_version)
+		return old_version;
+	if (old_version >= versioning->max)
 		ca_row_version_overflow(data->tg_relation, versioning);
-	return with_version(data, versioning, tuple, version);
+	return old_version + 1;
 }
 
 static HeapTuple
@@ -268,17 +301,21 @@ stamp_update(TriggerData *data, CaVersioning *versioning)
 		stored = new_version;
 	else if (presented || counted_changed(data, versioning))
 	{
-		if (old_version >= versioning->max)
-			ca_row_version_overflow(data->tg_relation, versioning);
-		stored = old_version + 1;
-		if (presented &&
-			(new_null || new_version != (versioning->presents_read ? old_version : stored)))
+		stored = next_version(data, versioning, old_version, presented && !new_null, new_version);
+		if (presented && (new_null || !is_expected(versioning, old_version, new_version)))
 			ca_row_version_refuse(data, versioning, old_version, new_null ? NULL : &new_version);
 	}
 	else if (old_null)
 		return tuple; /* nothing counted changed in a row that has no version yet */
-	if (OidIsValid(versioning->sequence))
-		ca_version_sequence_keep_ahead(versioning->sequence, stored);
+	if (versioning->start == CA_START_SEQUENCE)
+		(void) ca_version_sequence_push(versioning->sequence, stored);
+	else if (key_changed(data, versioning))
+	{
+		/* It leaves one key and takes another, which some row may have had before. */
+		stored = above_buried(versioning, stored);
+		bury(versioning, old_version);
+	}
+	check_range(data, versioning, stored);
 	if (!new_null && new_version == stored)
 		return tuple;
 	return with_version(data, versioning, tuple, stored);
@@ -292,7 +329,12 @@ cache_aside_row_version(PG_FUNCTION_ARGS)
 
 	check_call(fcinfo);
 	versioning = settings(fcinfo);
+	if (versioning->attnum == InvalidAttrNumber)
+		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple
+																	   : data->tg_trigtuple);
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		return PointerGetDatum(stamp_insert(data, versioning));
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		return PointerGetDatum(stamp_delete(data, versioning));
 	return PointerGetDatum(stamp_update(data, versioning));
 }

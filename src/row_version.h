@@ -3,6 +3,7 @@
  *
  *	row_version.c		the trigger
  *	version_settings.c	trigger arguments to CaVersioning; conflict and overflow errors
+ *	version_columns.c	the columns the trigger looks at, as far as they are still there
  *	version_sequence.c	the sequence that a version column may own
  *	versioning.c		enable_versioning, disable_versioning
  */
@@ -14,15 +15,33 @@
 #include "nodes/bitmapset.h"
 #include "utils/relcache.h"
 
+/* What a writer that assigns the column must put there. */
+typedef enum CaPresents
+{
+	CA_PRESENTS_NEXT, /* the version it read plus one */
+	CA_PRESENTS_READ, /* the version it read */
+	CA_PRESENTS_ECHO  /* either; the version as it is stands for "I know nothing", and stays */
+} CaPresents;
+
+/* Where a row begins that brings no version. */
+typedef enum CaStart
+{
+	CA_START_UNUSED,  /* above every version of a row that was deleted, else 1 */
+	CA_START_ONE,     /* 1 */
+	CA_START_SEQUENCE /* the next number of the sequence */
+} CaStart;
+
 typedef struct CaVersioning
 {
-	AttrNumber attnum;  /* the version column */
-	Oid type;           /* int2, int4 or int8 */
-	int64 max;          /* highest value of that type */
-	bool presents_read; /* a writer presents the version it read, not the next one */
-	bool from_sequence; /* new rows start from the sequence the column owns */
+	AttrNumber attnum; /* the version column */
+	Oid type;          /* int2, int4 or int8 */
+	int64 max;         /* highest value of that type */
+	CaPresents presents;
+	CaStart start;
 	Bitmapset *counted; /* attribute numbers whose change bumps; the trigger only */
-	Oid sequence;       /* that sequence, or InvalidOid; the trigger only */
+	Bitmapset *key;     /* those of the primary key; CA_START_UNUSED, the trigger only */
+	Oid sequence;       /* that the column owns, or InvalidOid; the trigger only */
+	int64 buried;       /* it was seen this far; the trigger only */
 } CaVersioning;
 
 /* ---- version_settings.c ---- */
@@ -34,22 +53,35 @@ extern bool ca_row_version_is(Oid function);
 extern Trigger *ca_row_version_trigger(Relation rel);
 /* Would that trigger fire for a statement of this session? */
 extern bool ca_row_version_active(const Trigger *trigger);
-/* Reads a trigger's arguments; ERROR when they do not fit the table. Not counted, sequence. */
-extern void ca_row_version_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning);
+/*
+ * Reads a trigger's arguments, ERROR when they make no sense; not counted, key, sequence. False when
+ * the column is gone or cannot hold a version any more: there are no versions then, and no error.
+ */
+extern bool ca_row_version_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning);
 /* A tuple's version, 0 when it is NULL. */
 extern int64 ca_row_version_get(const CaVersioning *versioning, HeapTuple tuple, TupleDesc desc,
 								bool *isnull);
 extern Datum ca_row_version_datum(const CaVersioning *versioning, int64 version);
 pg_noreturn extern void ca_row_version_overflow(Relation rel, const CaVersioning *versioning);
+extern void ca_row_version_warn_high(Relation rel, const CaVersioning *versioning, int64 version);
 /* ERROR 40001 of the trigger; `found` is what the statement presents, NULL for SQL NULL. */
 pg_noreturn extern void ca_row_version_refuse(TriggerData *data, const CaVersioning *versioning,
 											  int64 old_version, const int64 *found);
 
+/* ---- version_columns.c ---- */
+/* All of a CaVersioning, without versions (InvalidAttrNumber) where the column is gone. */
+extern void ca_version_columns_prepare(Relation rel, Trigger *trigger, CaVersioning *versioning);
+/* Was this trigger's table warned of in this session? It counts as warned from now on. */
+extern bool ca_version_columns_warned(Trigger *trigger);
+
 /* ---- version_sequence.c ---- */
 /* The sequence that the column owns, here or in a parent; InvalidOid when there is none. */
 extern Oid ca_version_sequence_find(Oid relid, const char *column);
-extern Oid ca_version_sequence_require(Relation rel, const char *column); /* ERROR instead */
 extern int64 ca_version_sequence_next(Oid sequence);
-extern void ca_version_sequence_keep_ahead(Oid sequence, int64 version);
+extern int64 ca_version_sequence_last(Oid sequence);
+/* Moves it towards `version` if it is below; false when it is too far away to get there. */
+extern bool ca_version_sequence_push(Oid sequence, int64 version);
+/* Moves it to `version` however far that is. Waits for its users: for loads and DDL. */
+extern void ca_version_sequence_jump(Oid sequence, int64 version);
 
 #endif

@@ -1,16 +1,17 @@
 /*
- * version_sequence.c: the sequence of a version column (start => 'sequence').
+ * version_sequence.c: the sequence of a version column (start => 'unused' and 'sequence').
  *
  * The column owns it (OWNED BY, or an identity), in the table itself or in a table it inherits from or
  * is a partition of; pg_dump and DROP COLUMN know that relation already, so there is no catalog of ours.
  * It is read and advanced without asking for rights on it, as PostgreSQL does for identity columns:
  * whoever may write the table must not need another grant.
  *
- * Invariant: no stored version is above the last value. UPDATE adds one to a version that obeys it, so
- * one nextval() is enough; nextval() only moves forward, so concurrent callers need no lock. A version
- * supplied from outside can be far ahead: small gaps are walked with nextval() as well; a large one
- * jumps with setval(), which could move back what a concurrent nextval() handed out, and therefore
- * waits for every transaction that uses the sequence (rare: an import of rows with high versions).
+ * Only nextval() moves it while the table is in use: forward, visible to everybody at once, without
+ * waiting for anybody's transaction. To push it to a number is therefore a walk, and a bounded one: a
+ * number near the end of the range must neither take a second of nextval()s nor use up what all other
+ * rows need. setval() could move back what a concurrent nextval() handed out, so a jump waits for every
+ * transaction that has used the sequence, and holds up those to come: only for a superuser's load
+ * (cache_aside.import_mode) and for enable_versioning(), which has locked the table anyway.
  */
 #include "cache_aside.h"
 
@@ -37,7 +38,7 @@
 
 #include "row_version.h"
 
-#define LONGEST_WALK 10000 /* nextval() calls, about a millisecond, before a jump is cheaper */
+#define LONGEST_WALK 10000 /* nextval() calls, about a millisecond */
 
 static Oid
 owned_sequence(Oid relid, AttrNumber attnum)
@@ -100,21 +101,6 @@ ca_version_sequence_find(Oid relid, const char *column)
 	return sequence;
 }
 
-Oid
-ca_version_sequence_require(Relation rel, const char *column)
-{
-	Oid sequence = ca_version_sequence_find(RelationGetRelid(rel), column);
-
-	if (!OidIsValid(sequence))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("version column \"%s\" of table \"%s\" owns no sequence", column,
-							   RelationGetRelationName(rel)),
-						errdetail("Its trigger says that new rows start from one."),
-						errhint("Give it one with ALTER SEQUENCE ... OWNED BY, or use "
-								"cache_aside.disable_versioning() and enable_versioning().")));
-	return sequence;
-}
-
 int64
 ca_version_sequence_next(Oid sequence)
 {
@@ -122,8 +108,8 @@ ca_version_sequence_next(Oid sequence)
 }
 
 /* Highest number handed out; sequences are heaps of one frozen row. */
-static int64
-last_value(Oid sequence)
+int64
+ca_version_sequence_last(Oid sequence)
 {
 	Relation rel = relation_open(sequence, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -144,16 +130,18 @@ last_value(Oid sequence)
 	return value;
 }
 
-static void
-jump(Oid sequence, int64 version)
+void
+ca_version_sequence_jump(Oid sequence, int64 version)
 {
 	Oid caller;
 	int security;
 	Oid owner;
 	HeapTuple tuple;
 
+	if (ca_version_sequence_last(sequence) >= version)
+		return;
 	LockRelationOid(sequence, ShareRowExclusiveLock);
-	if (last_value(sequence) >= version)
+	if (ca_version_sequence_last(sequence) >= version)
 		return;
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(sequence));
 	if (!HeapTupleIsValid(tuple))
@@ -167,18 +155,37 @@ jump(Oid sequence, int64 version)
 	SetUserIdAndSecContext(caller, security);
 }
 
-void
-ca_version_sequence_keep_ahead(Oid sequence, int64 version)
+/* Is it one that counts up, as far as this? The owner may have altered it. */
+static bool
+leads_to(Oid sequence, int64 version)
 {
-	int64 last = last_value(sequence);
+	HeapTuple tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(sequence));
+	Form_pg_sequence form;
+	bool result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_sequence) GETSTRUCT(tuple);
+	result =
+		form->seqincrement > 0 && !form->seqcycle && form->seqmax - form->seqincrement >= version;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * A walk that would fall short is not begun: otherwise a row that is far ahead would cost its thousands
+ * of steps, and everybody's numbers, at each of its updates.
+ */
+bool
+ca_version_sequence_push(Oid sequence, int64 version)
+{
+	int64 last = ca_version_sequence_last(sequence);
 
 	if (last >= version)
-		return;
-	if (version - last > LONGEST_WALK)
-	{
-		jump(sequence, version);
-		return;
-	}
-	while (nextval_internal(sequence, false) < version)
-		CHECK_FOR_INTERRUPTS();
+		return true;
+	if ((uint64) version - (uint64) last > LONGEST_WALK || !leads_to(sequence, version))
+		return false;
+	while (last < version)
+		last = nextval_internal(sequence, false);
+	return true;
 }

@@ -28,6 +28,11 @@
 
 #include "row_version.h"
 
+/* What clients' libraries call this error when they find it themselves, so that one handler does. */
+#define RETRY                                                                                      \
+	"Read the row again and retry, as after StaleObjectError (Rails), OptimisticLockException "    \
+	"(JPA, Hibernate), StaleDataError (SQLAlchemy), DbUpdateConcurrencyException (EF)."
+
 AttrNumber
 ca_row_version_column(Relation rel, const char *name)
 {
@@ -93,18 +98,34 @@ highest(Oid type)
 	}
 }
 
+/* "next", "read" or "echo"; nothing, ", sequence" or ", unused". */
+static bool
+parse_word(const char *word, CaVersioning *versioning)
+{
+	if (strncmp(word, "next", 4) == 0)
+		versioning->presents = CA_PRESENTS_NEXT;
+	else if (strncmp(word, "read", 4) == 0)
+		versioning->presents = CA_PRESENTS_READ;
+	else if (strncmp(word, "echo", 4) == 0)
+		versioning->presents = CA_PRESENTS_ECHO;
+	else
+		return false;
+	if (strcmp(word + 4, ", unused") == 0)
+		versioning->start = CA_START_UNUSED;
+	else if (strcmp(word + 4, ", sequence") == 0)
+		versioning->start = CA_START_SEQUENCE;
+	else
+		versioning->start = CA_START_ONE;
+	return versioning->start != CA_START_ONE || word[4] == '\0';
+}
+
 static void
 parse_presents(Relation rel, Trigger *trigger, CaVersioning *versioning)
 {
 	const char *presents = trigger->tgnargs >= 2 ? trigger->tgargs[1] : "";
 
-	versioning->presents_read = strncmp(presents, "read", 4) == 0;
-	if (versioning->presents_read || strncmp(presents, "next", 4) == 0)
-	{
-		versioning->from_sequence = strcmp(presents + 4, ", sequence") == 0;
-		if (versioning->from_sequence || presents[4] == '\0')
-			return;
-	}
+	if (parse_word(presents, versioning))
+		return;
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -112,37 +133,28 @@ parse_presents(Relation rel, Trigger *trigger, CaVersioning *versioning)
 				"not understand",
 				trigger->tgname, RelationGetRelationName(rel)),
 		 errdetail("It has %d arguments; the second is \"%s\".", (int) trigger->tgnargs, presents),
-		 errhint("Write row_version('column', 'next' or 'read' or 'next, sequence' or "
-				 "'read, sequence' [, counted columns...]).")));
+		 errhint(
+			 "Write row_version('column', 'next' [, counted columns...]); instead of 'next' also "
+			 "'read' or 'echo', and behind it ', unused' or ', sequence'.")));
 }
 
-void
+bool
 ca_row_version_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning)
 {
-	const char *name;
+	Form_pg_attribute att;
 
 	memset(versioning, 0, sizeof(CaVersioning));
 	ca_text_require_all(trigger->tgnargs, trigger->tgargs, "argument of a row_version trigger");
 	parse_presents(rel, trigger, versioning);
-	name = trigger->tgargs[0];
-	versioning->attnum = ca_row_version_column(rel, name);
+	versioning->attnum = ca_row_version_column(rel, trigger->tgargs[0]);
 	if (versioning->attnum == InvalidAttrNumber)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("version column \"%s\" of table \"%s\" does not exist", name,
-						RelationGetRelationName(rel)),
-				 errdetail("Trigger \"%s\" names it.", trigger->tgname),
-				 errhint("After dropping or renaming it, use cache_aside.disable_versioning() and, "
-						 "with the new name, cache_aside.enable_versioning().")));
-	versioning->type = TupleDescAttr(RelationGetDescr(rel), versioning->attnum - 1)->atttypid;
+		return false;
+	att = TupleDescAttr(RelationGetDescr(rel), versioning->attnum - 1);
+	versioning->type = att->atttypid;
 	versioning->max = highest(versioning->type);
-	if (versioning->max == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("version column \"%s\" of table \"%s\" has type %s", name,
-						RelationGetRelationName(rel), format_type_be(versioning->type)),
-				 errdetail("A version is a smallint, an integer or a bigint."),
-				 errhint("Change the column's type."), errtablecol(rel, versioning->attnum)));
+	if (versioning->max == 0 || att->attgenerated)
+		versioning->attnum = InvalidAttrNumber;
+	return versioning->attnum != InvalidAttrNumber;
 }
 
 int64
@@ -188,8 +200,28 @@ ca_row_version_overflow(Relation rel, const CaVersioning *versioning)
 						   name, RelationGetRelationName(rel)),
 					errdetail("The highest version of type %s, %lld, is in use.",
 							  format_type_be(versioning->type), (long long) versioning->max),
-					errhint("Change the column's type to a wider one."),
+					versioning->type == INT8OID
+						? errhint("Set it to a lower version under cache_aside.import_mode.")
+						: errhint("Change the column's type: ALTER TABLE ... ALTER COLUMN ... TYPE "
+								  "bigint."),
 					errtablecol(rel, versioning->attnum)));
+}
+
+void
+ca_row_version_warn_high(Relation rel, const CaVersioning *versioning, int64 version)
+{
+	const char *name =
+		NameStr(TupleDescAttr(RelationGetDescr(rel), versioning->attnum - 1)->attname);
+
+	ereport(WARNING, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					  errmsg("row versions in column \"%s\" of table \"%s\" come to their end",
+							 name, RelationGetRelationName(rel)),
+					  errdetail("Version %lld is in use; the highest of type %s is %lld.",
+								(long long) version, format_type_be(versioning->type),
+								(long long) versioning->max),
+					  errhint("Change the column's type before writes fail: ALTER TABLE ... ALTER "
+							  "COLUMN ... TYPE bigint, and ALTER SEQUENCE ... AS bigint of the "
+							  "sequence it owns.")));
 }
 
 /* May the caller read this column, in the table or in one of the tables it is a partition of? */
@@ -277,10 +309,10 @@ describe_conflict(TriggerData *data, const CaVersioning *versioning, int64 old_v
 	if (!may_read(relids, column))
 		return psprintf("%s: the version that is presented, %s, is not the one expected.",
 						key ? key : "A row", presented);
-	return psprintf("%s: expected version %lld, found %s; the row is at version %lld.",
-					key ? key : "A row",
-					(long long) (versioning->presents_read ? old_version : old_version + 1),
-					presented, (long long) old_version);
+	return psprintf(
+		"%s: expected version %lld, found %s; the row is at version %lld.", key ? key : "A row",
+		(long long) (versioning->presents == CA_PRESENTS_NEXT ? old_version + 1 : old_version),
+		presented, (long long) old_version);
 }
 
 void
@@ -289,15 +321,14 @@ ca_row_version_refuse(TriggerData *data, const CaVersioning *versioning, int64 o
 {
 	Relation rel = data->tg_relation;
 
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-		 errmsg("row version conflict in table \"%s\"", RelationGetRelationName(rel)),
-		 errdetail_internal("%s", describe_conflict(data, versioning, old_version, found)),
-		 versioning->presents_read
-			 ? errhint("Read the row again and retry. A statement that sets the column sets it to "
-					   "the version it read.")
-			 : errhint("Read the row again and retry. A statement that sets the column sets it to "
-					   "the version it read plus one."),
-		 errtablecol(rel, versioning->attnum)));
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("row version conflict in table \"%s\"", RelationGetRelationName(rel)),
+			 errdetail_internal("%s", describe_conflict(data, versioning, old_version, found)),
+			 versioning->presents == CA_PRESENTS_NEXT
+				 ? errhint(RETRY " A statement that sets the column sets it to the version it "
+								 "read plus one.")
+				 : errhint(RETRY " A statement that sets the column sets it to the version it "
+								 "read."),
+			 errtablecol(rel, versioning->attnum)));
 }

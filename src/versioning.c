@@ -12,9 +12,12 @@
  */
 #include "cache_aside.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/catalog.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
@@ -45,10 +48,19 @@ typedef struct Request
 {
 	Oid relid;
 	const char *column;
-	ArrayType *counted; /* name[] or NULL */
-	bool sequence;
-	const char *presents;
+	ArrayType *counted;   /* name[] or NULL */
+	const char *start;    /* "unused", "one" or "sequence" */
+	const char *presents; /* "next", "read" or "echo" */
 } Request;
+
+static const char *const start_words[] = {"unused", "one", "sequence"};
+static const char *const presents_words[] = {"next", "read", "echo"};
+
+static bool
+starts(const Request *request, const char *word)
+{
+	return strcmp(request->start, word) == 0;
+}
 
 static char *
 qualified_name(Oid relid)
@@ -75,23 +87,21 @@ require(FunctionCallInfo fcinfo, int argument, const char *name)
 						errhint("Leave the argument out for its default.")));
 }
 
-/* Is this argument the second of two words? ERROR when it is neither. */
-static bool
-is_second(FunctionCallInfo fcinfo, int argument, const char *name, const char *first,
-		  const char *second)
+/* One of three words, ERROR for any other. */
+static const char *
+read_word(FunctionCallInfo fcinfo, int argument, const char *name, const char *const words[3])
 {
 	char *word;
 
 	require(fcinfo, argument, name);
 	word = text_to_cstring(PG_GETARG_TEXT_PP(argument));
-	if (strcmp(word, second) == 0)
-		return true;
-	if (strcmp(word, first) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" has an unknown value", name),
-				 errdetail("It is '%s'.", word), errhint("Use '%s' or '%s'.", first, second)));
-	return false;
+	for (int i = 0; i < 3; i++)
+		if (strcmp(word, words[i]) == 0)
+			return words[i];
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("argument \"%s\" has an unknown value", name), errdetail("It is '%s'.", word),
+			 errhint("Use '%s', '%s' or '%s'.", words[0], words[1], words[2])));
 }
 
 static void
@@ -143,6 +153,55 @@ check_counted(Relation rel, const Request *request)
 				 errhint("Leave it out, or NULL, to count every column.")));
 }
 
+/* What else the column is for, so that its value cannot be ours; NULL if nothing. */
+static const char *
+other_use(Relation rel, Form_pg_attribute att)
+{
+	Bitmapset *column = bms_make_singleton(att->attnum - FirstLowInvalidHeapAttributeNumber);
+	ListCell *cell;
+
+	if (att->attidentity)
+		return "an identity";
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && has_partition_attrs(rel, column, NULL))
+		return "part of the partition key";
+	foreach (cell, RelationGetIndexList(rel))
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		bool used = false;
+
+		for (int i = 0; i < form->indnkeyatts; i++)
+			used |= form->indkey.values[i] == att->attnum &&
+					(form->indisunique || form->indisexclusion);
+		index_close(index, AccessShareLock);
+		if (used)
+			return form->indisprimary ? "part of the primary key" : "part of a unique key";
+	}
+	foreach (cell, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *info = lfirst(cell);
+
+		for (int i = 0; i < info->nkeys; i++)
+			if (info->conkey[i] == att->attnum)
+				return "part of a foreign key";
+	}
+	return NULL;
+}
+
+static void
+check_not_a_key(Relation rel, Form_pg_attribute att)
+{
+	const char *use = other_use(rel, att);
+
+	if (use)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+						errmsg("column \"%s\" of table \"%s\" cannot be a row version",
+							   NameStr(att->attname), RelationGetRelationName(rel)),
+						errdetail("It is %s; a version changes with each update.", use),
+						errhint("Name another column; one that does not exist is added."),
+						errtablecol(rel, att->attnum)));
+}
+
 /* The existing column must be usable; false when there is none. */
 static bool
 check_column(Relation rel, const char *name)
@@ -160,6 +219,7 @@ check_column(Relation rel, const char *name)
 							   RelationGetRelationName(rel)),
 						errdetail("A version is a plain smallint, integer or bigint column."),
 						errhint("Name another column; one that does not exist is added.")));
+	check_not_a_key(rel, att);
 	return true;
 }
 
@@ -214,15 +274,18 @@ create_trigger(Oid relid, const Request *request)
 			appendStringInfo(&arguments, ", %s",
 							 quote_literal_cstr(NameStr(*DatumGetName(names[i]))));
 	}
-	run(psprintf("CREATE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW "
-				 "EXECUTE FUNCTION cache_aside.row_version(%s, '%s%s'%s)",
-				 TRIGGER_NAME, qualified_name(relid), quote_literal_cstr(request->column),
-				 request->presents, request->sequence ? ", sequence" : "", arguments.data));
+	run(psprintf("CREATE TRIGGER %s BEFORE INSERT OR UPDATE%s ON %s FOR EACH ROW "
+				 "EXECUTE FUNCTION cache_aside.row_version(%s, '%s%s%s'%s)",
+				 TRIGGER_NAME, starts(request, "unused") ? " OR DELETE" : "", qualified_name(relid),
+				 quote_literal_cstr(request->column), request->presents,
+				 starts(request, "one") ? "" : ", ", starts(request, "one") ? "" : request->start,
+				 arguments.data));
 }
 
 /*
  * Without DEFAULT: what the trigger sees must be what the client supplied, and a default of nextval()
- * would ask every writer for a right on the sequence.
+ * would ask every writer for a right on the sequence. And without NOT NULL, which the trigger sees to:
+ * when it is gone, or no longer finds the column after a rename, INSERTs must not fail.
  */
 static void
 create_sequence(const Request *request)
@@ -232,9 +295,10 @@ create_sequence(const Request *request)
 	Oid type = get_atttype(request->relid, get_attnum(request->relid, request->column));
 	char *name;
 
+	run(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT, ALTER COLUMN %s DROP NOT NULL",
+				 table, column, column));
 	if (OidIsValid(ca_version_sequence_find(request->relid, request->column)))
-		return; /* an identity, or a sequence of the user's */
-	run(psprintf("ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT", table, column));
+		return; /* the user's */
 	name = ChooseRelationName(get_rel_name(request->relid), request->column, "seq",
 							  get_rel_namespace(request->relid), false);
 	name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(request->relid)), name);
@@ -262,7 +326,7 @@ advance_sequence(const Request *request)
 		elog(ERROR, "could not run: %s", sql.data);
 	highest = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (!isnull)
-		ca_version_sequence_keep_ahead(sequence, DatumGetInt64(highest));
+		ca_version_sequence_jump(sequence, DatumGetInt64(highest));
 	AtEOXact_GUC(true, level);
 }
 
@@ -294,7 +358,7 @@ check_request(const Request *request)
 static void
 add_column(const Request *request)
 {
-	run(psprintf("ALTER TABLE %s ADD COLUMN %s pg_catalog.int8 NOT NULL DEFAULT 1",
+	run(psprintf("ALTER TABLE %s ADD COLUMN %s pg_catalog.int4 NOT NULL DEFAULT 1",
 				 qualified_name(request->relid), quote_identifier(request->column)));
 }
 
@@ -320,16 +384,15 @@ cache_aside_enable_versioning(PG_FUNCTION_ARGS)
 	request.relid = PG_GETARG_OID(0);
 	request.column = NameStr(*PG_GETARG_NAME(1));
 	request.counted = PG_ARGISNULL(2) ? NULL : PG_GETARG_ARRAYTYPE_P(2);
-	request.sequence = is_second(fcinfo, 3, "start", "one", "sequence");
-	request.presents = is_second(fcinfo, 4, "presents", "next", "read") ? "read" : "next";
+	request.start = read_word(fcinfo, 3, "start", start_words);
+	request.presents = read_word(fcinfo, 4, "presents", presents_words);
 	SPI_connect();
 	if (!check_request(&request))
 		add_column(&request);
-	if (request.sequence)
-	{
+	if (!starts(&request, "one"))
 		create_sequence(&request);
+	if (starts(&request, "sequence"))
 		advance_sequence(&request);
-	}
 	tables = tables_to_cover(request.relid);
 	foreach (cell, tables)
 		if (!has_version_trigger(lfirst_oid(cell)))

@@ -84,6 +84,12 @@ ALTER TABLE losing RENAME a TO c;
 UPDATE losing SET b = 3 RETURNING version;
 UPDATE losing SET b = 4 RETURNING version; -- warned once
 SELECT relation, columns, missing_columns FROM cache_aside.versioned WHERE relation = 'losing'::regclass;
+SELECT rule, gap, remedy FROM cache_aside.gaps WHERE relation = 'losing'::regclass;
+ALTER TABLE losing DROP c; -- no CASCADE is needed, and the trigger stays
+UPDATE losing SET b = 5 RETURNING version;
+SELECT remedy FROM cache_aside.gaps WHERE relation = 'losing'::regclass \gexec
+UPDATE losing SET b = 6 RETURNING version;
+SELECT count(*) FROM cache_aside.gaps WHERE relation = 'losing'::regclass;
 
 -- TOASTed values: unchanged ones are recognised, changed ones count
 CREATE TABLE toasted (id int PRIMARY KEY, n int, doc text);
@@ -173,7 +179,7 @@ SELECT id, version FROM orm WHERE id BETWEEN 30 AND 39 ORDER BY id;
 CREATE TABLE parted (id int, region text, v int, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
 CREATE TABLE parted_eu PARTITION OF parted FOR VALUES IN ('eu');
 SELECT cache_aside.enable_versioning('parted', columns => '{v}');
-CREATE TABLE parted_us (version bigint NOT NULL, gone int, v int, region text NOT NULL, id int NOT NULL);
+CREATE TABLE parted_us (version int, gone int, v int, region text NOT NULL, id int NOT NULL);
 ALTER TABLE parted_us DROP gone;
 ALTER TABLE parted ATTACH PARTITION parted_us FOR VALUES IN ('us');
 INSERT INTO parted VALUES (1, 'eu', 0), (2, 'us', 0);
@@ -182,6 +188,10 @@ UPDATE parted SET v = v + 1 RETURNING tableoid::regclass, *;
 UPDATE parted_us SET v = v + 1, version = version + 1 WHERE id = 3 RETURNING *;
 SELECT attempt('UPDATE rv.parted SET v = 9, version = 2 WHERE id = 2');
 SELECT attempt('UPDATE rv.parted_us SET v = 9, version = 2 WHERE id = 2');
+ALTER TABLE parted_us DISABLE TRIGGER ALL; -- of a partition, its own
+SELECT * FROM cache_aside.gaps WHERE relation IN ('parted'::regclass, 'parted_us'::regclass);
+SELECT remedy FROM cache_aside.gaps WHERE relation = 'parted_us'::regclass \gexec
+SELECT count(*) FROM cache_aside.gaps WHERE relation IN ('parted'::regclass, 'parted_us'::regclass);
 UPDATE parted SET region = 'us' WHERE id = 1 RETURNING tableoid::regclass, *; -- moves, not counted: stays
 UPDATE parted SET region = 'eu', v = 5 WHERE id = 1 RETURNING tableoid::regclass, *; -- neither restarted nor refused
 UPDATE parted SET region = 'us', version = 4 WHERE id = 1 RETURNING tableoid::regclass, *;
@@ -209,6 +219,7 @@ SELECT attempt('UPDATE rv.base SET v = 9, version = 2 WHERE id = 2');
 CREATE TABLE bare () INHERITS (base);
 ALTER TABLE derived DISABLE TRIGGER ALL;
 SELECT relation, bare_children FROM cache_aside.versioned WHERE relation = 'base'::regclass;
+SELECT * FROM cache_aside.gaps WHERE relation IN ('base'::regclass, 'derived'::regclass, 'bare'::regclass) ORDER BY relation::text;
 ALTER TABLE derived ENABLE TRIGGER ALL;
 SELECT relation, bare_children FROM cache_aside.versioned WHERE relation = 'base'::regclass;
 SELECT cache_aside.disable_versioning('base');
@@ -222,11 +233,40 @@ ALTER TABLE dropping DROP a;
 UPDATE dropping SET b = 2 RETURNING *;
 ALTER TABLE dropping ADD c int DEFAULT 3;
 UPDATE dropping SET c = 4 RETURNING *;
+-- renamed: a warning, once; rows are written; gaps says what to do
 ALTER TABLE dropping RENAME version TO lock_version;
-SELECT attempt('UPDATE rv.dropping SET b = 3');
+UPDATE dropping SET b = 3 RETURNING *;
+INSERT INTO dropping (b, id) VALUES (1, 2) RETURNING *;
+DELETE FROM dropping WHERE id = 2;
+SELECT rule, gap, remedy FROM cache_aside.gaps WHERE relation = 'dropping'::regclass;
+SELECT attempt($$SELECT cache_aside.update_item('rv.dropping', '{"id": 1}', '{"b": 3}', 3)$$); -- no version to compare
+SELECT cache_aside.update_item('dropping', '{"id": 1}', '{"b": 3}');
 SELECT cache_aside.disable_versioning('dropping');
 SELECT cache_aside.enable_versioning('dropping', version => 'lock_version');
 UPDATE dropping SET b = 3 RETURNING *;
+
+---- the version column dropped, or turned into another type: written without, until the remedy is run
+CREATE TABLE gone (id int PRIMARY KEY, v int);
+SELECT cache_aside.enable_versioning('gone', columns => '{v}', presents => 'read', start => 'one');
+INSERT INTO gone VALUES (1, 0);
+ALTER TABLE gone DROP version;
+UPDATE gone SET v = 1 RETURNING *;
+INSERT INTO gone VALUES (2, 0) RETURNING *;
+SELECT missing_columns FROM cache_aside.versioned WHERE relation = 'gone'::regclass;
+SELECT gap, remedy FROM cache_aside.gaps WHERE relation = 'gone'::regclass;
+SELECT remedy FROM cache_aside.gaps WHERE relation = 'gone'::regclass \gexec
+SELECT gap FROM cache_aside.gaps WHERE relation = 'gone'::regclass;
+UPDATE gone SET v = 2 RETURNING *;
+SELECT presents, start, columns FROM cache_aside.versioned WHERE relation = 'gone'::regclass;
+ALTER TABLE gone ALTER version DROP DEFAULT, ALTER version TYPE text;
+UPDATE gone SET v = 3 RETURNING *;
+SELECT gap, remedy FROM cache_aside.gaps WHERE relation = 'gone'::regclass;
+SELECT remedy FROM cache_aside.gaps WHERE relation = 'gone'::regclass \gexec
+UPDATE gone SET v = 4 RETURNING *;
+ALTER TABLE gone DISABLE TRIGGER ALL;
+SELECT gap, remedy FROM cache_aside.gaps WHERE relation = 'gone'::regclass;
+SELECT remedy FROM cache_aside.gaps WHERE relation = 'gone'::regclass \gexec
+SELECT gap FROM cache_aside.gaps WHERE relation = 'gone'::regclass;
 
 ---- narrow types: an error, not a wrap
 CREATE TABLE small (id int PRIMARY KEY, v int, version smallint);
@@ -288,10 +328,23 @@ INSERT INTO seq VALUES (13, 0) RETURNING version;
 -- put on again, it starts above what is stored
 SELECT cache_aside.enable_versioning('seq', start => 'sequence');
 INSERT INTO seq VALUES (14, 0) RETURNING version;
+-- nobody can use it up, or hold up others: what is too far ahead is refused
+SELECT attempt('INSERT INTO rv.seq (id, v, version) VALUES (15, 0, 9223372036854775807)');
+SELECT attempt('INSERT INTO rv.seq (id, v, version) VALUES (15, 0, -9223372036854775808)');
+INSERT INTO seq VALUES (16, 0) RETURNING version;
+-- a row that came in beside the trigger, far ahead, goes on from where it is and takes nobody along
+ALTER TABLE seq DISABLE TRIGGER ALL;
+INSERT INTO seq VALUES (17, 0, 2147480000);
+ALTER TABLE seq ENABLE TRIGGER ALL;
+UPDATE seq SET v = 1 WHERE id = 17 RETURNING version;
+INSERT INTO seq VALUES (18, 0) RETURNING version;
 -- it ends where the column's type does
 CREATE TABLE tiny (id int PRIMARY KEY, v int, version smallint);
 SELECT cache_aside.enable_versioning('tiny', start => 'sequence');
+BEGIN;
+SET LOCAL cache_aside.import_mode = on;
 INSERT INTO tiny VALUES (1, 0, 32766);
+COMMIT;
 INSERT INTO tiny VALUES (2, 0) RETURNING version;
 SELECT attempt('INSERT INTO rv.tiny VALUES (3, 0)');
 SELECT attempt('UPDATE rv.tiny SET v = 1 WHERE id = 2');
@@ -304,12 +357,75 @@ INSERT INTO pseq VALUES (1, 1) RETURNING version;
 INSERT INTO pseq_2 VALUES (1, 2) RETURNING version;
 UPDATE pseq SET k = 1, id = 5 WHERE k = 2 RETURNING version;
 INSERT INTO pseq_1 VALUES (2, 1) RETURNING version;
--- an identity will do
-CREATE TABLE ident (id int PRIMARY KEY, v int, version bigint GENERATED BY DEFAULT AS IDENTITY);
-SELECT cache_aside.enable_versioning('ident', start => 'sequence');
-INSERT INTO ident VALUES (1, 0) RETURNING version;
-UPDATE ident SET v = 1 RETURNING version;
-INSERT INTO ident VALUES (2, 0) RETURNING version;
+-- a sequence of the user's will do
+CREATE TABLE owned (id int PRIMARY KEY, v int, version bigserial);
+SELECT cache_aside.enable_versioning('owned', start => 'sequence');
+INSERT INTO owned VALUES (1, 0) RETURNING version;
+UPDATE owned SET v = 1 RETURNING version;
+INSERT INTO owned VALUES (2, 0) RETURNING version;
+-- one that counts down, or in circles, is not walked
+ALTER SEQUENCE owned_version_seq INCREMENT -1 MINVALUE -5 CYCLE;
+UPDATE owned SET v = 2 RETURNING version;
+
+---- start => 'unused', the default: at 1 while nothing was deleted, then above all that was
+CREATE TABLE reused (id int PRIMARY KEY, v int);
+SELECT cache_aside.enable_versioning('reused');
+INSERT INTO reused VALUES (1, 0), (2, 0) RETURNING id, version;
+UPDATE reused SET v = v + 1 WHERE id = 1 RETURNING version;
+UPDATE reused SET v = v + 1 WHERE id = 1 RETURNING version;
+INSERT INTO reused VALUES (3, 0) RETURNING version;
+DELETE FROM reused WHERE id = 1;
+INSERT INTO reused VALUES (1, 0) RETURNING version;
+SELECT attempt('UPDATE rv.reused SET v = 9, version = 3 WHERE id = 1'); -- who read the row before the last
+SELECT attempt('UPDATE rv.reused SET v = 9, version = 4 WHERE id = 1'); -- and the last
+UPDATE reused SET v = 9, version = 5 WHERE id = 1 RETURNING version;
+INSERT INTO reused (id, v, version) VALUES (4, 0, 1) RETURNING version; -- an ORM's own number stays
+-- another key: the old one is free for a row above, the new one gets a number it never had
+INSERT INTO reused (id, v, version) VALUES (7, 0, 20);
+DELETE FROM reused WHERE id = 7;
+UPDATE reused SET id = 7 WHERE id = 4 RETURNING id, version;
+INSERT INTO reused VALUES (4, 0) RETURNING version;
+UPDATE reused SET id = 8 WHERE id = 2 RETURNING version;
+INSERT INTO reused VALUES (2, 0) RETURNING version;
+-- a delete that fails has counted, which does no harm; one far ahead does not take the others along
+BEGIN; DELETE FROM reused WHERE id = 3; ROLLBACK;
+INSERT INTO reused (id, v, version) VALUES (9, 0, 2000000000);
+DELETE FROM reused WHERE id = 9;
+INSERT INTO reused VALUES (9, 0) RETURNING version;
+-- partitions: a row that moves keeps its version; all share the table's memory
+CREATE TABLE preused (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+CREATE TABLE preused_1 PARTITION OF preused FOR VALUES IN (1);
+CREATE TABLE preused_2 PARTITION OF preused FOR VALUES IN (2);
+SELECT cache_aside.enable_versioning('preused');
+INSERT INTO preused VALUES (1, 1), (2, 2);
+UPDATE preused SET id = 3 WHERE id = 2 RETURNING version;
+DELETE FROM preused_2;
+INSERT INTO preused VALUES (2, 2), (3, 2), (1, 2) RETURNING id, version;
+-- without its sequence: a warning, and 1
+DROP SEQUENCE preused_version_seq;
+INSERT INTO preused VALUES (9, 2) RETURNING version;
+DELETE FROM preused WHERE id = 9;
+SELECT gap, remedy FROM cache_aside.gaps WHERE relation = 'preused'::regclass;
+-- and as before
+CREATE TABLE restarts (id int PRIMARY KEY, v int);
+SELECT cache_aside.enable_versioning('restarts', start => 'one');
+INSERT INTO restarts VALUES (1, 0);
+UPDATE restarts SET v = 1;
+DELETE FROM restarts;
+INSERT INTO restarts VALUES (1, 0) RETURNING version;
+
+---- presents => 'echo', for ORMs that write every column back
+CREATE TABLE echoed (id int PRIMARY KEY, v text);
+SELECT cache_aside.enable_versioning('echoed', presents => 'echo');
+INSERT INTO echoed (id, v, version) VALUES (1, 'created', 1);
+UPDATE echoed SET v = 'saved', version = 1 WHERE id = 1 RETURNING *;
+UPDATE echoed SET v = 'saved again', version = 1 WHERE id = 1 RETURNING *; -- the object kept its number
+UPDATE echoed SET v = 'counted' WHERE id = 1 RETURNING *;
+SELECT attempt('UPDATE rv.echoed SET v = ''lost'', version = 1 WHERE id = 1'); -- read before that
+UPDATE echoed SET v = 'by expression', version = version + 1 WHERE id = 1 AND version = 2 RETURNING *;
+SELECT attempt('UPDATE rv.echoed SET v = ''x'', version = 5 WHERE id = 1');
+SELECT attempt('UPDATE rv.echoed SET v = ''x'', version = NULL WHERE id = 1');
+SELECT presents, start FROM cache_aside.versioned WHERE relation = 'echoed'::regclass;
 
 ---- import mode keeps what is given; it is the superuser's, for one transaction
 BEGIN;
@@ -390,6 +506,16 @@ SELECT attempt($$SELECT cache_aside.enable_versioning('rv.orm_view')$$);
 SELECT attempt($$SELECT cache_aside.enable_versioning('pg_class')$$);
 SELECT attempt($$SELECT cache_aside.enable_versioning('rv.parent', version => 'ctid')$$);
 SELECT attempt($$SELECT cache_aside.enable_versioning('rv.wrong', version => 't')$$);
+-- a column that is a key, or not the writer's to set
+CREATE TABLE keyed (id int PRIMARY KEY, u int UNIQUE, p int, pair int, x int8range,
+	f int REFERENCES parent (id), i int GENERATED BY DEFAULT AS IDENTITY,
+	a int GENERATED ALWAYS AS IDENTITY, g int GENERATED ALWAYS AS (1) STORED, covered int, ok int NOT NULL,
+	UNIQUE (p, pair) INCLUDE (covered));
+CREATE UNIQUE INDEX ON keyed (ok) WHERE ok > 5;
+SELECT c, attempt(format('SELECT cache_aside.enable_versioning(%L, version => %L)', 'rv.keyed', c))
+	FROM unnest('{id,u,p,pair,f,i,a,g,ok,covered}'::text[]) c;
+CREATE TABLE part_key (id int, k int) PARTITION BY LIST (k);
+SELECT attempt($$SELECT cache_aside.enable_versioning('rv.part_key', version => 'k')$$);
 SELECT attempt($$SELECT cache_aside.enable_versioning('rv.parent', columns => '{id,nothing}')$$);
 SELECT attempt($$SELECT cache_aside.enable_versioning('rv.parent', columns => '{version}')$$);
 SELECT attempt($$SELECT cache_aside.enable_versioning('rv.parent', columns => '{NULL}')$$);

@@ -31,7 +31,7 @@ $node->safe_psql('source', q{
 		cache_aside.enable_versioning('seq', start => 'sequence'),
 		cache_aside.enable_versioning('parted', start => 'sequence'),
 		cache_aside.enable_versioning('base');
-	ALTER TABLE parted_2 ADD version bigint NOT NULL;
+	ALTER TABLE parted_2 ADD version integer;
 	ALTER TABLE parted ATTACH PARTITION parted_2 FOR VALUES IN (2);
 	INSERT INTO plain VALUES (1, 0), (2, 0);
 	INSERT INTO picky VALUES (1, 0, 0, 'x');
