@@ -9,7 +9,10 @@
  * helps nobody, and would hold back vacuum on the primary through hot_standby_feedback. CALL comes
  * with one; it is given back by committing the statement's own, so far empty, transaction, as a
  * procedure's COMMIT does. For the same reason wait_for() refuses to run inside a transaction block,
- * where that is impossible.
+ * where that is impossible. And it must be the client's own statement: inside a DO block or another
+ * procedure, and behind other statements of a pipeline, a COMMIT is possible, but what it would commit is
+ * the work of whoever called us. Only the portal tells them apart, since CallContext says merely that
+ * a COMMIT is possible.
  *
  * Replay wakes nobody, so the wait looks again each millisecond, later less often. It serves
  * interrupts at each turn: cancel, termination, and promotion, which ends it.
@@ -21,6 +24,7 @@
 #include "cache_aside.h"
 
 #include "access/timeline.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "executor/spi.h"
@@ -28,8 +32,10 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -123,17 +129,41 @@ wait_without_snapshot(XLogRecPtr lsn, int64 timeout_ms)
 	return answer;
 }
 
+/* Is the statement that the client sent, all of it, a CALL of this procedure? */
+static bool
+is_clients_statement(Oid procedure)
+{
+	PlannedStmt *statement;
+
+	if (ActivePortal == NULL || list_length(ActivePortal->stmts) != 1)
+		return false;
+	statement = linitial_node(PlannedStmt, ActivePortal->stmts);
+	return statement->utilityStmt != NULL && IsA(statement->utilityStmt, CallStmt) &&
+		   ((CallStmt *) statement->utilityStmt)->funcexpr->funcid == procedure;
+}
+
+/* The transaction we are in must be our own statement's, and nothing else done in it. */
 static void
 refuse_transaction_block(FunctionCallInfo fcinfo)
 {
 	CallContext *context = (CallContext *) fcinfo->context;
+	bool pipelined = (MyXactFlags & XACT_FLAGS_PIPELINING) != 0;
 
-	if (context != NULL && IsA(context, CallContext) && !context->atomic)
-		return;
-	ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-					errmsg("wait_for() cannot run inside a transaction block"),
-					errdetail("The snapshot of the transaction would hide what the wait is for."),
-					errhint("Call it before BEGIN.")));
+	if (context == NULL || !IsA(context, CallContext) || context->atomic || pipelined)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("wait_for() cannot run inside a transaction block"),
+				 errdetail("The snapshot of the transaction would hide what the wait is for."),
+				 pipelined ? errhint("Call it as the first statement of a pipeline.")
+						   : errhint("Call it before BEGIN.")));
+	if (!is_clients_statement(fcinfo->flinfo->fn_oid))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg("wait_for() cannot run inside a DO block or another procedure"),
+			 errdetail("It ends the transaction it is called in, and what was done there before "
+					   "would be committed."),
+			 errhint("Let the client call it, as a statement of its own.")));
 }
 
 PG_FUNCTION_INFO_V1(cache_aside_caught_up);
