@@ -11,6 +11,12 @@
  * looked at per second: neither Redis nor the deliveries beside it notice. An error answer or a lost
  * connection ends the session; the commits that wait for the pass are read again from the log.
  *
+ * Patterns and keys are other people's text, and matching a pattern costs in the worst case its length
+ * times the key's. So a page is looked at in steps of LOOK_COST, between which the worker does the
+ * rest of its work; keys longer than any rule can name are left alone; and Redis, which cannot stop in
+ * between, is given the literal prefix alone when the pattern could be costly (an old one takes
+ * exponential time for many stars).
+ *
  * The caller raises the guard's floor when a pass begins (ca_scan_begins), so that no guarded fill
  * puts an old value behind the cursor.
  */
@@ -23,6 +29,8 @@
 
 #define STEP_KEYS 512
 #define PASS_PATTERNS 1024 /* most in one pass: every key is matched against all of them */
+#define LOOK_COST (16 * 1024 * 1024) /* bytes of keys times bytes of patterns in one step */
+#define CHEAP_PATTERN 128            /* bytes; with one star at most, Redis may match it */
 
 typedef struct Pattern
 {
@@ -42,6 +50,12 @@ static bool running;
 static bool waiting;   /* for an answer */
 static bool last_page; /* the cursor came back as 0 */
 static char cursor[24];
+static StringInfoData page; /* keys that Redis returned */
+static CaSlice *page_keys;
+static Size page_count;
+static Size page_looked;         /* at so many of them */
+static Size page_matched;        /* these are the first in page_keys */
+static dlist_node *page_reached; /* pattern for the next of them; NULL: the first */
 static StringInfoData match;
 static TimestampTz next_step;
 static char failure[256];
@@ -61,6 +75,8 @@ ca_scan_reset(void)
 	nwanted = 0;
 	running = waiting = false;
 	ended = begun;
+	page_count = page_looked = page_matched = 0;
+	page_reached = NULL;
 	failure[0] = '\0';
 }
 
@@ -121,6 +137,16 @@ ca_scan_error(void)
 	return failure[0] ? failure : NULL;
 }
 
+static bool
+is_cheap(const Pattern *p)
+{
+	int stars = 0;
+
+	for (Size i = 0; i < p->len; i++)
+		stars += p->text[i] == '*';
+	return stars <= 1 && p->len <= CHEAP_PATTERN;
+}
+
 /* What Redis is asked for: the one pattern, or the literal prefix that all share, and a star. */
 static void
 choose_match(void)
@@ -132,7 +158,7 @@ choose_match(void)
 	dlist_iter iter;
 
 	resetStringInfo(&match);
-	if (!dlist_has_next(&served, &first->node))
+	if (!dlist_has_next(&served, &first->node) && is_cheap(first))
 		appendBinaryStringInfo(&match, first->text, first->len);
 	else
 	{
@@ -174,19 +200,27 @@ begin_pass(void)
 	ca_status_now.resync_scanned = 0;
 }
 
+/* Does the next key of the page match? False in *known: the step has cost enough, go on later. */
 static bool
-matches_any(const char *key, Size len)
+matches_any(const char *key, Size len, Size *cost, bool *known)
 {
-	dlist_iter iter;
+	dlist_node *node = page_reached ? page_reached : dlist_head_node(&served);
 
-	dlist_foreach (iter, &served)
+	for (;;)
 	{
-		Pattern *p = dlist_container(Pattern, node, iter.cur);
+		Pattern *p = dlist_container(Pattern, node, node);
 
+		*known = *cost < LOOK_COST;
+		page_reached = *known ? NULL : node;
+		if (!*known)
+			return false;
+		*cost += (p->len + 1) * (len + 1);
 		if (ca_glob_match(p->text, p->len, key, len))
 			return true;
+		if (!dlist_has_next(&served, node))
+			return false;
+		node = dlist_next_node(&served, node);
 	}
-	return false;
 }
 
 static bool
@@ -225,37 +259,77 @@ handle_unlink(void *arg, const CaReply *reply)
 	}
 }
 
-/* Deletes what matched on this page; false if nothing did. Our own keys are nobody's cache. */
-static bool
-unlink_matching(CaRedis *redis, const CaReply *keys)
+/* Deletes what matched on this page. */
+static void
+unlink_matching(CaRedis *redis)
 {
-	Size n = ca_reply_count(keys);
-	const char **argv = palloc(sizeof(char *) * (n + 1));
-	size_t *argvlen = palloc(sizeof(size_t) * (n + 1));
-	int argc = 1;
+	const char **argv = palloc(sizeof(char *) * (page_matched + 1));
+	size_t *argvlen = palloc(sizeof(size_t) * (page_matched + 1));
 
 	argv[0] = "UNLINK";
 	argvlen[0] = 6;
+	for (Size i = 0; i < page_matched; i++)
+	{
+		argv[i + 1] = page.data + page_keys[i].offset;
+		argvlen[i + 1] = page_keys[i].len;
+	}
+	waiting = true;
+	ca_redis_send(redis, (int) page_matched + 1, argv, argvlen, handle_unlink, redis);
+	pfree(argv);
+	pfree(argvlen);
+}
+
+/* Looks at the page as far as one step goes; at its end, deletes what matched. */
+static void
+look_at_page(CaRedis *redis)
+{
+	Size cost = 0;
+	bool known = true;
+
+	while (page_looked < page_count)
+	{
+		CaSlice key = page_keys[page_looked];
+
+		if (matches_any(page.data + key.offset, key.len, &cost, &known))
+			page_keys[page_matched++] = key;
+		if (!known)
+			return;
+		page_looked++;
+	}
+	page_looked = page_count = 0;
+	if (page_matched > 0)
+		unlink_matching(redis);
+	else
+		finish_page();
+	page_matched = 0;
+}
+
+/* Keeps a page's keys, but for those that no pattern deletes: our own are nobody's cache. */
+static void
+keep_page(const CaReply *keys)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan_cxt);
+	Size n = ca_reply_count(keys);
+
+	if (page.data == NULL)
+		initStringInfo(&page);
+	if (page_keys)
+		pfree(page_keys);
+	page_keys = palloc_extended(sizeof(CaSlice) * (n + 1), MCXT_ALLOC_HUGE);
+	MemoryContextSwitchTo(old);
+	resetStringInfo(&page);
 	for (Size i = 0; i < n; i++)
 	{
 		const CaReply *key = ca_reply_element(keys, i);
 		Size len;
-		const char *name;
+		const char *name = ca_reply_text(key, &len);
 
-		if (ca_reply_type(key) != CA_REPLY_STRING)
+		if (ca_reply_type(key) != CA_REPLY_STRING || len > CA_MAX_KEY ||
+			ca_prefix_is_reserved(name, len))
 			continue;
-		name = ca_reply_text(key, &len);
-		if (ca_prefix_is_reserved(name, len) || !matches_any(name, len))
-			continue;
-		argv[argc] = name;
-		argvlen[argc++] = len;
+		page_keys[page_count++] = (CaSlice){page.len, len};
+		appendBinaryStringInfo(&page, name, (int) len);
 	}
-	if (argc > 1)
-		ca_redis_send(redis, argc, argv, argvlen, handle_unlink, redis);
-	waiting = argc > 1;
-	pfree(argv);
-	pfree(argvlen);
-	return waiting;
 }
 
 static void
@@ -277,8 +351,8 @@ handle_page(void *arg, const CaReply *reply)
 	strlcpy(cursor, ca_reply_text(next, &len), sizeof(cursor));
 	last_page = strcmp(cursor, "0") == 0;
 	ca_status_now.resync_scanned += ca_reply_count(keys);
-	if (!unlink_matching(arg, keys))
-		finish_page();
+	keep_page(keys);
+	look_at_page(arg);
 }
 
 bool
@@ -297,6 +371,11 @@ ca_scan_step(CaRedis *redis)
 
 	if (waiting || failure[0] || !ca_scan_running())
 		return;
+	if (page_count > 0)
+	{
+		look_at_page(redis);
+		return;
+	}
 	now = GetCurrentTimestamp();
 	if (now < next_step)
 		return;
@@ -316,5 +395,7 @@ ca_scan_timeout(void)
 {
 	if (waiting || !ca_scan_running())
 		return -1;
+	if (page_count > 0)
+		return 0;
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_step);
 }
