@@ -120,7 +120,7 @@ sub start_pgbench
 sub stop_pgbench
 {
 	my ($load) = @_;
-	$load->{handle}->signal('INT');
+	$load->{handle}->signal('TERM'); # INT may be ignored where the tests were started in the background
 	$load->{handle}->finish;
 	return;
 }
