@@ -566,6 +566,8 @@ CREATE FUNCTION cache_aside.worker_status(
 	OUT resyncs bigint, OUT resync_scanned bigint,
 	OUT redeleted bigint, OUT redelete_waiting bigint, OUT redelete_dropped bigint,
 	OUT foreign_records bigint, OUT unreadable_records bigint,
+	OUT log_skips bigint, OUT log_skipped_from pg_lsn, OUT log_skipped_to pg_lsn,
+	OUT log_skipped_at timestamptz,
 	OUT last_error text, OUT last_error_at timestamptz, OUT stats_reset timestamptz)
 RETURNS record
 LANGUAGE c VOLATILE PARALLEL SAFE
@@ -598,6 +600,14 @@ COMMENT ON COLUMN cache_aside.status.foreign_records IS
 'Messages in the log under the name cache_aside that any role can write; they were not followed';
 COMMENT ON COLUMN cache_aside.status.unreadable_records IS
 'Messages of cache_aside in the log that this version cannot read; each asked for a resync';
+COMMENT ON COLUMN cache_aside.status.log_skips IS
+'How often log was skipped because the worker died of reading it; a resync made up for it';
+COMMENT ON COLUMN cache_aside.status.log_skipped_from IS
+'Begin of the log skipped last; null: none ever was';
+COMMENT ON COLUMN cache_aside.status.log_skipped_to IS
+'End of the log skipped last';
+COMMENT ON COLUMN cache_aside.status.log_skipped_at IS
+'When log was skipped last; kept over restarts of the server';
 COMMENT ON COLUMN cache_aside.status.retained_wal IS
 'Bytes of log that the replication slot keeps; null without a slot';
 

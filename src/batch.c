@@ -7,6 +7,7 @@
  * answer is in.
  */
 #include "worker.h"
+#include "debug.h"
 #include "status.h"
 #include "redelete.h"
 
@@ -129,6 +130,7 @@ add_key(CaBatch *batch, const CaCommit *commit, const CaEntry *entry)
 {
 	int i = batch->nkeys++;
 
+	CA_DEBUG_POISON("poison-key", entry->data, entry->len);
 	batch->lsn = Max(batch->lsn, commit->end);
 	batch->keys[i].offset = batch->bytes.len;
 	batch->keys[i].len = entry->len;

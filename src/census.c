@@ -41,6 +41,12 @@ ca_census_running(void)
 }
 
 bool
+ca_census_counted(void)
+{
+	return counted;
+}
+
+bool
 ca_census_installed(void)
 {
 	if (!counted)

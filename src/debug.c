@@ -12,6 +12,8 @@
  *	batch-sent       a batch is queued for the socket
  *	batch-answered   Redis has applied a batch
  *	slot-moves       the slot is held, its restart LSN about to move
+ *	poison-read      a message was read that has the word "poison" in it
+ *	poison-key       a key with that word is put into a batch
  * In a backend that commits:
  *	chunk-logged     one message of the transaction is in the log
  * Remedies that can be skipped:
@@ -21,9 +23,10 @@
  *	promotion        after a promotion neither resync nor raise the guard's floor
  *	read             this round reads no log
  *	reserved         backends log keys whose names are reserved
+ *	patience         not a remedy: log that cannot be read is given up at once
  *	clock            not a remedy: the wall clock, as samples for tokens see it, was set back by an hour
  *
- * No lock, no allocation; a signal to oneself is delivered before kill() returns.
+ * No lock, no allocation (but for an error); a signal to oneself is delivered before kill() returns.
  */
 #include "cache_aside.h"
 #include "debug.h"
@@ -73,7 +76,24 @@ ca_debug_reach(const char *name)
 		kill(MyProcPid, SIGSTOP);
 	else if (strncmp(action, "kill", 4) == 0)
 		kill(MyProcPid, SIGKILL);
+	else if (strncmp(action, "segv", 4) == 0)
+		kill(MyProcPid, SIGSEGV);
+	else if (strncmp(action, "error", 5) == 0)
+		elog(ERROR, "debug point \"%s\"", name);
 	return strncmp(action, "skip", 4) == 0;
+}
+
+void
+ca_debug_poison(const char *name, const char *data, size_t len)
+{
+	static const char word[] = "poison";
+
+	for (size_t i = 0; i + sizeof(word) - 1 <= len; i++)
+		if (memcmp(data + i, word, sizeof(word) - 1) == 0)
+		{
+			ca_debug_reach(name);
+			return;
+		}
 }
 
 #endif

@@ -6,6 +6,8 @@
  *
  *	name=stop    the process sends itself SIGSTOP there, each time it comes by
  *	name=kill    it sends itself SIGKILL
+ *	name=segv    ... SIGSEGV
+ *	name=error   it raises an ERROR
  *	name=skip    CA_DEBUG_SKIP("name") is true: the build is broken on purpose
  *
  * several separated by commas. See debug.c for the names.
@@ -17,12 +19,14 @@
 
 extern void ca_debug_init(void);
 extern bool ca_debug_reach(const char *name); /* true: skip */
+extern void ca_debug_poison(const char *name, const char *data, size_t len);
 
 #define CA_DEBUG_INIT() ca_debug_init()
 #define CA_DEBUG_POINT(name) ((void) ca_debug_reach(name))
 #define CA_DEBUG_SKIP(name) ca_debug_reach(name)
 /* Before memory is freed, so that whoever still uses it is found out. */
 #define CA_DEBUG_WIPE(pointer) memset(pointer, 0x7f, sizeof(*(pointer)))
+#define CA_DEBUG_POISON(name, data, len) ca_debug_poison(name, data, len)
 
 #else
 
@@ -30,6 +34,7 @@ extern bool ca_debug_reach(const char *name); /* true: skip */
 #define CA_DEBUG_POINT(name) ((void) 0)
 #define CA_DEBUG_SKIP(name) false
 #define CA_DEBUG_WIPE(pointer) ((void) 0)
+#define CA_DEBUG_POISON(name, data, len) ((void) 0)
 
 #endif
 

@@ -32,10 +32,11 @@ static CaPosition sent;                                   /* as of the last batc
 static CaPosition acked;                                  /* as of the last one answered */
 static char expected[CA_POSITION_TEXT];
 static TimestampTz last_sent;
-static bool armed;        /* guarded fills are admitted */
-static bool arming;       /* an arming was sent and is not answered yet */
-static bool marked;       /* state or barrier changed since the last position */
-static char failure[256]; /* empty: none */
+static bool armed;          /* guarded fills are admitted */
+static bool arming;         /* an arming was sent and is not answered yet */
+static bool marked;         /* state or barrier changed since the last position */
+static char failure[256];   /* empty: none */
+static XLogRecPtr begun_at; /* where the session began */
 
 /* ---- life of a session ---- */
 
@@ -64,6 +65,7 @@ ca_delivery_start(CaTap *new_tap, CaRedis *new_redis, const CaPosition *position
 	tap = new_tap;
 	redis = new_redis;
 	sent = acked = *position;
+	begun_at = position->confirmed;
 	strlcpy(expected, stored, sizeof(expected));
 	last_sent = 0;
 	armed = arming = false;
@@ -122,6 +124,9 @@ ca_delivery_owes(const CaAwaited *awaited)
 {
 	dlist_iter iter;
 
+	/* What was not read, a resync makes good. */
+	if (acked.state == CA_POSITION_PENDING && awaited->lsn <= begun_at)
+		return true;
 	dlist_foreach (iter, &flight)
 		if (ca_queue_owes(&dlist_container(CaBatch, node, iter.cur)->done, awaited))
 			return true;
@@ -266,7 +271,10 @@ ca_delivery_send(void)
 		CaBatch *batch = ca_batch_make();
 
 		if (!ca_batch_fill(batch))
+		{
+			ca_breaker_gap();
 			fail("the log of a large transaction is gone");
+		}
 		if (failure[0] || (batch->nkeys == 0 && batch->nsticks == 0 &&
 						   dlist_is_empty(&batch->done) && dlist_is_empty(&finished)))
 		{

@@ -4,7 +4,7 @@
  * The answer follows from settings, recovery, the census and uninstall(), and is asked anew in each
  * round of the worker's loop: a reload, a promotion, CREATE and DROP EXTENSION take effect with the
  * next one. A duty that ends leaves nothing behind but what the next one needs: no connection, and,
- * where nothing will be delivered any more, no slot.
+ * where nothing will be delivered any more, no slot and no file.
  */
 #include "worker.h"
 #include "status.h"
@@ -36,7 +36,7 @@ current_duty(void)
 	if (guc_delivery == CA_DELIVER_OFF)
 		return SWITCHED_OFF;
 	if (!ca_census_installed())
-		return NOT_INSTALLED;
+		return ca_census_counted() ? NOT_INSTALLED : NONE_YET; /* which leaves all as it is */
 	return guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress() ? FOLLOW : DELIVER;
 }
 
@@ -49,6 +49,7 @@ leave_duty(Duty next)
 	else
 		ca_session_close();
 	duty = next;
+	ca_breaker_duty(next == DELIVER || next == FOLLOW);
 	if (next == NOT_INSTALLED || next == UNINSTALLED || next == SWITCHED_OFF)
 	{
 		ca_status_state(next == NOT_INSTALLED ? "not installed"
@@ -57,7 +58,10 @@ leave_duty(Duty next)
 		ca_status_redis_state("not connected");
 		ca_status_now.confirmed = ca_status_now.restart = InvalidXLogRecPtr;
 		if (next != SWITCHED_OFF)
+		{
 			ca_slot_forget();
+			ca_breaker_forget();
+		}
 		ca_sync_switched_off();
 		ca_ping_refuse();
 	}

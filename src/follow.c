@@ -45,6 +45,7 @@ void
 ca_follow_close(void)
 {
 	hang_up();
+	ca_breaker_end();
 	ca_queue_reset();
 	ca_tap_close(tap);
 	tap = NULL;
@@ -55,6 +56,7 @@ ca_follow_close(void)
 static void
 begin(void)
 {
+	CaPosition place = {0};
 	XLogRecPtr start = ca_wal_last_checkpoint(&barrier);
 	XLogRecPtr end;
 
@@ -62,6 +64,10 @@ begin(void)
 		follow_cxt =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside follow", ALLOCSET_DEFAULT_SIZES);
 	timeline = ca_wal_timeline(&end);
+	place.timeline = timeline;
+	place.restart = start;
+	if (ca_breaker_begin(&place, 0))
+		start = ca_breaker_skip(start, &barrier);
 	tap = ca_tap_open(follow_cxt, start, start,
 					  XidFromFullTransactionId(FullTransactionIdFromU64(barrier)));
 	ca_status_state("standby");
@@ -153,6 +159,7 @@ follow_log(void)
 		barrier = forgot;
 	if (result == CA_TAP_GAP)
 	{
+		ca_breaker_gap();
 		ca_follow_close();
 		return false;
 	}

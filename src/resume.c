@@ -16,7 +16,10 @@
  *	absent or nonsense                 blind start: go on from the last checkpoint, resync; nonsense
  *	                                   may be another version's, see start_behind_another
  *
- * Decisions only: nothing here reads or writes Redis or the log.
+ *	any of these, but it killed us     blind start from the end of the log, resync (breaker.c)
+ *
+ * Decisions only: nothing here reads or writes Redis or the log, except that a skip on a primary
+ * writes the record behind which it begins.
  */
 #include "worker.h"
 #include "debug.h"
@@ -190,13 +193,15 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 	resume->scope = CA_SURVEY_ALL;
 	parsed = !absent && !claimed->nonsense &&
 			 ca_position_parse(claimed->stored, strlen(claimed->stored), &resume->position);
+	if (parsed)
+		resume->found = resume->position;
 	if (log_gone)
 		resume_behind_gap(resume, parsed, timeline);
 	else if (parsed)
 		resume_stored(resume, timeline, end);
 	else if (absent && same_history(claimed) && known_position.timeline == timeline)
 	{
-		resume->position = known_position;
+		resume->position = resume->found = known_position;
 		note_unfinished(resume);
 	}
 	else
@@ -210,4 +215,25 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 	}
 	if (resume->reason)
 		resume->position.state = ca_resume_state(resume);
+}
+
+/*
+ * What was decided ends the worker each time: begin behind it. The sequence goes on, for Redis may
+ * hold the position that led here. Whether extensions were dropped there, a census tells.
+ */
+void
+ca_resume_skip(CaResume *resume)
+{
+	CaPosition *position = &resume->position;
+	XLogRecPtr end;
+
+	position->restart = ca_breaker_skip(position->restart, &position->barrier);
+	position->confirmed = position->restart;
+	position->timeline = ca_wal_timeline(&end);
+	position->async = false;
+	resume->scope = CA_SURVEY_ALL;
+	resume->unless_clean = false;
+	resume->reason = "the log that had to be delivered next is skipped";
+	position->state = ca_resume_state(resume);
+	ca_census_ask();
 }

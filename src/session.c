@@ -66,6 +66,8 @@ close_session(void)
 	tap = NULL;
 	if (session_cxt)
 		MemoryContextReset(session_cxt);
+	if (phase == RUNNING)
+		ca_breaker_end();
 	phase = WAITING;
 }
 
@@ -127,6 +129,8 @@ begin_running(void)
 		be_fenced();
 		return;
 	}
+	if (ca_breaker_begin(&resume.found, resume.position.sequence))
+		ca_resume_skip(&resume);
 	if (resume.nonsense)
 		ca_claim_drop_nonsense();
 	resync_due = resume.reason != NULL;
@@ -301,6 +305,7 @@ run(void)
 	CA_DEBUG_POINT("log-read");
 	if (log_gone)
 	{
+		ca_breaker_gap();
 		fail_session("the log that had to be delivered next is gone");
 		retry_in(0);
 		return true;
@@ -326,6 +331,8 @@ run(void)
 	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_shared->waiters) > 0);
 	more |= ca_sync_answer(ca_tap_read_end(tap), ca_delivery_owes);
 	ca_ping_send(redis);
+	ca_breaker_progress(ca_delivery_position(), caught_up && ca_delivery_idle(),
+						resync_due || ca_resync_running() || ca_census_running());
 	publish_position(visible);
 	return more || sent > 0;
 }

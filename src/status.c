@@ -139,6 +139,7 @@ reset_counters(void)
 
 	s->commits = s->keys = s->patterns = s->batches = s->retries = s->reply_errors = 0;
 	s->reconnects = s->resyncs = s->skipped = s->foreign_records = s->unreadable_records = 0;
+	s->log_skips = 0;
 	s->redeleted = s->redelete_dropped = 0;
 	memset(s->latency, 0, sizeof(s->latency));
 	s->stats_reset = GetCurrentTimestamp();
@@ -213,8 +214,8 @@ ca_status_copy(CaStatus *status)
 /* A row under construction: columns are filled in order. */
 typedef struct Row
 {
-	Datum values[40];
-	bool nulls[40];
+	Datum values[48];
+	bool nulls[48];
 	int n;
 } Row;
 
@@ -318,6 +319,10 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 	put_text(&row, s.redis_version);
 	put_position(&row, &s);
 	put_counters(&row, &s);
+	put_count(&row, s.log_skips);
+	put_lsn(&row, s.skip_from);
+	put_lsn(&row, s.skip_to);
+	put_time(&row, s.skip_at);
 	put_text(&row, s.last_error);
 	put_time(&row, s.last_error_at);
 	put_time(&row, s.stats_reset);

@@ -39,12 +39,16 @@ typedef struct CaStatus
 	uint64 reply_errors;
 	uint64 reconnects;
 	uint64 resyncs;
-	uint64 resync_scanned;              /* keys seen by the resync or pattern scan under way */
-	uint64 redeleted;                   /* keys deleted again, see redelete.c */
-	uint64 redelete_waiting;            /* keys that are to be */
-	uint64 redelete_dropped;            /* keys for which there was no room */
-	uint64 foreign_records;             /* messages in the log that have our name only */
-	uint64 unreadable_records;          /* ... our mark, but cannot be read */
+	uint64 resync_scanned;     /* keys seen by the resync or pattern scan under way */
+	uint64 redeleted;          /* keys deleted again, see redelete.c */
+	uint64 redelete_waiting;   /* keys that are to be */
+	uint64 redelete_dropped;   /* keys for which there was no room */
+	uint64 foreign_records;    /* messages in the log that have our name only */
+	uint64 unreadable_records; /* ... our mark, but cannot be read */
+	uint64 log_skips;          /* see breaker.c */
+	XLogRecPtr skip_from;      /* of the last one; 0: there was none */
+	XLogRecPtr skip_to;
+	TimestampTz skip_at;
 	uint64 skipped;                     /* commands skipped as certainly permanent for one key */
 	uint64 latency[CA_LATENCY_BUCKETS]; /* commits by time from commit to acknowledgement */
 	char last_error[256];

@@ -209,6 +209,7 @@ note_message(CaTap *tap)
 			note_unreadable(tap, problem);
 			break;
 		case CA_RECORD_MESSAGE:
+			CA_DEBUG_POISON("poison-read", message.next, message.end - message.next);
 			if (TransactionIdIsValid(xid))
 				ca_open_add(tap->open, xid, tap->reader->ReadRecPtr, &message);
 			else
@@ -356,7 +357,8 @@ missing(CaTap *tap, const char *what)
 
 	if (tap->missing_since == 0)
 		tap->missing_since = now;
-	if (!TimestampDifferenceExceeds(tap->missing_since, now, MISSING_PATIENCE))
+	if (!TimestampDifferenceExceeds(tap->missing_since, now, MISSING_PATIENCE) &&
+		!CA_DEBUG_SKIP("patience"))
 		return CA_TAP_RETRY;
 	ereport(LOG, (errmsg("cache_aside cannot read the log at " CA_LSN_TEXT,
 						 LSN_FORMAT_ARGS(tap->read_end)),
@@ -373,6 +375,7 @@ read_records(CaTap *tap, Size budget)
 
 	tap->end.end_of_wal = false;
 	ca_wal_timeline(&limit);
+	ca_breaker_reads(limit);
 	while (tap->read_end - begin < budget)
 	{
 		if (tap->read_end >= limit) /* running into it costs the reader its page and its file */

@@ -58,6 +58,26 @@ ca_wal_xid_after(TransactionId xid)
 	return U64FromFullTransactionId(full);
 }
 
+/*
+ * The end of the log: of a record that is written for it, for the flush LSN may lie inside one; on a
+ * standby, of what was replayed. `next_xid` is looked at afterwards: a full xid above any before it.
+ */
+XLogRecPtr
+ca_wal_end(uint64 *next_xid)
+{
+	XLogRecPtr end;
+
+	if (RecoveryInProgress())
+		end = GetXLogReplayRecPtr(NULL);
+	else
+	{
+		end = ca_message_log_barrier();
+		XLogFlush(end);
+	}
+	*next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
+	return end;
+}
+
 XLogReaderState *
 ca_wal_reader(ReadLocalXLogPageNoWaitPrivate *end)
 {

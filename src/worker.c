@@ -5,7 +5,7 @@
  * too; connected to no database, like the logical replication launcher, which gives it a line in
  * pg_stat_activity and shared catalogs. It exits with 1 whatever the reason (0 would mean "never
  * start me again") and is started again a second later; everything it knows is in Redis, in the log
- * and in shared memory.
+ * and in shared memory, but for how often it died of what it read (breaker.c).
  *
  * Each round makes one step of the session, publishes the status and waits for whatever comes first:
  * the latch (a commit with keys, a signal, a survey), the socket, or a time-out. It never blocks on
@@ -59,6 +59,7 @@ static const CaRedis *set_redis;
 static uint32 set_generation;
 static uint32 wait_main;
 static uint32 wait_pace;
+static bool paused; /* it may not begin yet */
 
 void
 ca_worker_register(void)
@@ -133,6 +134,7 @@ reload(void)
 
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
+	ca_breaker_end_pause();
 	if (strcmp(before, guc_redis_url) != 0 || strcmp(file_before, guc_redis_password_file) != 0)
 		ca_session_close();
 	pfree(before);
@@ -223,6 +225,7 @@ handle_signals(void)
 	if (ShutdownRequestPending)
 	{
 		finish();
+		ca_breaker_leave();
 		proc_exit(1);
 	}
 	if (ConfigReloadPending)
@@ -230,10 +233,20 @@ handle_signals(void)
 	CHECK_FOR_INTERRUPTS();
 }
 
+static bool
+do_duty(void)
+{
+	paused = ca_breaker_pause() > 0;
+	if (!paused)
+		return ca_duty_step();
+	ca_ping_refuse();
+	return false;
+}
+
 static long
 next_timeout(void)
 {
-	long session = ca_duty_timeout();
+	long session = paused ? ca_breaker_pause() : ca_duty_timeout();
 	long publish = ca_publish_timeout();
 
 	return session < 0 || (publish >= 0 && publish < session) ? publish : session;
@@ -260,8 +273,9 @@ run_round(void)
 	handle_signals();
 	ca_publish_step(ca_duty_redis());
 	log_crash();
-	more = ca_duty_step();
+	more = do_duty();
 	keep_log();
+	ca_breaker_lives();
 	ca_status_publish();
 	if (ca_delivery_unanswered() && ca_sync_active())
 		wait_for_waiters();
@@ -290,6 +304,7 @@ cache_aside_worker_main(Datum arg)
 	ca_token_attach();
 	ca_sync_attach();
 	ca_status_state("starting");
+	ca_breaker_attach();
 	round_cxt =
 		AllocSetContextCreate(TopMemoryContext, "cache_aside round", ALLOCSET_DEFAULT_SIZES);
 	for (;;)

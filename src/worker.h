@@ -46,6 +46,7 @@ extern TimeLineID ca_wal_timeline(XLogRecPtr *end); /* now; end: flushed (standb
 /* The redo point of the last checkpoint and the oldest full xid that began after it. */
 extern XLogRecPtr ca_wal_last_checkpoint(uint64 *next_xid);
 extern uint64 ca_wal_xid_after(TransactionId xid);
+extern XLogRecPtr ca_wal_end(uint64 *next_xid); /* and a full xid above any in a record before it */
 
 /* ---- tap.c: WAL to committed transactions ---- */
 #define CA_BATCH_KEYS 512 /* Redis is held for less than a millisecond */
@@ -211,6 +212,7 @@ extern void ca_resync_interrupted(void); /* the session ended */
 extern void ca_census_ask(void);
 extern void ca_census_step(void);
 extern bool ca_census_running(void);
+extern bool ca_census_counted(void); /* at least once */
 extern bool ca_census_installed(void);
 
 /* ---- follow.c: a standby that does not deliver ---- */
@@ -244,6 +246,7 @@ extern void ca_claim_drop_nonsense(void);
 /* ---- resume.c: where a session goes on ---- */
 typedef struct CaResume
 {
+	CaPosition found; /* as Redis holds it, or held it; all zero: it does not */
 	CaPosition position;
 	const char *reason;   /* why a resync is needed; NULL: it is not */
 	CaSurveyScope scope;  /* of what */
@@ -255,6 +258,7 @@ typedef struct CaResume
 
 extern void ca_resume_remember(const CaClaimed *claimed, const CaPosition *position);
 extern void ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone);
+extern void ca_resume_skip(CaResume *resume);
 extern CaPositionState ca_resume_state(const CaResume *resume); /* until that resync has ended */
 
 /* ---- barrier.c: transactions that were open where reading began ---- */
@@ -262,6 +266,22 @@ extern void ca_barrier_begin(const CaPosition *position);
 extern void ca_barrier_raise(uint64 xid);
 extern void ca_barrier_resync_begins(TransactionId oldest_running);
 extern bool ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync);
+
+/* ---- breaker.c: log that ends the worker again and again is skipped ---- */
+extern void ca_breaker_attach(void); /* the worker begins ... */
+extern void ca_breaker_leave(void);  /* and ends in order */
+extern long ca_breaker_pause(void);  /* ms that it is to wait before it does anything */
+extern void ca_breaker_end_pause(void);
+extern void ca_breaker_duty(bool reads);
+extern void ca_breaker_lives(void);
+extern void ca_breaker_forget(void);
+/* Reading begins at this place; true: skip the log there. */
+extern bool ca_breaker_begin(const CaPosition *place, uint64 sequence);
+extern XLogRecPtr ca_breaker_skip(XLogRecPtr from, uint64 *barrier);
+extern void ca_breaker_reads(XLogRecPtr limit);
+extern void ca_breaker_progress(const CaPosition *acked, bool delivered, bool due);
+extern void ca_breaker_gap(void);
+extern void ca_breaker_end(void);
 
 /* ---- outage.c: Redis cannot be delivered to ---- */
 extern int ca_outage_begin(const char *reason); /* returns ms until the next attempt */
