@@ -809,6 +809,16 @@ AS 'MODULE_PATHNAME', 'cache_aside_query_items';
 COMMENT ON FUNCTION cache_aside.query_items(regclass, jsonb, jsonb, boolean, integer) IS
 'Rows whose columns equal match and whose range column lies in [from, to), in the order of that column';
 
+CREATE FUNCTION cache_aside.query_page(relation regclass, match jsonb, range jsonb DEFAULT NULL,
+	newest_first boolean DEFAULT true, row_limit integer DEFAULT 20, after text DEFAULT NULL)
+RETURNS TABLE (item jsonb, cursor text)
+LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 20
+SET extra_float_digits TO 1
+AS 'MODULE_PATHNAME', 'cache_aside_query_page';
+
+COMMENT ON FUNCTION cache_aside.query_page(regclass, jsonb, jsonb, boolean, integer, text) IS
+'Rows as from query_items, each with a cursor; given the cursor of a row, those beyond it: no row of a page is lost or doubled';
+
 /* ---- routing ---- */
 
 CREATE FUNCTION cache_aside.classify(query text, OUT read_only boolean, OUT reason text)

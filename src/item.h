@@ -2,7 +2,7 @@
  * item.h: rows of any table with a primary key, as jsonb.
  *
  *	items.c			put_if_absent, get_item, update_item, update_item_if, delete_item
- *	item_query.c	query_items
+ *	item_query.c	query_items, query_page
  *	item_table.c	the table: name, key, version and bookkeeping columns; jsonb to typed values
  *	item_plan.c		statements under construction, and their cached plans
  */
@@ -23,6 +23,7 @@ typedef struct CaItemTable
 	TupleDesc desc;
 	const char *name;      /* quoted and qualified */
 	Bitmapset *key;        /* attribute numbers of the primary key */
+	bool exclusive;        /* the primary key is WITHOUT OVERLAPS */
 	AttrNumber version;    /* column of an active version trigger, or InvalidAttrNumber */
 	AttrNumber created_at; /* columns of these names, or InvalidAttrNumber */
 	AttrNumber updated_at;
@@ -33,6 +34,7 @@ typedef struct CaItemValue
 	AttrNumber attnum;
 	Datum value;
 	bool isnull;
+	bool json_null; /* null for a json or jsonb column: value is JSON's null, isnull is false */
 } CaItemValue;
 
 /* A statement and its parameters: values go into the parameters, never into the text. */
@@ -53,10 +55,15 @@ extern void ca_item_table_open(FunctionCallInfo fcinfo, CaItemTable *table);
 extern void ca_item_table_close(CaItemTable *table);
 /* A jsonb argument that must be an object; ERROR when it is NULL or something else. */
 extern Jsonb *ca_item_object(FunctionCallInfo fcinfo, int argument, const char *name);
-/* List of CaItemValue, in the object's order; ERROR 42703, 22xxx on columns that do not fit. */
-extern List *ca_item_read(CaItemTable *table, Jsonb *object);
+/*
+ * List of CaItemValue, in the object's order; ERROR 42703, 22xxx on columns that do not fit. What is to be
+ * `stored` has no use for generated columns: they are left out, whatever they hold.
+ */
+extern List *ca_item_read(CaItemTable *table, Jsonb *object, bool stored);
 /* The same for a key: exactly the primary key's columns, none NULL. */
 extern List *ca_item_read_key(CaItemTable *table, Jsonb *object);
+/* The name of the primary key's constraint, quoted. */
+extern const char *ca_item_key_constraint(CaItemTable *table);
 /* One typed value; sets *isnull. */
 extern Datum ca_item_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool *isnull);
 extern AttrNumber ca_item_column(CaItemTable *table, const char *name, int len);

@@ -1,9 +1,10 @@
 /*
  * item_table.c: what the item functions know of a table, and jsonb fields as values of its columns.
  *
- * Input: a regclass and jsonb objects from the caller. Output: typed values; null is NULL; strings,
- * numbers and booleans go through the column type's input function, as if written as a literal;
- * arrays and objects, for columns that are not json or jsonb, through jsonb_to_record.
+ * Input: a regclass and jsonb objects from the caller. Output: typed values; null is NULL, and JSON's
+ * null in a json or jsonb column; strings, numbers and booleans go through the column type's input
+ * function, as if written as a literal; arrays and objects, for columns that are not json or jsonb,
+ * through jsonb_to_record.
  *
  * Bad input raises before any statement runs, and names the column: 42703 for one that is not there,
  * the input function's own SQLSTATE (22P02, 22003, 22001, 23514, ...) with DETAIL and COLUMN added for
@@ -15,6 +16,7 @@
  */
 #include "cache_aside.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "access/table.h"
@@ -49,6 +51,24 @@ key_columns(Relation rel)
 	return key;
 }
 
+/* A primary key WITHOUT OVERLAPS (PostgreSQL 18) is an exclusion constraint: no columns infer it. */
+static bool
+key_is_exclusive(Relation rel)
+{
+	Relation index = index_open(rel->rd_pkindex, AccessShareLock);
+	bool result;
+
+	result = index->rd_index->indisexclusion;
+	index_close(index, AccessShareLock);
+	return result;
+}
+
+const char *
+ca_item_key_constraint(CaItemTable *table)
+{
+	return quote_identifier(get_rel_name(table->rel->rd_pkindex));
+}
+
 void
 ca_item_table_open(FunctionCallInfo fcinfo, CaItemTable *table)
 {
@@ -63,6 +83,7 @@ ca_item_table_open(FunctionCallInfo fcinfo, CaItemTable *table)
 	table->rel = table_open(PG_GETARG_OID(0), AccessShareLock);
 	table->desc = RelationGetDescr(table->rel);
 	table->key = key_columns(table->rel);
+	table->exclusive = key_is_exclusive(table->rel);
 	table->name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
 											 RelationGetRelationName(table->rel));
 	table->created_at = ca_row_version_column(table->rel, "created_at");
@@ -201,17 +222,25 @@ structured_value(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bo
 	return value;
 }
 
-static Datum
-convert(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bool *isnull)
+static bool
+is_json(Form_pg_attribute att)
 {
 	Oid base = getBaseType(att->atttypid);
+
+	return base == JSONBOID || base == JSONOID;
+}
+
+/* With `keep_null` JSON's null stays what it is in a column of JSON. */
+static Datum
+convert(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bool keep_null, bool *isnull)
+{
 	bool structured;
 	char *literal;
 	Oid input;
 	Oid ioparam;
 
-	*isnull = json->type == jbvNull;
-	if ((base == JSONBOID || base == JSONOID) && !*isnull)
+	*isnull = json->type == jbvNull && !(keep_null && is_json(att));
+	if (is_json(att) && !*isnull)
 		literal = JsonbToCString(NULL, &JsonbValueToJsonb(json)->root, 0);
 	else
 	{
@@ -220,7 +249,7 @@ convert(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bool *isnul
 			return structured_value(table, att, json, isnull);
 	}
 	/* A domain may refuse NULL; other types have nothing to say about it. */
-	if (*isnull && base == att->atttypid)
+	if (*isnull && getBaseType(att->atttypid) == att->atttypid)
 		return (Datum) 0;
 	getTypeInputInfo(att->atttypid, &input, &ioparam);
 	return OidInputFunctionCall(input, literal, ioparam, att->atttypmod);
@@ -245,8 +274,9 @@ name_column(ErrorData *error, CaItemTable *table, Form_pg_attribute att, JsonbVa
 	error->column_name = pstrdup(NameStr(att->attname));
 }
 
-Datum
-ca_item_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool *isnull)
+static Datum
+convert_naming(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool keep_null,
+			   bool *isnull)
 {
 	Form_pg_attribute att = TupleDescAttr(table->desc, attnum - 1);
 	MemoryContext caller = CurrentMemoryContext;
@@ -254,7 +284,7 @@ ca_item_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool *isn
 
 	PG_TRY();
 	{
-		value = convert(table, att, json, isnull);
+		value = convert(table, att, json, keep_null, isnull);
 	}
 	PG_CATCH();
 	{
@@ -274,8 +304,14 @@ ca_item_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool *isn
 	return value;
 }
 
+Datum
+ca_item_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool *isnull)
+{
+	return convert_naming(table, attnum, json, false, isnull);
+}
+
 List *
-ca_item_read(CaItemTable *table, Jsonb *object)
+ca_item_read(CaItemTable *table, Jsonb *object, bool stored)
 {
 	List *values = NIL;
 	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
@@ -284,11 +320,17 @@ ca_item_read(CaItemTable *table, Jsonb *object)
 	(void) JsonbIteratorNext(&iterator, &json, true); /* the object begins */
 	while (JsonbIteratorNext(&iterator, &json, true) == WJB_KEY)
 	{
-		CaItemValue *value = palloc(sizeof(CaItemValue));
+		AttrNumber attnum = ca_item_column(table, json.val.string.val, json.val.string.len);
+		Form_pg_attribute att = TupleDescAttr(table->desc, attnum - 1);
+		CaItemValue *value;
 
-		value->attnum = ca_item_column(table, json.val.string.val, json.val.string.len);
 		(void) JsonbIteratorNext(&iterator, &json, true);
-		value->value = ca_item_value(table, value->attnum, &json, &value->isnull);
+		if (stored && att->attgenerated)
+			continue;
+		value = palloc0(sizeof(CaItemValue));
+		value->attnum = attnum;
+		value->json_null = json.type == jbvNull && is_json(att);
+		value->value = convert_naming(table, attnum, &json, true, &value->isnull);
 		values = lappend(values, value);
 	}
 	return values;
@@ -297,7 +339,7 @@ ca_item_read(CaItemTable *table, Jsonb *object)
 List *
 ca_item_read_key(CaItemTable *table, Jsonb *object)
 {
-	List *values = ca_item_read(table, object);
+	List *values = ca_item_read(table, object, false);
 	Bitmapset *given = NULL;
 	ListCell *cell;
 

@@ -106,6 +106,14 @@ stamps_on_insert(CaItemTable *table, List *values, AttrNumber attnum)
 		   !TupleDescAttr(table->desc, attnum - 1)->atthasdef;
 }
 
+/* Nobody may set it, and so an item that was read brings one for nothing. A key is not left out. */
+static bool
+is_always_identity(CaItemTable *table, AttrNumber attnum)
+{
+	return TupleDescAttr(table->desc, attnum - 1)->attidentity == ATTRIBUTE_IDENTITY_ALWAYS &&
+		   !bms_is_member(attnum, table->key);
+}
+
 static void
 build_insert(CaStatement *statement, CaItemTable *table, List *values)
 {
@@ -121,6 +129,8 @@ build_insert(CaStatement *statement, CaItemTable *table, List *values)
 	{
 		CaItemValue *value = lfirst(cell);
 
+		if (is_always_identity(table, value->attnum))
+			continue;
 		appendStringInfo(&columns, "%s%s", separator, ca_item_column_name(table, value->attnum));
 		appendStringInfoString(&statement->sql, separator);
 		ca_statement_param(statement, TupleDescAttr(table->desc, value->attnum - 1)->atttypid,
@@ -141,8 +151,11 @@ build_insert(CaStatement *statement, CaItemTable *table, List *values)
 	else
 		appendStringInfo(&head, "INSERT INTO %s AS i (%s) VALUES (%s)", table->name, columns.data,
 						 statement->sql.data);
-	appendStringInfo(&head, " ON CONFLICT (%s) DO NOTHING RETURNING pg_catalog.to_jsonb(i.*)",
-					 ca_item_key_list(table));
+	if (table->exclusive)
+		appendStringInfo(&head, " ON CONFLICT ON CONSTRAINT %s", ca_item_key_constraint(table));
+	else
+		appendStringInfo(&head, " ON CONFLICT (%s)", ca_item_key_list(table));
+	appendStringInfoString(&head, " DO NOTHING RETURNING pg_catalog.to_jsonb(i.*)");
 	statement->sql = head;
 }
 
@@ -155,7 +168,7 @@ cache_aside_put_if_absent(PG_FUNCTION_ARGS)
 	bool stored;
 
 	ca_item_table_open(fcinfo, &table);
-	build_insert(&statement, &table, ca_item_read(&table, ca_item_object(fcinfo, 1, "item")));
+	build_insert(&statement, &table, ca_item_read(&table, ca_item_object(fcinfo, 1, "item"), true));
 	SPI_connect();
 	stored = ca_statement_run(&statement, false, NULL) > 0;
 	if (stored)
@@ -211,6 +224,18 @@ may_change(CaItemTable *table, AttrNumber attnum)
 		   !(attnum == table->updated_at && ca_item_is_timestamp(table, attnum));
 }
 
+/* A row shows NULL and JSON's null alike: sent back, each stays what it is. */
+static void
+append_json_null(CaStatement *statement, CaItemTable *table, CaItemValue *change)
+{
+	const char *name = ca_item_column_name(table, change->attnum);
+
+	appendStringInfo(&statement->sql, "CASE WHEN i.%s IS NULL THEN i.%s ELSE ", name, name);
+	ca_statement_param(statement, TupleDescAttr(table->desc, change->attnum - 1)->atttypid,
+					   change->value, change->isnull);
+	appendStringInfoString(&statement->sql, " END");
+}
+
 /* UPDATE ... SET, as far as WHERE; false when no column is left to change. */
 static bool
 build_update(CaStatement *statement, CaItemTable *table, List *changes)
@@ -228,8 +253,11 @@ build_update(CaStatement *statement, CaItemTable *table, List *changes)
 			continue;
 		appendStringInfo(&statement->sql, "%s%s = ", separator,
 						 ca_item_column_name(table, change->attnum));
-		ca_statement_param(statement, TupleDescAttr(table->desc, change->attnum - 1)->atttypid,
-						   change->value, change->isnull);
+		if (change->json_null)
+			append_json_null(statement, table, change);
+		else
+			ca_statement_param(statement, TupleDescAttr(table->desc, change->attnum - 1)->atttypid,
+							   change->value, change->isnull);
 		separator = ", ";
 	}
 	if (statement->nparams == 0)
@@ -336,7 +364,7 @@ cache_aside_update_item(PG_FUNCTION_ARGS)
 
 	ca_item_table_open(fcinfo, &table);
 	key = ca_item_read_key(&table, ca_item_object(fcinfo, 1, "key"));
-	changes = ca_item_read(&table, ca_item_object(fcinfo, 2, "changes"));
+	changes = ca_item_read(&table, ca_item_object(fcinfo, 2, "changes"), true);
 	require_version(&table, expected);
 	SPI_connect();
 	if (!build_update(&statement, &table, changes))
@@ -368,7 +396,7 @@ cache_aside_update_item_if(PG_FUNCTION_ARGS)
 
 	ca_item_table_open(fcinfo, &table);
 	key = ca_item_read_key(&table, ca_item_object(fcinfo, 1, "key"));
-	changes = ca_item_read(&table, ca_item_object(fcinfo, 2, "changes"));
+	changes = ca_item_read(&table, ca_item_object(fcinfo, 2, "changes"), true);
 	if (PG_ARGISNULL(3))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("argument \"expected_version\" must not be NULL"),

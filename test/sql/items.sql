@@ -92,7 +92,24 @@ SELECT cache_aside.put_if_absent('computed', '{"n": 4}');
 SELECT cache_aside.update_item('computed', '{"id": 1}', '{"id": 9, "n": 5, "double": 100}');
 SELECT cache_aside.put_if_absent('computed', '{}');
 SELECT attempt($$SELECT cache_aside.put_if_absent('it.computed', '{"id": 3, "n": 4}')$$);
-SELECT attempt($$SELECT cache_aside.put_if_absent('it.computed', '{"double": 4}')$$);
+SELECT cache_aside.put_if_absent('computed', '{"n": 7, "double": "not even a number"}'); -- whatever it holds
+SELECT cache_aside.update_item('computed', '{"id": 1}', '{"double": "nor here"}') -> 'double' AS double;
+-- an item that was read goes into another table whole; a key that nobody may set is not left out silently
+CREATE TABLE computed_copy (id int PRIMARY KEY, serial int GENERATED ALWAYS AS IDENTITY, n int, double int GENERATED ALWAYS AS (n * 2) STORED);
+SELECT cache_aside.put_if_absent('computed_copy', cache_aside.get_item('computed', '{"id": 1}'));
+
+---- null in a column of JSON is JSON's null; one that was NULL stays NULL
+CREATE DOMAIN document AS jsonb NOT NULL;
+CREATE TABLE documents (id int PRIMARY KEY, b jsonb, j json, d document, n int);
+SELECT cache_aside.put_if_absent('documents', '{"id": 1, "b": null, "j": null, "d": null, "n": null}');
+INSERT INTO documents VALUES (2, NULL, NULL, '1', NULL), (3, '{"a": null}', '[null]', 'null', 3);
+SELECT cache_aside.update_item('documents', item, cache_aside.get_item('documents', item))
+	FROM unnest(ARRAY['{"id": 1}', '{"id": 2}', '{"id": 3}']::jsonb[]) item;
+SELECT id, b, j, d, n FROM documents ORDER BY id;
+SELECT cache_aside.update_item('documents', '{"id": 3}', '{"b": null, "j": null}');
+SELECT id, b, j, d, n FROM documents ORDER BY id;
+SELECT c, string_agg(n->>'id', ' ') FROM unnest('{b,j,d,n}'::text[]) c,
+	cache_aside.query_items('documents', jsonb_build_object(c, NULL), newest_first => false) n GROUP BY c ORDER BY c;
 
 ---- delete_item
 SELECT cache_aside.delete_item('presents_read', '{"id": 2}');
@@ -199,6 +216,54 @@ SELECT attempt($$SELECT cache_aside.query_items('it.typed', '{"js": {"a": 1}}')$
 SELECT count(*) FROM cache_aside.query_items('typed', '{"i": [7, 8], "c": "green", "pr": {"x": 2, "y": "z"}}');
 -- without created_at, the order is that of the key
 SELECT string_agg(n->>'n', ' ') FROM cache_aside.query_items('computed', '{}') n;
+
+---- pages: ties, NULLs, both directions, every page size: no row is lost or doubled
+CREATE TABLE pages (a int, b text, created_at timestamptz, score float8, PRIMARY KEY (b, a));
+INSERT INTO pages SELECT i, chr(97 + i % 3), CASE WHEN i % 5 > 0 THEN timestamptz '2024-01-01 00:00:00.123456Z' + i / 9 * interval '1 us' END,
+	CASE WHEN i % 7 = 0 THEN 'NaN' WHEN i % 7 = 1 THEN NULL ELSE 0.1 + 0.2 + i / 14 END::float8 FROM generate_series(1, 57) i;
+CREATE FUNCTION walk(range jsonb, newest_first boolean, page int, match jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE items jsonb = '[]'; rows jsonb; after text;
+BEGIN
+	LOOP
+		SELECT jsonb_agg(p.item), (array_agg(p.cursor))[count(*)] INTO rows, after
+			FROM cache_aside.query_page('it.pages', match, range, newest_first, page, after) p;
+		EXIT WHEN rows IS NULL;
+		items = items || rows;
+	END LOOP;
+	RETURN items;
+END $$;
+SELECT range, newest_first, count(*) FILTER (WHERE walk(range, newest_first, page) =
+		(SELECT jsonb_agg(n) FROM cache_aside.query_items('pages', '{}', range, newest_first, NULL) n)) AS right_of_12,
+	jsonb_array_length(walk(range, newest_first, 5)) AS rows
+	FROM unnest(ARRAY[NULL, '{"created_at": [null, null]}', '{"created_at": ["2024-01-01 00:00:00.123457Z", "2024-01-01 00:00:00.123459Z"]}',
+		'{"score": [null, null]}', '{"b": ["a", "c"]}']::jsonb[]) range, unnest('{t,f}'::boolean[]) newest_first, generate_series(1, 12) page
+	GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT walk(NULL, true, 4, '{"b": "b"}') = (SELECT jsonb_agg(n) FROM cache_aside.query_items('pages', '{"b": "b"}', NULL, true, NULL) n) AS matched;
+-- NULL is above everything: first when the newest come first
+SELECT string_agg(item->>'a', ' ') FROM cache_aside.query_page('pages', '{"b": "c"}', row_limit => 6);
+SELECT string_agg(item->>'a', ' ') FROM (SELECT item FROM cache_aside.query_page('pages', '{"b": "c"}', newest_first => false, row_limit => NULL) OFFSET 13) p;
+-- the float's last digit is not lost on the way
+SET extra_float_digits = -5;
+SELECT count(*) FROM jsonb_array_elements(walk('{"score": [null, null]}', true, 3));
+RESET extra_float_digits;
+-- rows that come and go between two pages move no other row
+SELECT cursor AS middle FROM cache_aside.query_page('pages', '{"b": "a"}', row_limit => 5) OFFSET 4 \gset
+SELECT string_agg(item->>'a', ' ') FROM cache_aside.query_page('pages', '{"b": "a"}', row_limit => 3, after => :'middle');
+BEGIN;
+INSERT INTO pages VALUES (1000, 'a', now()), (1001, 'a', NULL);
+DELETE FROM pages WHERE a IN (SELECT (item->>'a')::int FROM cache_aside.query_page('pages', '{"b": "a"}', row_limit => 7));
+SELECT string_agg(item->>'a', ' ') FROM cache_aside.query_page('pages', '{"b": "a"}', row_limit => 3, after => :'middle');
+ROLLBACK;
+-- a cursor of another query, or of nobody's
+SELECT attempt(format($$SELECT cache_aside.query_page('it.pages', '{}', newest_first => false, after => %L)$$, :'middle'));
+SELECT attempt(format($$SELECT cache_aside.query_page('it.pages', '{}', '{"score": [0, 1]}', after => %L)$$, :'middle'));
+SELECT attempt($$SELECT cache_aside.query_page('it.pages', '{}', after => 'W10=')$$);
+SELECT attempt($$SELECT cache_aside.query_page('it.pages', '{}', after => 'e30=')$$);
+SELECT attempt($$SELECT cache_aside.query_page('it.pages', '{}', after => '!')$$);
+SELECT attempt($$SELECT cache_aside.query_page('it.pages', '{}', after => 'AAAA')$$);
+SELECT attempt($$SELECT cache_aside.query_page('it.pages', '{}', after => '/////w==')$$);
+SELECT attempt(format($$SELECT cache_aside.query_page('it.pages', '{}', after => %L)$$,
+	encode(convert_to('["desc created_at a b", "x", "y", "z"]', 'UTF8'), 'base64')));
 
 ---- partitions
 CREATE TABLE parted (id int, region text, n int, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
