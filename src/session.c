@@ -66,8 +66,7 @@ close_session(void)
 	tap = NULL;
 	if (session_cxt)
 		MemoryContextReset(session_cxt);
-	if (phase == RUNNING)
-		ca_breaker_end();
+	ca_breaker_end(); /* nothing, if reading did not begin */
 	phase = WAITING;
 }
 
@@ -248,9 +247,7 @@ session_error(void)
 {
 	if (ca_redis_state(redis) == CA_REDIS_FAILED)
 		return ca_redis_error(redis);
-	if (ca_delivery_error())
-		return ca_delivery_error();
-	return ca_scan_error();
+	return ca_delivery_error() ? ca_delivery_error() : ca_scan_error();
 }
 
 /* A standby that restarted may have yet to replay what it had read, and delivered. */
@@ -479,26 +476,24 @@ ca_session_running(void)
 	return phase == RUNNING;
 }
 
+static long
+sooner(long a, long b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 /* Milliseconds until ca_session_step has something to do; -1: only events matter. */
 long
 ca_session_timeout(void)
 {
 	long timeout = redis ? ca_redis_timeout(redis) : -1;
-	long scan, redelete;
 
 	if (phase == WAITING)
 		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retry_at);
 	if (phase != RUNNING)
 		return timeout;
-	scan = ca_scan_timeout();
-	if (scan >= 0 && (timeout < 0 || scan < timeout))
-		timeout = scan;
-	redelete = ca_redelete_timeout();
-	if (redelete >= 0 && (timeout < 0 || redelete < timeout))
-		timeout = redelete;
-	if (ca_queue_waits() && (timeout < 0 || timeout > 1))
-		timeout = 1; /* nothing wakes us when a stalled commit becomes visible */
-	if (timeout < 0 || timeout > 1000)
-		timeout = 1000; /* log without messages moves the position once a second */
-	return timeout;
+	timeout = sooner(sooner(timeout, ca_scan_timeout()), ca_redelete_timeout());
+	/* Nothing wakes us when a stalled commit becomes visible. */
+	timeout = sooner(timeout, ca_queue_waits() ? 1 : -1);
+	return sooner(timeout, 1000); /* log without messages moves the position once a second */
 }

@@ -205,7 +205,7 @@ sub debug_build
 	open my $lock, '>', "$dir/lock" or die $!;
 	flock $lock, 2 or die $!;
 	# A copy, since objects of the usual build lie in the tree.
-	system("mkdir -p $dir/src && cp -Rup $tree/Makefile $tree/*.control $tree/sql $dir &&"
+	system("mkdir -p $dir/src && cp -Rup $tree/Makefile $tree/*.control $tree/sql $tree/scripts $dir &&"
 		  . " cp -up $tree/src/*.[ch] $tree/src/*.lua $dir/src && cd $dir &&"
 		  . " make -s install PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install"
 		  . " COPT=-DCA_DEBUG_POINTS with_llvm=no >$dir/log 2>&1") == 0

@@ -49,7 +49,7 @@ foreach (1, 2)
 	$node->restart;
 	sessions(2);
 }
-$redis->command('ACL', 'SETUSER', 'default', '+\@all');
+$redis->command('ACL', 'SETUSER', 'default', '+@all');
 wait_delivered($node);
 is($redis->exists(user_keys(1 .. 100)), 99, 'the key that was written is deleted, no other');
 unlike(log_since($node, $log), qr/skips the log/, 'nothing was skipped');
