@@ -77,12 +77,18 @@ ca_tap_open(MemoryContext cxt, XLogRecPtr restart, XLogRecPtr confirmed, Transac
 	return tap;
 }
 
-/* The next record is read by a new one, from where this one stood. */
+/*
+ * The next record is read by a new one, from where this one stood. A record too large for the reader's
+ * buffer is a chunk of its own, which XLogReaderFree does not know of.
+ */
 static void
 drop_reader(CaTap *tap)
 {
 	if (tap->reader)
+	{
+		(void) XLogReleasePreviousRecord(tap->reader);
 		XLogReaderFree(tap->reader);
+	}
 	tap->reader = NULL;
 }
 
