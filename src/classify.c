@@ -9,9 +9,9 @@
  * The text is parsed, analysed and rewritten, because views and row security policies hide volatile
  * functions from the text; it is never planned or executed. Statements that are writes on their face
  * are told from the raw parse tree, so that no lock stronger than AccessShareLock is taken (a
- * standby refuses more). Analysis itself may evaluate a literal of a composite type, and with it the
- * CHECK constraint of a domain: it runs as in a read-only transaction. Relations stay locked until
- * the calling transaction ends, as after any parse.
+ * standby refuses more). Not even a literal is evaluated (analysis.c), and it runs as in a read-only
+ * transaction all the same. Relations stay locked until the calling transaction ends, as after any
+ * parse. A text without a statement is not read-only: drivers make an error of it, wherever it goes.
  *
  * The answer holds for the caller's role, search_path and row security settings. Functions are
  * believed when they are marked STABLE or IMMUTABLE (volatility.c).
@@ -147,7 +147,7 @@ analyse_select(TextState *state, Node *stmt, RawStmt *raw, bool executed, ParamT
 	PG_TRY();
 	{
 		XactReadOnly = true;
-		query = parse_analyze_varparams(select, state->text, &params.types, &params.count, NULL);
+		query = ca_analysis_query(state->text, select, &params.types, &params.count);
 		if (has_locking_view((Node *) query, &outside))
 			reason = "it locks rows";
 		else
@@ -235,25 +235,21 @@ check_prepare(TextState *state, PrepareStmt *stmt, RawStmt *raw)
 	return check_statement(state, stmt->query, raw, true, params);
 }
 
-/* Arguments are evaluated before the statement runs. */
+/* Arguments are evaluated before the statement runs, and before it is explained. */
 static const char *
 check_execute_arguments(TextState *state, ExecuteStmt *stmt)
 {
-	ParseState *pstate = make_parsestate(NULL);
 	const char *reason = NULL;
 	ListCell *cell;
 
-	pstate->p_sourcetext = state->text;
 	foreach (cell, stmt->params)
 	{
 		if (is_plain_write(lfirst(cell), &reason))
 			return reason;
-		reason = ca_volatility_reason(
-			transformExpr(pstate, lfirst(cell), EXPR_KIND_EXECUTE_PARAMETER), true);
+		reason = ca_volatility_reason(ca_analysis_argument(state->text, lfirst(cell)), true);
 		if (reason != NULL)
 			return reason;
 	}
-	free_parsestate(pstate);
 	return NULL;
 }
 
@@ -266,25 +262,22 @@ check_execute(TextState *state, ExecuteStmt *stmt, bool executed)
 	CachedPlanSource *source;
 	RawStmt *raw;
 	ParamTypes params;
+	const char *reason;
 
 	if (prepared == NULL)
 		return psprintf("this session has no prepared statement %s", quote_identifier(stmt->name));
 	source = prepared->plansource;
 	if (source->raw_parse_tree == NULL)
 		return NULL;
-	raw = copyObject(source->raw_parse_tree); /* evaluating arguments may DEALLOCATE it */
+	raw = copyObject(source->raw_parse_tree);
 	params.count = source->num_params;
 	params.types = palloc0((params.count + 1) * sizeof(Oid));
 	if (params.count > 0)
 		memcpy(params.types, source->param_types, params.count * sizeof(Oid));
 	inner.text = pstrdup(source->query_string);
-	if (executed)
-	{
-		const char *reason = check_execute_arguments(state, stmt);
-
-		if (reason != NULL)
-			return reason;
-	}
+	reason = check_execute_arguments(state, stmt);
+	if (reason != NULL)
+		return reason;
 	return check_statement(&inner, raw->stmt, raw, executed, params);
 }
 
@@ -403,6 +396,8 @@ check_text(TextState *state)
 
 	error_context_stack = &context;
 	statements = raw_parser(state->text, RAW_PARSE_DEFAULT);
+	if (statements == NIL)
+		reason = "it contains no statement";
 	foreach (cell, statements)
 	{
 		RawStmt *raw = lfirst_node(RawStmt, cell);

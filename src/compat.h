@@ -22,6 +22,13 @@
 #define CA_IS_JSON_EXPR(node) false
 #endif
 
+/* Where the grammar's user must write a literal, and analysis reads it: type modifiers, 17's JSON_TABLE */
+#if PG_VERSION_NUM >= 170000
+#define CA_TAKES_LITERALS_ONLY(node) (IsA(node, TypeName) || IsA(node, JsonTablePathSpec))
+#else
+#define CA_TAKES_LITERALS_ONLY(node) IsA(node, TypeName)
+#endif
+
 /* 16 let CREATE SUBSCRIPTION insist on a password */
 #if PG_VERSION_NUM >= 160000
 #define ca_check_conninfo(conninfo) walrcv_check_conninfo(conninfo, false)

@@ -7,13 +7,14 @@
  * PostgreSQL's own contain_volatile_functions() answers another question, so this is a walk of our
  * own. It also looks into what is called without being an expression of the query:
  *	 - the transition, final and moving-window functions of an aggregate (the aggregate itself is
- *	   always marked immutable),
+ *	   always marked immutable), and its initial values, texts that are read when it starts,
  *	 - default arguments, which the planner adds later,
- *	 - CHECK constraints of domains, also below arrays, composite types and ranges,
+ *	 - CHECK constraints of domains, also below arrays, composite types and ranges, of what is computed
+ *	   and of literals and parameters, which are read before anything runs (also by EXPLAIN),
  *	 - casts from user types to json, which to_json() and its relatives call at run time,
  *	 - comparison functions of ORDER BY, GROUP BY, DISTINCT, LEAST and window frames.
  * and it rejects what reads only but cannot be answered by a standby: unlogged relations (also as a
- * partition) and temporary ones.
+ * partition), and whatever is temporary: relations, functions, types.
  *
  * Functions are believed when they are marked STABLE or IMMUTABLE: PostgreSQL refuses INSERT, UPDATE
  * and DELETE in them, though not a call of a volatile function. Exceptions are built-in functions
@@ -30,8 +31,6 @@
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_language.h"
-#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "access/transam.h"
@@ -51,123 +50,14 @@ typedef struct WalkState
 	const char *reason; /* NULL until something was found */
 } WalkState;
 
-/* Volatile built-in functions that change nothing and work in recovery; sorted. */
-static const char *const harmless[] = {
-	"clock_timestamp",
-	"current_query",
-	"gen_random_uuid",
-	"lo_get",
-	"pg_blocking_pids",
-	"pg_collation_actual_version",
-	"pg_control_checkpoint",
-	"pg_control_init",
-	"pg_control_recovery",
-	"pg_control_system",
-	"pg_database_collation_actual_version",
-	"pg_database_size",
-	"pg_get_backend_memory_contexts",
-	"pg_get_shmem_allocations",
-	"pg_get_wal_resource_managers",
-	"pg_hba_file_rules",
-	"pg_ident_file_mappings",
-	"pg_indexes_size",
-	"pg_is_in_recovery",
-	"pg_jit_available",
-	"pg_last_wal_receive_lsn",
-	"pg_last_wal_replay_lsn",
-	"pg_last_xact_replay_timestamp",
-	"pg_lock_status",
-	"pg_notification_queue_usage",
-	"pg_partition_ancestors",
-	"pg_partition_tree",
-	"pg_prepared_xact",
-	"pg_relation_size",
-	"pg_safe_snapshot_blocking_pids",
-	"pg_show_all_file_settings",
-	"pg_sleep",
-	"pg_sleep_for",
-	"pg_sleep_until",
-	"pg_stat_get_recovery_prefetch",
-	"pg_stat_get_xact_blocks_fetched",
-	"pg_stat_get_xact_blocks_hit",
-	"pg_stat_get_xact_function_calls",
-	"pg_stat_get_xact_function_self_time",
-	"pg_stat_get_xact_function_total_time",
-	"pg_stat_get_xact_numscans",
-	"pg_stat_get_xact_tuples_deleted",
-	"pg_stat_get_xact_tuples_fetched",
-	"pg_stat_get_xact_tuples_hot_updated",
-	"pg_stat_get_xact_tuples_inserted",
-	"pg_stat_get_xact_tuples_returned",
-	"pg_stat_get_xact_tuples_updated",
-	"pg_stat_have_stats",
-	"pg_table_size",
-	"pg_tablespace_size",
-	"pg_total_relation_size",
-	"pg_xact_status",
-	"random",
-	"random_normal",
-	"timeofday",
-	"txid_status",
-	"uuidv4",
-	"uuidv7",
-};
-
-/* Built-in functions that are not volatile and yet write, or run a query we cannot see; sorted. */
-static const char *const harmful[] = {
-	"database_to_xml",
-	"database_to_xml_and_xmlschema",
-	"pg_current_xact_id",
-	"schema_to_xml",
-	"schema_to_xml_and_xmlschema",
-	"table_to_xml",
-	"table_to_xml_and_xmlschema",
-	"txid_current",
-};
-
-/* Volatile functions of this extension that a standby can answer; sorted. */
-static const char *const ours[] = {
-	"caught_up",
-	"read_token",
-	"route",
-	"stuck_at",
-};
-
 static bool check_type(Oid typid, WalkState *state);
 static bool check_node(Node *node, void *context);
-
-static int
-compare_names(const void *a, const void *b)
-{
-	return strcmp((const char *) a, *(const char *const *) b);
-}
-
-#define LISTED(name, list)                                                                         \
-	(bsearch((name), (list), lengthof(list), sizeof(char *), compare_names) != NULL)
 
 static bool
 found(WalkState *state, const char *reason)
 {
 	state->reason = reason;
 	return true;
-}
-
-/* May this function be called on a standby? */
-static bool
-is_harmless(Form_pg_proc proc)
-{
-	const char *name = NameStr(proc->proname);
-
-	if (proc->oid < FirstNormalObjectId && proc->pronamespace == PG_CATALOG_NAMESPACE)
-	{
-		if (proc->provolatile == PROVOLATILE_VOLATILE)
-			return LISTED(name, harmless);
-		return !LISTED(name, harmful);
-	}
-	if (proc->provolatile != PROVOLATILE_VOLATILE)
-		return true;
-	return proc->prolang == ClanguageId && LISTED(name, ours) &&
-		   proc->pronamespace == get_namespace_oid("cache_aside", true);
 }
 
 static bool check_function(Oid funcid, void *context);
@@ -179,6 +69,7 @@ check_aggregate(Oid aggid, WalkState *state)
 	HeapTuple tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggid));
 	Form_pg_aggregate form;
 	Oid parts[6];
+	Oid states[2];
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggid);
@@ -189,7 +80,12 @@ check_aggregate(Oid aggid, WalkState *state)
 	parts[3] = form->aggminvtransfn;
 	parts[4] = form->aggmfinalfn;
 	parts[5] = form->aggcombinefn;
+	states[0] = form->aggtranstype;
+	states[1] = form->aggmtranstype;
 	ReleaseSysCache(tuple);
+	for (int i = 0; i < lengthof(states); i++)
+		if (OidIsValid(states[i]) && check_type(states[i], state))
+			return true;
 	for (int i = 0; i < lengthof(parts); i++)
 		if (OidIsValid(parts[i]) && check_function(parts[i], state))
 			return true;
@@ -208,13 +104,16 @@ check_function(Oid funcid, void *context)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", funcid);
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	if (!is_harmless(proc))
+	if (isAnyTempNamespace(proc->pronamespace))
+		state->reason = psprintf("function %s() is temporary: it exists only in this session",
+								 quote_identifier(NameStr(proc->proname)));
+	else if (!ca_harmless(proc, state->executed))
 		state->reason = psprintf("function %s() %s",
 								 quote_qualified_identifier(get_namespace_name(proc->pronamespace),
 															NameStr(proc->proname)),
 								 proc->provolatile == PROVOLATILE_VOLATILE
 									 ? "is volatile and may write"
-									 : "assigns a transaction id or runs a query of its own");
+									 : "fails in recovery, or runs what only its arguments show");
 	is_aggregate = proc->prokind == PROKIND_AGGREGATE;
 	ReleaseSysCache(tuple);
 	if (state->reason != NULL)
@@ -280,6 +179,18 @@ check_attributes(Oid typid, WalkState *state)
 	return false;
 }
 
+static bool
+is_temporary_type(Oid typid)
+{
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(typid));
+	bool result = HeapTupleIsValid(tuple) &&
+				  isAnyTempNamespace(((Form_pg_type) GETSTRUCT(tuple))->typnamespace);
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
 /* Functions that making or showing a value of this type may call, beyond the type's own. */
 static bool
 check_type(Oid typid, WalkState *state)
@@ -289,6 +200,9 @@ check_type(Oid typid, WalkState *state)
 
 	if (typid < FirstNormalObjectId)
 		return false;
+	if (is_temporary_type(typid))
+		return found(state, psprintf("type %s is temporary: it exists only in this session",
+									 format_type_be(typid)));
 	if (find_coercion_pathway(JSONOID, typid, COERCION_EXPLICIT, &castfunc) == COERCION_PATH_FUNC &&
 		check_function(castfunc, state))
 		return true;
@@ -306,6 +220,19 @@ check_type(Oid typid, WalkState *state)
 			element = get_element_type(typid);
 			return OidIsValid(element) && check_type(element, state);
 	}
+}
+
+/* Literals and parameters are read even where nothing is executed. */
+static bool
+check_input(Param *param, WalkState *state)
+{
+	bool executed = state->executed;
+	bool result;
+
+	state->executed = true;
+	result = check_type(param->paramtype, state);
+	state->executed = executed;
+	return result;
 }
 
 static bool
@@ -356,8 +283,6 @@ check_range_table_entry(RangeTblEntry *rte, WalkState *state)
 
 	if (rte->rtekind == RTE_RELATION)
 		return check_relation(rte, state);
-	if (!state->executed)
-		return false;
 	if (rte->rtekind == RTE_TABLEFUNC)
 		return check_types(rte->tablefunc->coltypes, state);
 	foreach (cell, rte->functions)
@@ -415,6 +340,8 @@ check_calls(Node *node, WalkState *state)
 		case T_WindowFunc:
 			return check_defaults(((WindowFunc *) node)->winfnoid,
 								  list_length(((WindowFunc *) node)->args), state);
+		case T_Param:
+			return check_input((Param *) node, state);
 		case T_Var:
 			return check_type(((Var *) node)->vartype, state);
 		case T_CoerceToDomain:
@@ -430,7 +357,7 @@ check_calls(Node *node, WalkState *state)
 		case T_WindowClause:
 			return check_window((WindowClause *) node, state);
 		case T_NextValueExpr:
-			return found(state, "it advances a sequence");
+			return state->executed && found(state, "it advances a sequence");
 		default:
 			return CA_IS_JSON_EXPR(node) && check_type(exprType(node), state);
 	}
@@ -447,7 +374,7 @@ check_node(Node *node, void *context)
 		return check_query((Query *) node, state);
 	if (IsA(node, RangeTblEntry))
 		return check_range_table_entry((RangeTblEntry *) node, state);
-	if (state->executed && check_calls(node, state))
+	if (check_calls(node, state))
 		return true;
 	return expression_tree_walker(node, check_node, context);
 }

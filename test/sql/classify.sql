@@ -40,6 +40,15 @@ CREATE CAST (mood AS json) WITH FUNCTION mood_json(mood);
 CREATE FUNCTION mood_int(mood) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT classify.writer(1)';
 CREATE CAST (mood AS int) WITH FUNCTION mood_int(mood) AS IMPLICIT;
 CREATE TABLE moods (m mood, p pair);
+CREATE TYPE plain_pair AS (x int, y small);
+CREATE DOMAIN pairs AS pair[];
+CREATE TYPE checked_range AS RANGE (SUBTYPE = checked, MULTIRANGE_TYPE_NAME = checked_ranges);
+CREATE FUNCTION keep_pair(pair, int) RETURNS pair LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE AGGREGATE first_pair(int) (SFUNC = keep_pair, STYPE = pair, INITCOND = '(1,2)');
+CREATE FUNCTION takes_pair(pair) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE FUNCTION pg_temp.brief(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE TYPE pg_temp.brief_mood AS ENUM ('sad');
+CREATE DOMAIN pg_temp.brief_int AS int;
 
 CREATE VIEW v_plain AS SELECT a, now() FROM t;
 CREATE VIEW v_next AS SELECT nextval('s');
@@ -63,8 +72,6 @@ CREATE TABLE cases (n serial, expected boolean, query text);
 INSERT INTO cases (expected, query) VALUES
 -- reads
 (true, 'SELECT 1'),
-(true, ''),
-(true, ' ; -- nothing'),
 (true, 'SELECT * FROM t'),
 (true, 'TABLE t'),
 (true, 'VALUES (1), (2)'),
@@ -208,6 +215,52 @@ INSERT INTO cases (expected, query) VALUES
 (false, 'SELECT to_json(m) FROM moods'),
 (false, 'SELECT row_to_json(moods) FROM moods'),
 (false, 'SELECT m + 1 FROM moods'),
+-- literals and parameters of such types are read before anything runs, also by EXPLAIN; analysis reads none
+(false, 'SELECT ''(1,2)''::pair'),
+(false, 'SELECT ''{1,2}''::checked[]'),
+(false, 'SELECT ''{"(1,2)"}''::pairs'),
+(false, 'SELECT ''[1,2)''::checked_range'),
+(false, 'SELECT ''{[1,2)}''::checked_ranges'),
+(false, 'SELECT checked ''1'''),
+(false, 'SELECT 1 FROM moods WHERE p = ''(1,2)'''),
+(false, 'SELECT 1 FROM moods WHERE p IN (''(1,2)'', ''(1,3)'')'),
+(false, 'SELECT CASE WHEN true THEN p ELSE ''(1,2)'' END IS NULL FROM moods'),
+(false, 'SELECT p FROM moods UNION SELECT ''(1,2)'''),
+(false, 'SELECT takes_pair(''(1,2)'')'),
+(false, 'SELECT takes_pair($1)'),
+(false, 'SELECT $1::checked'),
+(false, 'SELECT $1::pair IS NULL'),
+(false, 'EXPLAIN SELECT ''(1,2)''::pair'),
+(false, 'EXPLAIN SELECT takes_pair($1)'),
+(false, 'EXPLAIN SELECT * FROM unnest(''{1}''::checked[])'),
+(false, 'EXECUTE reading(takes_pair(''(1,2)''))'),
+(false, 'EXPLAIN EXECUTE reading(takes_pair(''(1,2)''))'),
+(false, 'EXPLAIN EXECUTE reading(nextval(''s'')::int)'),
+(true, 'EXPLAIN EXECUTE reading(1)'),
+(false, 'SELECT first_pair(a) FROM t'),
+(true, 'SELECT ''(1,2)''::plain_pair, ''{1,2}''::small[], ''5''::small'),
+-- a literal is what it was: of the type its place gives it, equal to its equal
+(true, 'SELECT a || ''x'' FROM t GROUP BY a || ''x'' HAVING a || ''x'' > '''''),
+(true, 'SELECT DISTINCT b || ''x'' FROM t ORDER BY b || ''x'''),
+(true, 'SELECT ''1'' + 1, ''1'' || ''1'', ''1''::int, ''1'' IS NULL, NULL, ''a'' < ''b'', ''1'' COLLATE "C"'),
+(true, 'SELECT ''x'' AS x UNION SELECT b FROM t UNION ALL VALUES (''y'')'),
+(true, 'SELECT COALESCE(''1'', a::text), ARRAY[''a'', ''b''], ROW(''a''), GREATEST(''a'', b), NULLIF(''a'', b) FROM t'),
+(true, 'SELECT json_build_object(''a'', ''b''), format(''%s'', ''x''), concat(''a'', 1), to_char(now(), ''YYYY'')'),
+(true, 'SELECT interval ''1'' year, date ''2020-01-01'' + ''1 day''::interval, numeric(5,2) ''1.5'', time with time zone ''01:00'''),
+(true, 'SELECT extract(year FROM now()), now() AT TIME ZONE ''UTC'', trim(both ''x'' FROM b), b LIKE ''a%'' ESCAPE ''!'' FROM t'),
+(true, 'SELECT * FROM t TABLESAMPLE BERNOULLI (''10'') LIMIT ''5'' OFFSET ''1'''),
+(true, 'SELECT a FROM t WHERE b IN (''x'', ''y'') AND a = ANY (''{1,2}'') AND ''t'' AND id BETWEEN ''1'' AND $1'),
+(true, 'SELECT xmlelement(name x, xmlattributes(''v'' AS a), ''y''), (''{"a": 1}''::jsonb)[''a''], ''[1]''::jsonb -> ''a'''),
+(true, 'SELECT * FROM json_to_recordset(''[]'') AS x(a int, b text), regexp_matches(''a'', ''b''), generate_series(''1''::int, 2)'),
+(true, 'SELECT $1 IS NULL, B''101'', 1.5, E''\n'', $$x$$, true'),
+-- what fails in recovery
+(false, 'SELECT pg_walfile_name(''0/1'')'),
+(false, 'SELECT pg_walfile_name_offset(''0/1'')'),
+(false, 'EXPLAIN SELECT 1 WHERE pg_walfile_name(''0/1'') = ''x'''),
+(false, 'SELECT pg_replication_origin_oid(''x'')'),
+(false, ''),
+(false, ' ; -- nothing'),
+(false, '/* nothing */ -- at all'),
 -- views and row security
 (true, 'SELECT * FROM v_plain'),
 (false, 'SELECT * FROM v_next'),
@@ -221,6 +274,11 @@ INSERT INTO cases (expected, query) VALUES
 (true, 'SELECT * FROM ONLY parted_u'),
 (false, 'SELECT * FROM temporary'),
 (false, 'EXPLAIN SELECT * FROM unlogged'),
+(false, 'SELECT pg_temp.brief(1)'),
+(false, 'EXPLAIN SELECT pg_temp.brief(1)'),
+(false, 'SELECT ''sad''::pg_temp.brief_mood'),
+(false, 'SELECT NULL::pg_temp.brief_int, a FROM t'),
+(false, 'EXPLAIN SELECT a::pg_temp.brief_int FROM t'),
 (false, 'COPY unlogged TO STDOUT'),
 -- session and transaction
 (false, 'SET work_mem = ''8MB'''),
@@ -266,9 +324,13 @@ SELECT is_read_only(NULL), classify(NULL);
 
 -- Nothing was executed: no row, no sequence value.
 SELECT (SELECT count(*) FROM t) AS rows, is_called FROM s;
--- Not even where the parser itself evaluates a literal.
-SELECT is_read_only('SELECT ''(1,2)''::pair');
-SELECT is_called FROM s;
+-- Not even a CHECK that says so aloud, and calls itself immutable: core's analysis would have called it.
+CREATE FUNCTION loud(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE EXCEPTION ''called''; END';
+CREATE DOMAIN loud_int AS int CHECK (loud(VALUE));
+CREATE TYPE loud_pair AS (x loud_int);
+SELECT is_read_only('SELECT ''(1)''::loud_pair, ''{1}''::loud_int[]'), is_read_only('EXECUTE reading((''(1)''::loud_pair).x)');
+PREPARE loudly(loud_pair) AS SELECT $1;
+SELECT is_read_only('EXECUTE loudly(''(1)'')'), is_read_only('SELECT 1 WHERE ''(1)'' = ANY (ARRAY[NULL::loud_pair])');
 SHOW transaction_read_only;
 
 -- The policy applies to the reader, not to the owner.
@@ -284,6 +346,7 @@ SELECT is_read_only('SELECT 1; SELECT missing FROM t');
 SELECT is_read_only('SELECT * FROM missing WHERE a = $1');
 SELECT is_read_only('SELECT $0');
 SELECT is_read_only('SELECT ''open');
+SELECT is_read_only('SELECT $1073741825');
 \set VERBOSITY terse
 
 DROP OWNED BY regress_classify_reader;
