@@ -521,7 +521,10 @@ psprintf(const char *fmt, ...)
 	return pstrdup(buffer);
 }
 
-/* ---- encodings: UTF-8, SQL_ASCII and LATIN1 ---- */
+/*
+ * ---- encodings: UTF-8, SQL_ASCII and LATIN1; the latter without its last character, because other
+ * encodings have some that UTF-8 lacks ----
+ */
 
 int
 GetDatabaseEncoding(void)
@@ -581,21 +584,45 @@ pg_mbstrlen_with_len(const char *mbstr, int limit)
 	return characters;
 }
 
+/* Returns how many bytes were converted; dest has room for twice as many and a NUL. */
+static int
+latin1_to_utf8(const unsigned char *s, int len, unsigned char *dest)
+{
+	int done = 0;
+
+	for (; done < len && s[done] != 0xff; done++)
+	{
+		if (s[done] >= 0x80)
+			*dest++ = 0xc0 | s[done] >> 6;
+		*dest++ = s[done] >= 0x80 ? 0x80 | (s[done] & 0x3f) : s[done];
+	}
+	*dest = '\0';
+	return done;
+}
+
+Oid
+FindDefaultConversionProc(int32 for_encoding, int32 to_encoding)
+{
+	FUZZ_CHECK(for_encoding == PG_LATIN1 && to_encoding == PG_UTF8);
+	return 1;
+}
+
+int
+pg_do_encoding_conversion_buf(Oid proc, int src_encoding, int dest_encoding, unsigned char *src,
+							  int srclen, unsigned char *dest, int destlen, bool noError)
+{
+	FUZZ_CHECK(destlen > 2 * srclen && noError);
+	return latin1_to_utf8(src, srclen, dest);
+}
+
 static char *
-latin1_to_utf8(const char *s, int len)
+server_to_utf8(const char *s, int len)
 {
 	char *out = palloc(2 * (Size) len + 1);
-	char *to = out;
 
-	for (int i = 0; i < len; i++)
-	{
-		unsigned char c = (unsigned char) s[i];
-
-		if (c >= 0x80)
-			*to++ = (char) (0xc0 | c >> 6);
-		*to++ = (char) (c >= 0x80 ? 0x80 | (c & 0x3f) : c);
-	}
-	*to = '\0';
+	if (latin1_to_utf8((const unsigned char *) s, len, (unsigned char *) out) < len)
+		ereport(ERROR, (errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
+						errmsg("character has no equivalent in encoding UTF8")));
 	return out;
 }
 
@@ -603,7 +630,7 @@ char *
 pg_server_to_any(const char *s, int len, int encoding)
 {
 	if (fuzz_encoding == PG_LATIN1 && encoding == PG_UTF8)
-		return latin1_to_utf8(s, len);
+		return server_to_utf8(s, len);
 	if (fuzz_encoding == PG_SQL_ASCII)
 		pg_verify_mbstr(encoding, s, len, false);
 	return unconstify(char *, s);

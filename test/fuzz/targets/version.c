@@ -82,7 +82,11 @@ try(void *arg)
 	trigger->tgargs = palloc(trigger->tgnargs * sizeof(char *));
 	for (int i = 0; i < trigger->tgnargs; i++)
 		trigger->tgargs[i] = fuzz_text(input);
-	ca_row_version_resolve(make_table(), trigger, &versioning);
+	if (!ca_row_version_resolve(make_table(), trigger, &versioning))
+	{
+		FUZZ_CHECK(versioning.attnum == InvalidAttrNumber);
+		return;
+	}
 	FUZZ_CHECK(trigger->tgnargs >= 2);
 	FUZZ_CHECK(versioning.attnum > 0 && versioning.attnum <= lengthof(names));
 	FUZZ_CHECK(versioning.type == types[versioning.attnum - 1] && versioning.type != TEXTOID);
