@@ -454,7 +454,8 @@ SELECT u.relation, u.rule,
  GROUP BY u.relation, u.rule, u.arguments, r.columns, r.level
 UNION ALL
 SELECT v.relation, v.rule,
-       CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'p'
+       CASE WHEN a.apart THEN 'writes through the table above fire no statement trigger'
+            WHEN c.relkind OPERATOR(pg_catalog.=) 'p'
             THEN 'writes that name a partition fire no statement trigger'
             ELSE 'logical replication fires no statement trigger' END,
        CASE WHEN pg_catalog.cardinality(v.arguments) OPERATOR(pg_catalog.>) 1
@@ -464,8 +465,15 @@ SELECT v.relation, v.rule,
                                                 'row'::pg_catalog.text)) END
   FROM covered v
   JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.relation
+ CROSS JOIN LATERAL (
+    SELECT c.relispartition
+           AND EXISTS (SELECT FROM below b WHERE b.relation OPERATOR(pg_catalog.=) v.relation
+                          AND b.is_partition
+                          AND NOT EXISTS (SELECT FROM covered o
+                                           WHERE o.relation OPERATOR(pg_catalog.=) b.ancestor
+                                             AND o.rule OPERATOR(pg_catalog.=) v.rule))) a (apart)
  WHERE v.statement
-   AND (c.relkind OPERATOR(pg_catalog.=) 'p'
+   AND (c.relkind OPERATOR(pg_catalog.=) 'p' OR a.apart
         OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s
                     WHERE s.srrelid OPERATOR(pg_catalog.=) v.relation))
 UNION ALL

@@ -6,6 +6,7 @@
  *	ATTACH, DETACH PARTITION, INHERIT, NO INHERIT                      utility hook
  *	DROP EXTENSION, DROP DATABASE                                      object access hook: a census
  *	COMMIT PREPARED                                                    utility hook, wakes the worker
+ *	rules of a partitioned table and its partitions                    utility hook (partition.c)
  *	CREATE TRIGGER by hand                                             utility hook, checked; object
  *	                                                                   access hook: by whom (approval.c)
  *	a new owner                                                        object access hook (approval.c)
@@ -378,7 +379,9 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 		if (may_rewrite((AlterTableStmt *) node))
 			files = note_files(relid);
 	}
+	ca_partition_before(node);
 	run_next(statement, query, read_only_tree, context, params, environment, target, completion);
+	ca_partition_after(node);
 	if (commits_prepared)
 		ca_commit_note_prepared(since);
 	if (OidIsValid(relid))

@@ -42,9 +42,11 @@ copy_facts(CaTriggerFacts *facts, HeapTuple tuple, TupleDesc columns)
 {
 	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
 
+	facts->oid = form->oid;
 	facts->relid = form->tgrelid;
 	facts->function = form->tgfoid;
 	facts->parent = form->tgparentid;
+	facts->type = form->tgtype;
 	facts->enabled = form->tgenabled;
 	facts->name = pstrdup(NameStr(form->tgname));
 	facts->nargs = form->tgnargs;

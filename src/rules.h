@@ -22,10 +22,12 @@ extern CaTriggerKind ca_rules_kind(Oid function);
 /* ---- rule_trigger.c: a trigger as the catalog has it ---- */
 typedef struct CaTriggerFacts
 {
+	Oid oid;
 	Oid relid;
 	Oid function;
 	Oid parent; /* the trigger of the partitioned table that it was cloned from, or 0 */
 	CaTriggerKind kind;
+	int16 type;   /* TRIGGER_TYPE_* */
 	char enabled; /* TRIGGER_FIRES_* or TRIGGER_DISABLED */
 	char *name;
 	int nargs;
@@ -55,6 +57,10 @@ extern char *ca_approval_statement(Oid relid, const char *trigger);
 extern void ca_approval_check_created(Oid trigger);
 /* After ALTER TABLE, inside it: a change of owner takes the approvals back. */
 extern void ca_approval_after_alter(Oid relid);
+
+/* ---- partition.c: partitions of a table with rules; before and after any statement ---- */
+extern void ca_partition_before(Node *statement);
+extern void ca_partition_after(Node *statement);
 
 /* ---- rule_check.c: what attach refuses ---- */
 extern void ca_rule_check_null(bool isnull, const char *function, const char *argument);
