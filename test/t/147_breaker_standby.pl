@@ -19,7 +19,7 @@ my $why_not = debug_build();
 plan(skip_all => $why_not) if $why_not;
 my ($redis, $region) = map { RedisServer->new(name => $_)->start } 'main', 'region';
 my $primary = CacheAside->new_node('primary', redis => $redis,
-	conf => "restart_after_crash = on\nautovacuum = off\n");
+	conf => "restart_after_crash = on\nautovacuum = off\nmax_wal_size = 1GB\n");
 make_users($primary, 100);
 $primary->safe_psql('postgres', q{CREATE TABLE bad (id int, v int);
 	INSERT INTO bad VALUES (1); SELECT cache_aside.attach('bad', 'poison:{id}')});
@@ -55,6 +55,10 @@ foreach my $delivery ('primary', 'always')
 	ok(status_is($standby, 'state', $delivery eq 'always' ? 'delivering' : 'standby'), "a standby $what");
 	cache_users($region, 1 .. 4);
 	$region->set('poison:1', 'cached');
+	# Log without data: consistent at its beginning, so that the worker begins while it is replayed again.
+	$primary->safe_psql('postgres', q{SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1000000))
+		FROM generate_series(1, 80)});
+	replayed($standby);
 	my $log = log_position($standby);
 	$primary->safe_psql('postgres', $_)
 	  foreach 'UPDATE users SET v = v + 1 WHERE id = 1', 'UPDATE bad SET v = 1',
