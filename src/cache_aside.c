@@ -29,6 +29,7 @@
 PG_MODULE_MAGIC;
 
 bool guc_enabled = true;
+bool guc_ddl_invalidates = true;
 char *guc_key_prefix;
 char *guc_redis_url;
 char *guc_redis_password_file;
@@ -216,6 +217,12 @@ define_capture_settings(void)
 							 "Off loses invalidations; for bulk loads into a cache that is flushed "
 							 "afterwards.",
 							 &guc_enabled, true, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"cache_aside.ddl_invalidates",
+		"Delete a rule's whole pattern when DDL changes what its rows show.",
+		"Off, for the time of a migration (SET LOCAL), what is cached keeps the shape it had; for "
+		"huge caches whose values do not show the change, or are flushed otherwise.",
+		&guc_ddl_invalidates, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable(
 		"cache_aside.key_prefix",
 		"Prefix of every key that is invalidated; several are separated by "

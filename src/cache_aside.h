@@ -40,8 +40,9 @@
 #define CA_MESSAGE_CHUNK (64 * 1024) /* entries of one message, unless it is a single one */
 
 /* ---- cache_aside.c: load, settings ---- */
-extern bool guc_enabled;     /* capture writes keys (superuser may switch it off) */
-extern char *guc_key_prefix; /* prefix of every key, or several separated by commas */
+extern bool guc_enabled;         /* capture writes keys (superuser may switch it off) */
+extern bool guc_ddl_invalidates; /* DDL deletes patterns (superuser may switch it off) */
+extern char *guc_key_prefix;     /* prefix of every key, or several separated by commas */
 extern char *guc_redis_url;
 extern char *guc_redis_password_file;
 extern int guc_connect_timeout; /* ms */

@@ -4,6 +4,7 @@
  *	DROP TABLE, of a partition, through SCHEMA, OWNED, EXTENSION ...   object access hook
  *	ALTER TABLE that rewrites                                          utility hook, file changed
  *	ATTACH, DETACH PARTITION, INHERIT, NO INHERIT                      utility hook
+ *	DDL that writes no row but changes what rows show                  both (altered.c)
  *	DROP EXTENSION, DROP DATABASE                                      object access hook: a census
  *	COMMIT PREPARED                                                    utility hook, wakes the worker
  *	rules of a partitioned table and its partitions                    utility hook (partition.c)
@@ -11,8 +12,9 @@
  *	                                                                   access hook: by whom (approval.c)
  *	a new owner                                                        object access hook (approval.c)
  *
- * Input: the statement or the object. Output: the pattern of every rule concerned, of the relation
- * and of the tables above it, in the pending set of the same transaction: rolled back with it.
+ * Input: the statement or the object. Output: the pattern of every rule concerned (reach.c), in the
+ * pending set of the same transaction: rolled back with it. cache_aside.ddl_invalidates switches all
+ * of that off.
  *
  * A dropped table's triggers are dropped before it, one by one; the hook remembers what they were
  * and uses it when the table itself goes. Dropping a trigger alone invalidates nothing. The memory
@@ -25,13 +27,10 @@
  */
 #include "cache_aside.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
@@ -43,7 +42,6 @@
 #include "nodes/parsenodes.h"
 #include "storage/bufmgr.h"
 #include "tcop/utility.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -68,8 +66,6 @@ static object_access_hook_type previous_access;
 static MemoryContext dropped_context; /* child of TopTransactionContext, or NULL */
 static List *dropped;                 /* DroppedTrigger, in dropped_context */
 
-/* ---- rules of a relation and of what is above it ---- */
-
 static bool
 is_table(Oid relid)
 {
@@ -77,49 +73,6 @@ is_table(Oid relid)
 
 	return kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE ||
 		   kind == RELKIND_FOREIGN_TABLE;
-}
-
-/* Appends the direct parents of a relation to the list. */
-static List *
-append_parents(List *relids, Oid relid)
-{
-	Relation catalog = table_open(InheritsRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		relids = list_append_unique_oid(relids, ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent);
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return relids;
-}
-
-static void
-add_rules(Oid relid)
-{
-	Relation relation = try_relation_open(relid, AccessShareLock);
-
-	if (relation == NULL)
-		return;
-	ca_rules_add_patterns(relation);
-	relation_close(relation, AccessShareLock);
-}
-
-static void
-add_rules_upwards(Oid relid, bool itself)
-{
-	List *relids = list_make1_oid(relid);
-
-	for (int i = 0; i < list_length(relids); i++)
-	{
-		if (i > 0 || itself)
-			add_rules(list_nth_oid(relids, i));
-		relids = append_parents(relids, list_nth_oid(relids, i));
-	}
 }
 
 /* ---- DROP ---- */
@@ -181,8 +134,12 @@ add_dropped_table(Oid relid)
 			ca_prefix_add_pattern(trigger->pattern, strlen(trigger->pattern),
 								  "A rule of a dropped table");
 	}
-	if (is_table(relid))
-		add_rules_upwards(relid, false);
+}
+
+static bool
+is_on(void)
+{
+	return guc_enabled && guc_ddl_invalidates && !RecoveryInProgress();
 }
 
 static void
@@ -194,12 +151,14 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 		ca_approval_check_created(object);
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part == 0)
 		ca_approval_after_alter(object);
+	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) && is_on())
+		ca_altered_note(access, class, object, part, arg);
 	if (access != OAT_DROP)
 		return;
 	if (class == DatabaseRelationId ||
 		(class == ExtensionRelationId && object == get_extension_oid("cache_aside", true)))
 		ca_pending_add(CA_ENTRY_CENSUS, "", 0);
-	if (!guc_enabled)
+	if (!is_on())
 		return;
 	if (class == TriggerRelationId)
 		note_dropped_trigger(object);
@@ -272,7 +231,7 @@ add_rewritten(List *files)
 		Oid now = file_of(file->relid);
 
 		if (OidIsValid(now) && now != file->file)
-			add_rules_upwards(file->relid, true);
+			ca_reach_add(RelationRelationId, file->relid);
 	}
 }
 
@@ -321,13 +280,13 @@ add_moved(Oid relid, AlterTableStmt *statement)
 		AlterTableCmd *command = lfirst(cell);
 
 		if (moves_rows(command))
-			add_rules_upwards(relid, true);
+			ca_reach_add(RelationRelationId, relid);
 		else if (command->subtype == AT_AddInherit || command->subtype == AT_DropInherit)
 		{
 			Oid parent = RangeVarGetRelid((RangeVar *) command->def, NoLock, true);
 
 			if (OidIsValid(parent))
-				add_rules_upwards(parent, true);
+				ca_reach_add(RelationRelationId, parent);
 		}
 	}
 }
@@ -353,7 +312,7 @@ altered_table(Node *node)
 	AlterTableStmt *statement = (AlterTableStmt *) node;
 	Oid relid;
 
-	if (!IsA(node, AlterTableStmt) || !guc_enabled || RecoveryInProgress())
+	if (!IsA(node, AlterTableStmt) || !is_on())
 		return InvalidOid;
 	relid = RangeVarGetRelid(statement->relation, NoLock, true);
 	return OidIsValid(relid) && is_table(relid) ? relid : InvalidOid;
@@ -384,6 +343,8 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	ca_partition_after(node);
 	if (commits_prepared)
 		ca_commit_note_prepared(since);
+	if (is_on())
+		ca_altered_note_statement(node);
 	if (OidIsValid(relid))
 	{
 		add_moved(relid, (AlterTableStmt *) node);

@@ -1,8 +1,8 @@
 /*
- * rule_trigger.c: one trigger as pg_trigger has it, by its oid.
+ * rule_trigger.c: triggers as pg_trigger has them: one by its oid, those of a table, query rules.
  *
  * Input: any oid, also one that a stranger made up. Output: a copy, in the current memory context, of
- * what is in the catalog; nothing keeps a pointer into it.
+ * what is in the catalog; nothing keeps a pointer into it. No lock is taken but on the catalog.
  */
 #include "cache_aside.h"
 
@@ -10,9 +10,14 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "rules.h"
 
@@ -73,4 +78,73 @@ ca_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts)
 		return false;
 	facts->kind = ca_rules_kind(facts->function);
 	return true;
+}
+
+List *
+ca_trigger_list(Oid relid)
+{
+	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+	List *triggers = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		CaTriggerKind kind = ca_rules_kind(((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid);
+		CaTriggerFacts *facts;
+
+		if (kind == CA_TRIGGER_NONE)
+			continue;
+		facts = palloc(sizeof(*facts));
+		copy_facts(facts, tuple, RelationGetDescr(catalog));
+		facts->kind = kind;
+		triggers = lappend(triggers, facts);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return triggers;
+}
+
+/* Our function of that name without arguments, or InvalidOid. */
+static Oid
+find_function(const char *name)
+{
+	oidvector *none = buildoidvector(NULL, 0);
+
+	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(name),
+						   PointerGetDatum(none),
+						   ObjectIdGetDatum(get_namespace_oid("cache_aside", true)));
+}
+
+/* Statement triggers are few, and each depends on its function. */
+List *
+ca_trigger_queries(void)
+{
+	Relation catalog = table_open(DependRelationId, AccessShareLock);
+	List *queries = NIL;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(ProcedureRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(find_function("invalidate_statement")));
+	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
+		CaTriggerFacts *facts = palloc(sizeof(*facts));
+
+		if (depend->classid == TriggerRelationId && ca_trigger_find(depend->objid, NULL, facts) &&
+			facts->kind == CA_TRIGGER_STATEMENT && ca_rules_is_query(facts->nargs))
+			queries = lappend(queries, facts);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return queries;
 }

@@ -4,6 +4,7 @@
 #ifndef CA_RULES_H
 #define CA_RULES_H
 
+#include "catalog/objectaccess.h"
 #include "nodes/parsenodes.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
@@ -36,6 +37,16 @@ typedef struct CaTriggerFacts
 
 /* False when there is none. `snapshot`: NULL, or SnapshotSelf inside the command that made it. */
 extern bool ca_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts);
+/* CaTriggerFacts of a relation's triggers that are ours, by name. No lock on the relation is needed. */
+extern List *ca_trigger_list(Oid relid);
+/* CaTriggerFacts of this database's query rules, each as often as it has triggers with a query. */
+extern List *ca_trigger_queries(void);
+
+/* ---- reach.c: rules that a changed object concerns ---- */
+/* Adds the patterns of all rules that see rows, types or functions of the object. */
+extern void ca_reach_add(Oid class, Oid oid);
+/* Of query rules alone: the object's name changed, not what it holds. */
+extern void ca_reach_add_queries(Oid class, Oid oid);
 
 /* The name of a rule is its template; a query rule's is its third argument, else its pattern. */
 extern const char *ca_rules_name(int nargs, char **args);
@@ -46,6 +57,10 @@ extern bool ca_rules_member(const Trigger *trigger, const char *name);
 extern const char *ca_rules_pattern(int nargs, char **args);
 /* Adds the patterns of all rules on the relation to the pending set. */
 extern void ca_rules_add_patterns(Relation relation);
+
+/* ---- altered.c: DDL that changes what rows show without writing one ---- */
+extern void ca_altered_note(ObjectAccessType access, Oid class, Oid object, int part, void *arg);
+extern void ca_altered_note_statement(Node *node); /* after it ran */
 
 /* ---- approval.c: may this query run as the table's owner? ---- */
 extern bool ca_approval_is(char enabled); /* pg_trigger.tgenabled */
