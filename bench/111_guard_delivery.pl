@@ -8,7 +8,8 @@ use List::Util qw(max);
 use Time::HiRes qw(time);
 
 my ($redis, $pg, $sql) = servers(redis => { conf => "slowlog-log-slower-than 500\nslowlog-max-len 100000\n" });
-my $keys = scaled(500_000, 20_000);
+my $n = scaled(500_000, 20_000);
+my $keys = numbered('k:', $n, 12);
 
 sub guard
 {
@@ -24,18 +25,26 @@ sub guard
 sub drain
 {
 	my ($on) = @_;
-	guard($on);
-	delivered($sql);
 	my $worker = $pg->worker_pid;
-	freeze($worker);
-	$sql->query("SELECT cache_aside.invalidate(VARIADIC array_agg('k:' || lpad(i::text, 12, '0')))"
-		  . " FROM generate_series($_ * 1000 + 1, $_ * 1000 + 1000) i")
-	  foreach 0 .. $keys / 1000 - 1;
-	cache_numbered($redis, 'k:', $keys);
-	my $start = time;
-	thaw($worker);
-	delivered($sql);
-	return $keys / (time - $start);
+	return proved("drain, guard $on",
+		keys => $keys,
+		prepare => sub {
+			guard($on);
+			delivered($sql);
+			freeze($worker);
+			$sql->query("SELECT cache_aside.invalidate(VARIADIC array_agg('k:' || lpad(i::text, 12, '0')))"
+				  . " FROM generate_series($_ * 1000 + 1, $_ * 1000 + 1000) i")
+			  foreach 0 .. $n / 1000 - 1;
+			cache_numbered($keys);
+		},
+		run => sub {
+			my $start = time;
+			thaw($worker);
+			delivered($sql);
+			my $rate = $n / (time - $start);
+			my $guards = () = $redis->keys('cache_aside:guard:*');
+			return ($rate, commits => $n / 1000, gone => $n, is => [ [ 'guards', $guards, $on eq 'on' ? 1 : 0 ] ]);
+		});
 }
 
 # Calls of more than half a millisecond since the last look: how many, and the longest.
@@ -61,15 +70,19 @@ sub calls
 
 sub small_transactions
 {
-	my $n = scaled(20_000, 1000);
-	$sql->query("DO \$\$BEGIN FOR i IN 1 .. $n LOOP PERFORM cache_aside.invalidate('k:' || i, 'm:' || i); COMMIT;"
-		  . ' END LOOP; END$$');
-	delivered($sql);
-	return;
+	my $small = numbered('k:', scaled(20_000, 1000));
+	return proved('small transactions',
+		keys => $small,
+		prepare => sub { cache_numbered($small) },
+		run => sub {
+			$sql->query("DO \$\$BEGIN FOR i IN 1 .. $small->{n} LOOP PERFORM cache_aside.invalidate('k:' || i, 'm:' || i);"
+				  . ' COMMIT; END LOOP; END$$');
+			return (undef, commits => $small->{n}, gone => $small->{n});
+		});
 }
 
 title('The guard and delivery');
-$redis->wait_until(sub { $sql->value(q{SELECT cache_aside.fill('probe', 'v')}) eq 't' }) or die 'not armed';
+armed();
 calls('the first');
 small_transactions();
 calls('small transactions');

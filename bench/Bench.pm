@@ -11,6 +11,11 @@ Figures are ratios of medians of runs that alternate (A B A B ...), so that a ma
 for a while hurts both sides. A measurement prints its target and what it found; it never fails for
 being slow. PostgreSQL runs with its defaults except for what `servers` lists.
 
+It does fail when it did not measure what it says. Each side of a measurement is a `proved` run: its
+keys are counted in Redis before and after, the commits delivered are those that were made, and the
+worker was neither in an outage nor in a resync. With BENCH_SPOIL=1 (the tests set it) each such run is
+made first with other keys in the cache, or with what `spoiled` stands for, and has to fail.
+
 =cut
 
 package Bench;
@@ -27,7 +32,9 @@ use PgServer;
 use RedisServer;
 
 our @EXPORT = qw(servers title note_line verdict median percentile paired timed scaled commas child
-  wait_children cache_numbered freeze thaw high_water delivered);
+  wait_children freeze thaw high_water delivered armed
+  numbered cache_numbered count_numbered forget_numbered spoiled proved accounts pgbench
+  rows_of_run);
 
 $| = 1;
 $SIG{$_} = sub { exit 130 } foreach qw(INT TERM HUP);
@@ -39,13 +46,18 @@ checkpoint_timeout = 1h
 autovacuum = off
 EOC
 
+my ($redis, $pg, $sql);
+our $spoiled = 0;
+my $run = 0;    # of pgbench
+
 sub servers
 {
 	my (%args) = @_;
-	my $redis = RedisServer->new(%{ $args{redis} // {} })->start;
-	my $pg = PgServer->new(redis => $redis, conf => $conf . ($args{conf} // ''))->start;
-	my $sql = $pg->connect;
+	$redis = RedisServer->new(%{ $args{redis} // {} })->start;
+	$pg = PgServer->new(redis => $redis, conf => $conf . ($args{conf} // ''))->start;
+	$sql = $pg->connect;
 	$sql->query('CREATE EXTENSION cache_aside');
+	delivered($sql);    # the first resync is over
 	return ($redis, $pg, $sql);
 }
 
@@ -132,18 +144,144 @@ sub wait_children
 	return;
 }
 
-# SETs "<prefix><12 digits>" for 1 .. n, quickly: what redis-benchmark calls __rand_int__.
+=head2 Keys
+
+numbered(prefix, n, digits): the keys "<prefix>1" to "<prefix>n", as a rule's template makes them, or
+padded to so many digits: 12 are what redis-benchmark makes of __rand_int__. cache_numbered SETs them all,
+count_numbered counts those that exist, forget_numbered deletes them.
+
+=cut
+
+sub numbered
+{
+	my ($prefix, $n, $digits) = @_;
+	return { prefix => $prefix, n => $n, format => $digits ? "%s%0${digits}.0f" : '%s%.0f' };
+}
+
+# Does `command` to every key, in calls that Redis answers quickly; the sum of the answers.
+sub _each_key
+{
+	my ($keys, $prefix, $command) = @_;
+	my $script = 'local sum = 0 for i = tonumber(ARGV[3]), tonumber(ARGV[4]) do '
+	  . "local key = string.format(ARGV[1], ARGV[2], i) sum = sum + $command end return sum";
+	my $sum = 0;
+	for (my $i = 1; $i <= $keys->{n}; $i += 5_000)
+	{
+		$sum += $redis->command('EVAL', $script, 0, $keys->{format}, $prefix, $i, min($keys->{n}, $i + 4_999));
+	}
+	return $sum;
+}
+
 sub cache_numbered
 {
-	my ($redis, $prefix, $n) = @_;
-	my $script = 'for i = ARGV[2], ARGV[3] do '
-	  . 'redis.call("SET", string.format("%s%012d", ARGV[1], i), "a value of an ordinary size") end';
-	for (my $i = 1; $i <= $n; $i += 10_000)
-	{
-		$redis->command('EVAL', $script, 0, $prefix, $i, min($n, $i + 9_999));
-	}
+	my ($keys) = @_;
+	_each_key($keys, ($spoiled ? 'other:' : '') . $keys->{prefix},
+		'(redis.call("SET", key, "a value of an ordinary size") and 1)');
 	return;
 }
+
+sub count_numbered { return _each_key($_[0], $_[0]{prefix}, 'redis.call("EXISTS", key)'); }
+sub forget_numbered { return _each_key($_[0], $_[0]{prefix}, 'redis.call("UNLINK", key)'); }
+
+=head2 Claims
+
+  my $figure = proved('drain',
+	keys => numbered('k:', $n),       # those that are counted
+	prepare => sub { ... },           # not measured: fills the cache, stops the worker, ...
+	run => sub { ...; return ($figure, commits => 1, gone => $n); });
+
+What `run` returns behind the figure is what must have happened, each a number or ">= number": commits
+(delivered), gone or stored (of the keys), and is => [ [ what, found, claimed ], ... ] for all else. commits
+is 0 unless it says so. `baseline => 1`: a run with nothing to invalidate, which other keys cannot spoil.
+spoiled() is for claims that are not about keys in the cache.
+
+=cut
+
+sub spoiled { return $spoiled; }
+
+sub proved
+{
+	my ($what, %side) = @_;
+	_spoil($what, %side) if $ENV{BENCH_SPOIL} && !$side{baseline};
+	return _proved($what, %side);
+}
+
+sub _spoil
+{
+	my ($what, %side) = @_;
+	local $spoiled = 1;
+	forget_numbered($side{keys}) if $side{keys};
+	my $held = eval { _proved($what, %side); 1 };
+	die "$what: what it claims is not checked\n" if $held;
+	die $@ unless $@ =~ /^not as claimed: /;
+	print "  spoiled: $@";
+	return;
+}
+
+sub _proved
+{
+	my ($what, %side) = @_;
+	$side{prepare}->() if $side{prepare};
+	my $keys = $side{keys};
+	my $there = $keys ? count_numbered($keys) : 0;
+	my %before = _worker();
+	my ($figure, %claimed) = $side{run}->();
+	delivered($sql);
+	my %after = _worker();
+	my $left = $keys ? count_numbered($keys) : 0;
+	my @claims = ([ 'commits delivered', $after{commits} - $before{commits}, $claimed{commits} // 0 ],
+		@{ $claimed{is} // [] });
+	push @claims, [ 'keys deleted', $there - $left, $claimed{gone} ] if defined $claimed{gone};
+	push @claims, [ 'keys stored', $left - $there, $claimed{stored} ] if defined $claimed{stored};
+	die "not as claimed: $what: the worker was '$before{session}' and is '$after{session}'\n"
+	  unless $after{session} eq $before{session} && $after{session} =~ /^delivering connected /;
+	foreach (@claims)
+	{
+		my ($name, $found, $claimed) = @$_;
+		my ($least, $number) = $claimed =~ /^(>=)?\s*(\d+)$/ or die "$what: $name: $claimed?";
+		next if $least ? $found >= $number : $found == $number;
+		die "not as claimed: $what: $name: $found, claimed $claimed\n";
+	}
+	return $figure;
+}
+
+# What must not change while something is measured, and how many commits it has delivered.
+sub _worker
+{
+	my ($row) = $sql->query(q{SELECT concat_ws(' ', state, redis_state, 'pid', pid, 'retries', retries,
+		'reconnects', reconnects, 'resyncs', resyncs, 'skipped', skipped), commits FROM cache_aside.status});
+	return (session => $row->[0], commits => $row->[1]);
+}
+
+=head2 pgbench
+
+accounts(scale) makes its tables and returns how many accounts there are. pgbench(options) returns TPS and
+the number of transactions; a failed one or a warning is an error. The variable run is another number each
+time: a script that writes it to abalance tells by rows_of_run which accounts it wrote last.
+
+=cut
+
+sub accounts
+{
+	my ($scale) = @_;
+	my $out = join '', `pgbench -i -q -s $scale @{[ $pg->options ]} postgres 2>&1`;
+	die $out if $?;
+	return 100_000 * $scale;
+}
+
+sub pgbench
+{
+	my ($options) = @_;
+	$options =~ s/-T \d+/-t 50/ if $ENV{BENCH_SPOIL};    # the figures do not count
+	$run++;
+	my $out = join '', `pgbench -n -M prepared -D run=$run $options @{[ $pg->options ]} postgres 2>&1`;
+	my ($count) = $out =~ /actually processed: (\d+)/ or die $out;
+	my ($tps) = $out =~ /tps = ([\d.]+)/ or die $out;
+	die $out if $? || $out =~ /WARNING|failed transactions: [1-9]/;
+	return ($tps, $count);
+}
+
+sub rows_of_run { return $sql->value("SELECT count(*) FROM pgbench_accounts WHERE abalance = $run"); }
 
 sub freeze { my ($pid) = @_; kill 'STOP', $pid or die "cannot stop $pid: $!"; return; }
 sub thaw { my ($pid) = @_; kill 'CONT', $pid or die "cannot continue $pid: $!"; return; }
@@ -160,6 +298,14 @@ sub delivered
 {
 	my ($sql) = @_;
 	$sql->value("SELECT cache_aside.wait_delivered(NULL, '10 min')") eq 't' or die 'not delivered';
+	return;
+}
+
+# Waits until guarded fills are admitted.
+sub armed
+{
+	delivered($sql);
+	$redis->wait_until(sub { $sql->value(q{SELECT cache_aside.fill('probe', 'v')}) eq 't' }) or die 'not armed';
 	return;
 }
 

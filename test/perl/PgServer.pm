@@ -49,8 +49,7 @@ sub new
 	my ($class, %args) = @_;
 	my $self = $class->_in_a_directory;
 	my $dir = $self->{dir};
-	system("initdb -D $dir/data -U postgres -A trust -E UTF8 --locale=C >$dir/initdb.log 2>&1") == 0
-	  or die _content("$dir/initdb.log");
+	_initdb($dir);
 	my $tree = File::Basename::dirname(__FILE__) . '/../..';
 	open my $fh, '>>', "$dir/data/postgresql.conf" or die $!;
 	print $fh "shared_preload_libraries = 'cache_aside'\n";
@@ -60,6 +59,19 @@ sub new
 	print $fh $args{conf} // '';
 	close $fh;
 	return $self;
+}
+
+# PGDATA_TEMPLATE: a directory of its making that is copied, made if it is not there: for many in a row.
+sub _initdb
+{
+	my ($dir) = @_;
+	my $template = $ENV{PGDATA_TEMPLATE} // "$dir/data";
+	-d $template
+	  or system("initdb -D $template -U postgres -A trust -E UTF8 --locale=C >$dir/initdb.log 2>&1") == 0
+	  or die _content("$dir/initdb.log");
+	return unless $ENV{PGDATA_TEMPLATE};
+	system('cp', '-a', $template, "$dir/data") == 0 or die "cannot copy $template";
+	return;
 }
 
 # Lines for postgresql.conf, the last of a setting counts; a server that runs is told.

@@ -1,0 +1,44 @@
+# Every benchmark measures what it says: with other keys in the cache than those the rules make (or
+# without what else it needs), each of its runs fails, and says which claim does not hold; with the right
+# ones it passes. The figures themselves mean nothing here.
+#
+# Remedy: _proved in bench/Bench.pm; that the keys of 010_update.pl are those its rule makes.
+use strict;
+use warnings;
+
+use File::Basename qw(basename dirname);
+use PostgreSQL::Test::Utils;
+use RedisServer;
+use Test::More;
+
+RedisServer->skip_all_unless_available;
+plan(skip_all => 'pgbench or redis-benchmark is not installed')
+  if grep { system("command -v $_ >/dev/null 2>&1") } 'pgbench', 'redis-benchmark';
+
+my $tree = dirname(__FILE__) . '/../..';
+local @ENV{qw(QUICK BENCH_SPOIL)} = (1, 1);
+local $ENV{PGDATA_TEMPLATE} = PostgreSQL::Test::Utils::tempdir() . '/data';
+my %runs = (
+	'010_update' => [ 'with a rule' ],
+	'020_commit_to_gone' => [ 'samples' ],
+	'030_drain' => [ 'drain', map { "UNLINK, $_ connections" } 1, 4, 50 ],
+	'040_bulk_update' => [ "level 'statement'", "level 'row'" ],
+	'050_log_without_messages' => [ 'pgbench', 'COPY' ],
+	'060_row_version' => [ 'bumps', 'checks' ],
+	'060_synchronous' => [ 'a rule', 'synchronous', 'a rule', 'synchronous' ],
+	'070_routing' => [ 'route', 'is_read_only', 'report_commit_lsn on' ],
+	'110_fill' => [ 'SETEX', 'fill', 'fill, older token', 'GET', 'get' ],
+	'111_guard_delivery' => [ 'small transactions', map { "drain, guard $_" } qw(off on on) ],
+	'112_warm' => [ 'from a query', 'from a table' ],
+	'113_herd' => [ 'without lease', 'with lease' ]);
+
+is(join(' ', map { basename($_, '.pl') } glob "$tree/bench/*.pl"), join(' ', sort keys %runs), 'every benchmark is here');
+foreach my $name (sort keys %runs)
+{
+	my $out = join '', `$^X -I $tree/bench -I $tree/test/perl $tree/bench/$name.pl 2>&1`;
+	is($?, 0, "$name: holds with the right keys") or diag($out);
+	my @bitten = $out =~ /^  spoiled: not as claimed: (.*): [^:]+: \d+, claimed .*$/mg;
+	is_deeply(\@bitten, $runs{$name}, "$name: every run bites with others");
+}
+
+done_testing();
