@@ -9,7 +9,9 @@
  * that core has for parameters. Operators, functions and common types are resolved by type alone and come
  * out the same. Literals of equal text share a number, and types are settled per occurrence, so that
  * expressions which are equal stay equal (GROUP BY a || 'x'). Numbers, booleans, NULL and bit strings have
- * built-in types and stay. What the text's own type modifiers are ('numeric(10,2)') stays too.
+ * built-in types and stay. What the text's own type modifiers are ('numeric(10,2)') stays too. Only
+ * two forms ask whether they are given a literal, and are rewritten first: typename('literal'), and
+ * DEFAULT in JSON_VALUE.
  *
  * A literal that its type refuses ('x'::int) is therefore not noticed: the statement fails alike wherever
  * it runs. Whether the value's type could run code is volatility.c's business, which sees the parameter.
@@ -20,6 +22,7 @@
  */
 #include "cache_aside.h"
 
+#include "access/htup_details.h"
 #include "common/hashfn.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
@@ -28,8 +31,11 @@
 #include "parser/parse_expr.h"
 #include "parser/parse_node.h"
 #include "parser/parse_param.h"
+#include "parser/parse_type.h"
+#include "parser/parser.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "classify.h"
 
@@ -37,6 +43,7 @@
 #define FIRST_LITERAL 0x40000000
 
 StaticAssertDecl(sizeof(ParamRef) <= sizeof(A_Const), "a literal becomes a parameter in place");
+StaticAssertDecl(sizeof(TypeCast) <= sizeof(FuncCall), "a call becomes a cast in place");
 
 typedef struct Literal
 {
@@ -47,6 +54,61 @@ typedef struct Literal
 /* Core's, which are the same for every query with variable parameters. */
 static ParseParamRefHook variable_param;
 static CoerceParamHook coerce_variable_param;
+
+static bool
+is_literal(Node *node)
+{
+	A_Const *constant = (A_Const *) node;
+
+	return node != NULL && IsA(node, A_Const) && !constant->isnull &&
+		   nodeTag(&constant->val) == T_String;
+}
+
+/* The plain type of this name, which makes name('literal') a cast; as core's FuncNameAsType(). */
+static TypeName *
+named_type(List *name)
+{
+	TypeName *result = makeTypeNameFromNameList(name);
+	Type type = LookupTypeNameExtended(NULL, result, NULL, false, true);
+	bool plain;
+
+	if (type == NULL)
+		return NULL;
+	plain = ((Form_pg_type) GETSTRUCT(type))->typisdefined && !OidIsValid(typeTypeRelid(type));
+	ReleaseSysCache(type);
+	return plain ? result : NULL;
+}
+
+/* name('literal') means a cast only with a literal: say so while it is one. */
+static void
+spell_out_cast(Node *node)
+{
+	FuncCall *call = (FuncCall *) node;
+	TypeCast cast = {.type = T_TypeCast};
+
+	if (!IsA(node, FuncCall) || list_length(call->args) != 1 || !is_literal(linitial(call->args)) ||
+		call->agg_order != NIL || call->agg_filter != NULL || call->over != NULL ||
+		call->agg_distinct || call->func_variadic)
+		return;
+	cast.arg = linitial(call->args);
+	cast.typeName = named_type(call->funcname);
+	cast.location = call->location;
+	if (cast.typeName != NULL)
+		memcpy(node, &cast, sizeof(cast));
+}
+
+/* DEFAULT of JSON_VALUE (PostgreSQL 17) takes literals and calls, no parameters: so a call. */
+static void
+compute_default(Node **place)
+{
+	while (*place != NULL && (IsA(*place, TypeCast) || IsA(*place, CollateClause)))
+		place =
+			IsA(*place, TypeCast) ? &((TypeCast *) *place)->arg : &((CollateClause *) *place)->arg;
+	if (is_literal(*place))
+		*place =
+			(Node *) makeFuncCall(SystemFuncName("textcat"), list_make2(*place, copyObject(*place)),
+								  COERCE_EXPLICIT_CALL, -1);
+}
 
 static bool
 hide_literals(Node *node, void *context)
@@ -60,13 +122,14 @@ hide_literals(Node *node, void *context)
 
 	if (node == NULL || CA_TAKES_LITERALS_ONLY(node))
 		return false;
+	if (CA_JSON_DEFAULT(node) != NULL)
+		compute_default(CA_JSON_DEFAULT(node));
+	spell_out_cast(node);
 	if (IsA(node, ParamRef) && ((ParamRef *) node)->number >= FIRST_LITERAL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_PARAMETER),
 						errmsg("there is no parameter $%d", ((ParamRef *) node)->number)));
-	if (!IsA(node, A_Const))
+	if (!is_literal(node))
 		return raw_expression_tree_walker(node, hide_literals, context);
-	if (constant->isnull || nodeTag(&constant->val) != T_String)
-		return false;
 	hash = hash_bytes_extended((unsigned char *) constant->val.sval.sval,
 							   strlen(constant->val.sval.sval), 0);
 	literal = hash_search(literals, &hash, HASH_ENTER, &found);
@@ -127,11 +190,11 @@ coerce_literal(ParseState *pstate, Param *param, Oid type, int32 typmod, int loc
 }
 
 static ParseState *
-begin(const char *text, Oid **types, int *count)
+begin(const char *source, Oid **types, int *count)
 {
 	ParseState *pstate = make_parsestate(NULL);
 
-	pstate->p_sourcetext = text;
+	pstate->p_sourcetext = source;
 	setup_parse_variable_parameters(pstate, types, count);
 	variable_param = pstate->p_paramref_hook;
 	coerce_variable_param = pstate->p_coerce_param_hook;
@@ -141,9 +204,9 @@ begin(const char *text, Oid **types, int *count)
 }
 
 Query *
-ca_analysis_query(const char *text, RawStmt *statement, Oid **types, int *count)
+ca_analysis_query(const char *source, RawStmt *statement, Oid **types, int *count)
 {
-	ParseState *pstate = begin(text, types, count);
+	ParseState *pstate = begin(source, types, count);
 	RawStmt *hidden = makeNode(RawStmt);
 	Query *query;
 
@@ -156,11 +219,11 @@ ca_analysis_query(const char *text, RawStmt *statement, Oid **types, int *count)
 }
 
 Node *
-ca_analysis_argument(const char *text, Node *argument)
+ca_analysis_argument(const char *source, Node *argument)
 {
 	Oid *types = NULL;
 	int count = 0;
-	ParseState *pstate = begin(text, &types, &count);
+	ParseState *pstate = begin(source, &types, &count);
 	Node *expression =
 		transformExpr(pstate, without_literals(argument), EXPR_KIND_EXECUTE_PARAMETER);
 

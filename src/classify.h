@@ -10,8 +10,8 @@
 #include "nodes/parsenodes.h"
 
 /* ---- analysis.c: what is analysed is copied, and none of its literals is evaluated ---- */
-extern Query *ca_analysis_query(const char *text, RawStmt *statement, Oid **types, int *count);
-extern Node *ca_analysis_argument(const char *text, Node *argument); /* of EXECUTE */
+extern Query *ca_analysis_query(const char *source, RawStmt *statement, Oid **types, int *count);
+extern Node *ca_analysis_argument(const char *source, Node *argument); /* of EXECUTE */
 
 /* ---- harmless.c: below EXPLAIN (not executed) volatile functions are not called ---- */
 extern bool ca_harmless(Form_pg_proc proc, bool executed);

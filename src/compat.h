@@ -25,8 +25,10 @@
 /* Where the grammar's user must write a literal, and analysis reads it: type modifiers, 17's JSON_TABLE */
 #if PG_VERSION_NUM >= 170000
 #define CA_TAKES_LITERALS_ONLY(node) (IsA(node, TypeName) || IsA(node, JsonTablePathSpec))
+#define CA_JSON_DEFAULT(node) (IsA(node, JsonBehavior) ? &((JsonBehavior *) (node))->expr : NULL)
 #else
 #define CA_TAKES_LITERALS_ONLY(node) IsA(node, TypeName)
+#define CA_JSON_DEFAULT(node) ((Node **) NULL)
 #endif
 
 /* 16 let CREATE SUBSCRIPTION insist on a password */

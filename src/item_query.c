@@ -197,14 +197,14 @@ append_limit(CaStatement *statement, FunctionCallInfo fcinfo)
 static char *
 describe_order(CaItemTable *table, Order *order)
 {
-	StringInfoData text;
+	StringInfoData order_text;
 	ListCell *cell;
 
-	initStringInfo(&text);
-	appendStringInfoString(&text, order->descending ? "desc" : "asc");
+	initStringInfo(&order_text);
+	appendStringInfoString(&order_text, order->descending ? "desc" : "asc");
 	foreach (cell, order->columns)
-		appendStringInfo(&text, " %s", ca_item_column_name(table, lfirst_int(cell)));
-	return text.data;
+		appendStringInfo(&order_text, " %s", ca_item_column_name(table, lfirst_int(cell)));
+	return order_text.data;
 }
 
 /* An expression: the cursor of a row. */

@@ -45,6 +45,7 @@ CREATE DOMAIN pairs AS pair[];
 CREATE TYPE checked_range AS RANGE (SUBTYPE = checked, MULTIRANGE_TYPE_NAME = checked_ranges);
 CREATE FUNCTION keep_pair(pair, int) RETURNS pair LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 CREATE AGGREGATE first_pair(int) (SFUNC = keep_pair, STYPE = pair, INITCOND = '(1,2)');
+ALTER SEQUENCE s RESTART; -- the last statement has read its initial value
 CREATE FUNCTION takes_pair(pair) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 CREATE FUNCTION pg_temp.brief(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 CREATE TYPE pg_temp.brief_mood AS ENUM ('sad');
@@ -252,6 +253,8 @@ INSERT INTO cases (expected, query) VALUES
 (true, 'SELECT a FROM t WHERE b IN (''x'', ''y'') AND a = ANY (''{1,2}'') AND ''t'' AND id BETWEEN ''1'' AND $1'),
 (true, 'SELECT xmlelement(name x, xmlattributes(''v'' AS a), ''y''), (''{"a": 1}''::jsonb)[''a''], ''[1]''::jsonb -> ''a'''),
 (true, 'SELECT * FROM json_to_recordset(''[]'') AS x(a int, b text), regexp_matches(''a'', ''b''), generate_series(''1''::int, 2)'),
+(true, 'SELECT regclass(''t''), small(''5''), "varchar"(''x''), int8(NULL), pg_catalog.date(''2020-01-01'')'),
+(false, 'SELECT checked(''5'')'),
 (true, 'SELECT $1 IS NULL, B''101'', 1.5, E''\n'', $$x$$, true'),
 -- what fails in recovery
 (false, 'SELECT pg_walfile_name(''0/1'')'),

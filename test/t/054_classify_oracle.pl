@@ -1,10 +1,14 @@
-# No statement that writes may come back read-only. The judge is PostgreSQL: what classify() lets
-# through is executed in a read-only transaction and must never fail with 25006, "cannot execute ... in a
-# read-only transaction".
+# No statement that writes may come back read-only, and none that a standby refuses. The judges are PostgreSQL
+# in a read-only transaction and a real hot standby: what classify() lets through is executed on both, and
+# must never fail with 25006, "cannot execute ... in a read-only transaction", nor, on the standby only, with
+# 55000, 0A000 or 25001 ("... during recovery" has several codes), nor otherwise say "recovery".
 #
 # Judged are all statements of PostgreSQL's own regression inputs where they can be had (no binary package of
 # Debian has them; CACHE_ASIDE_PG_SOURCE names a source tree), always those of the SQL scripts the server
-# itself was made with, and a SELECT from each system view, these also on a hot standby.
+# itself was made with, and a SELECT from each system view. The standby has replayed what stood before the
+# statement; what a session made for itself alone (temporary tables, SET, PREPARE) it lacks, and errors
+# such as 42P01 are not held against the answer. dblink carries a statement over; without it in the
+# server's packages, the system views alone go there.
 use strict;
 use warnings;
 
@@ -16,6 +20,10 @@ use Test::More;
 my $nowhere = "cache_aside.redis_url = 'unix:///nonexistent/redis.sock'\nlog_statement = none\n"
   . "log_min_messages = panic\nlog_min_error_statement = panic\n";
 my $node = CacheAside->new_node('main', conf => $nowhere);
+my $standby = CacheAside->new_standby('standby', $node, conf => $nowhere);
+my $has_dblink = $node->safe_psql('postgres', q{SELECT count(*) FROM pg_available_extensions WHERE name = 'dblink'});
+$node->safe_psql('postgres', 'CREATE SCHEMA oracle');
+$node->safe_psql('postgres', 'CREATE EXTENSION dblink SCHEMA oracle') if $has_dblink;
 
 # Statements of a psql script, without psql's own commands and the data of COPY.
 sub statements
@@ -60,10 +68,34 @@ sub statements
 	return @list;
 }
 
-$node->safe_psql('postgres', q{
-	CREATE SCHEMA oracle;
+my $functions = q{
 	CREATE TABLE oracle.statement (n serial PRIMARY KEY, source text, query text, verdict text);
-	CREATE PROCEDURE oracle.judge(wanted text) LANGUAGE plpgsql AS $procedure$
+	-- How a standby that has replayed everything answers: 'reads', or why not. The statement goes in an EXECUTE
+	-- of DO, so that its rows go nowhere; COPY and transactions are left out.
+	CREATE FUNCTION oracle.on_standby(query text) RETURNS text LANGUAGE plpgsql AS $function$
+	DECLARE
+		here pg_catalog.pg_lsn := pg_catalog.pg_current_wal_insert_lsn();
+		state text;
+		message text;
+	BEGIN
+		IF NOT ('standby' OPERATOR(pg_catalog.=) ANY (coalesce(oracle.dblink_get_connections(), '{}'))) THEN
+			PERFORM oracle.dblink_connect('standby', 'STANDBY');
+		END IF;
+		FOR i IN 1..2000 LOOP
+			EXIT WHEN (SELECT done FROM oracle.dblink('standby', pg_catalog.format('SELECT pg_catalog.pg_last_wal_replay_lsn() >= %L', here))
+				AS (done boolean));
+			PERFORM pg_catalog.pg_sleep(0.005);
+		END LOOP;
+		PERFORM oracle.dblink_exec('standby', pg_catalog.format('SET search_path = %s', pg_catalog.current_setting('search_path')));
+		PERFORM oracle.dblink_exec('standby', pg_catalog.format('DO $oracle_do$ BEGIN EXECUTE %L; END $oracle_do$', query));
+		RETURN 'reads';
+	EXCEPTION WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
+		RETURN CASE WHEN state IN ('25006', '55000', '0A000', '25001') OR message ~ 'recovery'
+			THEN 'REFUSED by the standby: ' ELSE 'fails ' END OPERATOR(pg_catalog.||) state
+			OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) message;
+	END $function$;
+	CREATE PROCEDURE oracle.judge(wanted text, ask_standby boolean) LANGUAGE plpgsql AS $procedure$
 	DECLARE
 		s record;
 		answer boolean;
@@ -90,6 +122,9 @@ $node->safe_psql('postgres', q{
 					WHEN OTHERS THEN
 						outcome := CASE SQLSTATE WHEN '25006' THEN 'WRITES ' OPERATOR(pg_catalog.||) SQLERRM ELSE 'fails' END;
 				END;
+				IF ask_standby AND outcome OPERATOR(pg_catalog.=) 'reads' AND s.query !~* '^\s*(copy|begin|start|commit|rollback|savepoint)' THEN
+					outcome := oracle.on_standby(s.query);
+				END IF;
 			END IF;
 			BEGIN
 				EXECUTE s.query;
@@ -102,7 +137,10 @@ $node->safe_psql('postgres', q{
 			UPDATE oracle.statement SET verdict = outcome WHERE n OPERATOR(pg_catalog.=) s.n;
 			COMMIT;
 		END LOOP;
-	END $procedure$});
+	END $procedure$};
+my $dsn = join ' ', 'host=' . $standby->host, 'port=' . $standby->port, 'dbname=postgres';
+$functions =~ s/'STANDBY'/'$dsn'/;
+$node->safe_psql('postgres', $functions);
 
 sub judge
 {
@@ -112,7 +150,7 @@ sub judge
 	  . join('', map { "INSERT INTO incoming (q) VALUES ($tag$_$tag);\n" } grep { index($_, $tag) < 0 } @list)
 	  . "INSERT INTO oracle.statement (source, query) SELECT '$source', q FROM incoming ORDER BY n;\n"
 	  . "DROP TABLE incoming; SET standard_conforming_strings = on; SET statement_timeout = '120 s';\n"
-	  . "CALL oracle.judge('$source');\n";
+	  . "CALL oracle.judge('$source', " . ($has_dblink ? 'true' : 'false') . ");\n";
 	my ($status, $out, $err) = (0, '', '');
 	$status = $node->psql('postgres', $sql, stdout => \$out, stderr => \$err, on_error_stop => 0);
 	note "$source: " . ($err =~ /((?:ERROR|FATAL|PANIC|server closed)[^\n]*)/)[0] if $err =~ /FATAL|PANIC|server closed|judge/;
@@ -124,11 +162,13 @@ sub verdicts
 {
 	my ($like) = @_;
 	my $counts = $node->safe_psql('postgres', qq{SELECT coalesce(split_part(verdict, ':', 1), 'not reached') || ' ' || count(*)
-		FROM (SELECT CASE WHEN verdict LIKE 'WRITES%' THEN 'WRITES' ELSE verdict END AS verdict
+		FROM (SELECT CASE WHEN verdict ~ '^(WRITES|REFUSED|fails)' THEN pg_catalog.substring(verdict, '^[a-zA-Z]+') ELSE verdict END AS verdict
 			FROM oracle.statement WHERE source LIKE '$like') s GROUP BY split_part(verdict, ':', 1), verdict IS NULL ORDER BY 1});
 	note "$like: " . join ', ', split /\n/, $counts;
 	is($node->safe_psql('postgres', qq{SELECT source || ': ' || query || ' -- ' || verdict FROM oracle.statement
 			WHERE source LIKE '$like' AND verdict LIKE 'WRITES%'}), '', "$like: nothing that writes was let through");
+	is($node->safe_psql('postgres', qq{SELECT source || ': ' || query || ' -- ' || verdict FROM oracle.statement
+			WHERE source LIKE '$like' AND verdict LIKE 'REFUSED%'}), '', "$like: nor what a standby refuses");
 	is($node->safe_psql('postgres', qq{SELECT source || ': ' || query || ' -- ' || verdict FROM oracle.statement
 			WHERE source LIKE '$like' AND verdict LIKE 'classify: XX%'}), '', "$like: no internal error");
 	return;
@@ -150,7 +190,6 @@ my @views = split /\n/, $node->safe_psql('postgres', q{SELECT 'SELECT * FROM ' |
 	WHERE relkind = 'v' AND relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) ORDER BY 1});
 judge('views', @views);
 verdicts('views');
-my $standby = CacheAside->new_standby('standby', $node, conf => $nowhere);
 $node->wait_for_catchup($standby);
 my $reads = $node->safe_psql('postgres', q{SELECT count(*) FROM oracle.statement WHERE source = 'views' AND verdict = 'reads'});
 cmp_ok($reads, '>', 100, "$reads views are read-only");
