@@ -351,6 +351,7 @@ _PG_init(void)
 	ca_commit_init();
 	ca_replicas_init();
 	ca_ddl_init();
+	ca_merge_init();
 	if (!preloaded)
 		return;
 	previous_shmem_request = shmem_request_hook;

@@ -75,6 +75,9 @@ extern void ca_require_preload(void); /* ERROR with HINT otherwise */
 /* ---- ddl.c: utility hook; DROP, DETACH and rewrites that fire no trigger ---- */
 extern void ca_ddl_init(void);
 
+/* ---- merge.c: what MERGE moves between partitions ---- */
+extern void ca_merge_init(void);
+
 /* ---- key.c: templates to text ---- */
 typedef struct CaTemplate CaTemplate;
 struct TupleTableSlot;
