@@ -444,6 +444,25 @@ SELECT g.relation, g.rule, p.problem,
  CROSS JOIN LATERAL (SELECT cache_aside.rule_problem(g.oid) AS problem) p
  WHERE p.problem IS NOT NULL
 UNION ALL
+SELECT t.relation, t.rule,
+       pg_catalog.format('trigger %I no longer compares columns, one of them was changed (%s): every UPDATE counts',
+                         t.trigger, o.compared),
+       pg_catalog.format('SELECT cache_aside.detach(%L, %L); %s', t.relation, t.rule,
+                         cache_aside.rule_statement(t.relation, t.arguments, NULLIF(o.columns, '{}'), t.level))
+  FROM cache_aside.rule_triggers t
+  JOIN pg_catalog.pg_trigger g ON g.oid OPERATOR(pg_catalog.=) t.oid
+ CROSS JOIN LATERAL (SELECT d.compared,
+                            ARRAY(SELECT c.attname FROM pg_catalog.pg_attribute c
+                                   WHERE c.attrelid OPERATOR(pg_catalog.=) t.relation
+                                     AND c.attnum OPERATOR(pg_catalog.>) 0 AND NOT c.attisdropped
+                                     AND pg_catalog.strpos(pg_catalog.format(', %s,', d.compared),
+                                             pg_catalog.format(' %I,', c.attname)) OPERATOR(pg_catalog.>) 0
+                                   ORDER BY c.attnum) AS columns
+                       FROM (SELECT pg_catalog.substr(c.comment, 23) AS compared -- behind 'cache_aside: compared '
+                               FROM (SELECT pg_catalog.obj_description(t.oid, 'pg_trigger') AS comment) c
+                              WHERE c.comment OPERATOR(pg_catalog.~~) 'cache_aside: compared %') d) o
+ WHERE NOT t.inherited AND g.tgqual IS NULL AND g.tgattr OPERATOR(pg_catalog.=) ''::pg_catalog.int2vector
+UNION ALL
 SELECT u.relation, u.rule,
        pg_catalog.format('no trigger fires on %s', pg_catalog.string_agg(u.event, ', ' ORDER BY u.event)),
        pg_catalog.format('SELECT cache_aside.detach(%L, %L); %s', u.relation, u.rule,

@@ -94,8 +94,8 @@ shows_other(Form_pg_attribute before, Form_pg_attribute after)
 		   before->attgenerated != after->attgenerated || after->attgenerated == 'v';
 }
 
-static bool
-column_altered(Oid relid, int attnum)
+bool
+ca_altered_column(Oid relid, int attnum)
 {
 	HeapTuple before =
 		SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum((int16) attnum));
@@ -143,7 +143,7 @@ note_relation(ObjectAccessType access, Oid relid, int part, bool internal)
 	if (kind == RELKIND_INDEX || kind == RELKIND_PARTITIONED_INDEX || kind == RELKIND_SEQUENCE ||
 		kind == RELKIND_TOASTVALUE || internal)
 		return;
-	if (part > 0 && (access != OAT_POST_ALTER || column_altered(relid, part)))
+	if (part > 0 && (access != OAT_POST_ALTER || ca_altered_column(relid, part)))
 		ca_reach_add(RelationRelationId, relid);
 	else if (part == 0 && access == OAT_DROP)
 		ca_reach_add(RelationRelationId, relid);

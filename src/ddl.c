@@ -10,6 +10,7 @@
  *	rules of a partitioned table and its partitions                    utility hook (partition.c)
  *	CREATE TRIGGER by hand                                             utility hook, checked; object
  *	                                                                   access hook: by whom (approval.c)
+ *	a watched column changes                                           both (watch.c)
  *	a new owner                                                        object access hook (approval.c)
  *
  * Input: the statement or the object. Output: the pattern of every rule concerned (reach.c), in the
@@ -151,6 +152,8 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 		ca_approval_check_created(object);
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part == 0)
 		ca_approval_after_alter(object);
+	if (access == OAT_POST_ALTER && class == RelationRelationId && part > 0)
+		ca_watch_after_alter(object, part);
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) && is_on())
 		ca_altered_note(access, class, object, part, arg);
 	if (access != OAT_DROP)
@@ -319,6 +322,19 @@ altered_table(Node *node)
 }
 
 static void
+before_alter(Node *node)
+{
+	AlterTableStmt *statement = (AlterTableStmt *) node;
+	Oid relid;
+
+	if (!IsA(node, AlterTableStmt) || RecoveryInProgress())
+		return;
+	relid = RangeVarGetRelid(statement->relation, NoLock, true);
+	if (OidIsValid(relid) && is_table(relid))
+		ca_watch_before_alter(relid, statement);
+}
+
+static void
 run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 			ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
 			DestReceiver *target, QueryCompletion *completion)
@@ -332,6 +348,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 
 	if (IsA(node, CreateTrigStmt))
 		ca_rule_check_trigger((CreateTrigStmt *) node);
+	before_alter(node);
 	if (OidIsValid(relid))
 	{
 		add_moved(relid, (AlterTableStmt *) node);

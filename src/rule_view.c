@@ -67,19 +67,49 @@ is_text(const CaTriggerFacts *facts)
 	return true;
 }
 
+/*
+ * Does an UPDATE trigger of the rule that attach made compare other columns than the template names?
+ * DDL under the eyes of watch.c leaves none.
+ */
+static const char *
+watch_problem(Relation relation, const CaTemplate *template, const char *text)
+{
+	TriggerDesc *triggers = CopyTriggerDesc(relation->trigdesc);
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger *trigger = &triggers->triggers[i];
+		Bitmapset *columns;
+
+		if (trigger->tgqual == NULL || strncmp(trigger->tgname, "cache_aside_", 12) != 0 ||
+			ca_rules_kind(trigger->tgfoid) != CA_TRIGGER_ROW || trigger->tgnargs != 1 ||
+			strcmp(trigger->tgargs[0], text) != 0)
+			continue;
+		columns = ca_watch_columns(trigger->tgqual);
+		if (!bms_is_member(0, columns) && !bms_is_subset(ca_key_columns(template), columns))
+			return psprintf(
+				"trigger \"%s\" compares other columns than the template names: keys are "
+				"missed",
+				trigger->tgname);
+	}
+	return NULL;
+}
+
 static const char *
 template_problem(Relation relation, const char *template)
 {
 	const char *pattern = ca_key_template_pattern(template);
 	const char *missing = NULL;
+	CaTemplate *parsed;
 
 	if (pattern == NULL)
 		return "the template is malformed";
 	if (ca_prefix_reserves(pattern, strlen(pattern)))
 		return "its keys are reserved, every write fails; see cache_aside.key_prefix";
-	ca_key_parse(template, RelationGetDescr(relation), RelationGetRelationName(relation), &missing);
+	parsed = ca_key_parse(template, RelationGetDescr(relation), RelationGetRelationName(relation),
+						  &missing);
 	if (missing == NULL)
-		return NULL;
+		return watch_problem(relation, parsed, template);
 	return psprintf("column \"%s\" is gone: every write deletes the rule's whole pattern", missing);
 }
 

@@ -61,6 +61,15 @@ extern void ca_rules_add_patterns(Relation relation);
 /* ---- altered.c: DDL that changes what rows show without writing one ---- */
 extern void ca_altered_note(ObjectAccessType access, Oid class, Oid object, int part, void *arg);
 extern void ca_altered_note_statement(Node *node); /* after it ran */
+/* Inside a command that altered the column: has it another name, type, collation, expression? */
+extern bool ca_altered_column(Oid relid, int attnum);
+
+/* ---- watch.c: columns that a row trigger watches ---- */
+/* Attribute numbers in pg_trigger.tgqual; 0 stands for the whole row. */
+extern Bitmapset *ca_watch_columns(const char *condition);
+/* A column was altered: triggers that watched it by another name or type watch everything. */
+extern void ca_watch_after_alter(Oid relid, int attnum);
+extern void ca_watch_before_alter(Oid relid, AlterTableStmt *statement);
 
 /* ---- approval.c: may this query run as the table's owner? ---- */
 extern bool ca_approval_is(char enabled); /* pg_trigger.tgenabled */
