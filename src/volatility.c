@@ -17,9 +17,8 @@
  * partition), and whatever is temporary: relations, functions, types.
  *
  * Functions are believed when they are marked STABLE or IMMUTABLE: PostgreSQL refuses INSERT, UPDATE
- * and DELETE in them, though not a call of a volatile function. Exceptions are built-in functions
- * that say STABLE and assign a transaction id or run a query hidden in their arguments. Of the
- * volatile functions, those listed below are known to read only, in recovery too.
+ * and DELETE in them, though not a call of a volatile function. Exceptions, and the volatile functions
+ * that are known to read only, are listed in harmless.c.
  *
  * Catalog lookups only; nothing of the query is executed. Errors: those of catalog lookups. All
  * memory is the caller's context.
