@@ -114,6 +114,10 @@ WITHOUT = {
     'fills admitted without arming': without('stale', lambda: one(snapshot=1, switch=2),
                                              claim_disarms=False, arm_waits=False),
     'armed before it has caught up': without('stale', lambda: Config(ONE, 1, **BACK), arm_waits=False),
+    'armings that last for ever': without(
+        'stale', lambda: one(snapshot=1, switch=2), arming_expires=False),
+    'told while an arming elsewhere lasts': without(
+        'stale', lambda: one(snapshot=1, switch=2), waits_for_expiry=False),
     'a guard made with the position': without('stale', lambda: two(evict_guard=1, begin=('T0 logs', 'T1 logs')), anew='position'),
     'a guard made with the visible LSN': without('stale', lambda: two(evict_guard=1, begin=('T0 logs', 'T1 logs')), anew='visible'),
     'a guard made with where the session began': without('stale', lambda: two(evict_guard=1), anew='began'),

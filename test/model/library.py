@@ -109,7 +109,9 @@ def delete_keys(c, s, batch):
 
 def note_delivered(s, cache, done):
     p = s.processes[s.home]
-    return s._replace(data=s.data._replace(cache=cache, done=s.data.done | done), delivered=s.delivered | done,
+    delivered = s.delivered | done
+    return s._replace(data=s.data._replace(cache=cache, done=s.data.done | done), delivered=delivered,
+                      told=s.told if s.worker.untold else delivered,
                       processes=with_process(s, p._replace(done=p.done | done)))
 
 
@@ -161,18 +163,25 @@ def arm(c, s):
 
 
 def claim(c, s, timeline):
-    """None when fenced."""
+    """None when fenced. Nobody is told of deliveries while another process may still be armed by us."""
     data, p = s.data, s.processes[s.home]
     if c.rule['fence'] and (data.position and data.position.timeline > timeline or
                             data.guard and data.guard.timeline > timeline):
         return None
     if p.timeline != timeline and c.rule['guard_has_timeline']:
         p = Process(done=p.done)
-    p = p._replace(timeline=timeline, armed=p.armed and not c.rule['claim_disarms'], claimed=True)
+    p = p._replace(timeline=timeline, armed=p.armed and not c.rule['claim_disarms'], claimed=True, last=True)
     if c.rule['claim_deletes'] and not is_known(c, p, data.guard):
         data = data._replace(guard=None)
-    others = tuple(q._replace(claimed=False) for q in s.processes)
+    others = tuple(q._replace(claimed=False, last=False) for q in s.processes)
     return s._replace(data=data, processes=others[:s.home] + (p,) + others[s.home + 1:])
+
+
+def armings_expire(c, s):
+    """What the session does not renew has expired: it connected longer ago than an arming lasts."""
+    expire = c.rule['arming_expires']
+    processes = tuple(p if p.claimed else p._replace(armed=p.armed and not expire) for p in s.processes)
+    return s._replace(processes=processes, worker=s.worker._replace(untold=False), told=s.delivered)
 
 
 def fill_admitted(c, s, reader, key):

@@ -30,7 +30,7 @@ def fill_steps(c, s):
             if not fill_admitted(c, s, r, k):
                 continue
             value = r.value & c.touch[k]
-            must = (s.data.done | s.processes[s.home].done) & c.touch[k] & ~s.lost
+            must = (s.data.done | s.processes[s.home].done | s.told) & c.touch[k] & ~s.lost
             wrong = None
             if must & ~value:
                 wrong = 'stale fill of key %d: token %d-%d, misses %s' % (
@@ -49,7 +49,9 @@ def steps(c, s):
     if w.session and not w.batch and (left(s, 'worker_dies') or not s.processes[s.home].claimed):
         dies = left(s, 'worker_dies')
         if dies:
-            yield 'WORKER DIES', end_session(s)._replace(worker=Worker(), faults=spend(s, 'worker_dies')), None
+            forgotten = tuple(p._replace(claimed=False, last=False) for p in s.processes)
+            yield 'WORKER DIES', s._replace(worker=Worker(), processes=forgotten,
+                                            faults=spend(s, 'worker_dies')), None
         yield 'the connection breaks', end_session(s)._replace(
             faults=spend(s, 'worker_dies') if dies else s.faults), None
     yield from fill_steps(c, s)

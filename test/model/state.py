@@ -27,6 +27,8 @@ RULES = dict(
     compares_position=True,  # a call that finds another position fails
     claim_disarms=True,      # fills wait for arm
     arm_waits=True,          # until caught up, and all that is visible by then is delivered
+    arming_expires=True,     # unless the session that made it renews it
+    waits_for_expiry=True,   # of armings elsewhere, before anybody is told that something is delivered
     anew='E',                # floor of a guard that arm makes: 'position', 'visible', 'caught up'
     epoch_makes=False,       # epoch makes a missing guard only when it clears
     restart_lsn=True,        # reading resumes at the first message of what is unfinished
@@ -80,6 +82,7 @@ class Data(NamedTuple):
 class Process(NamedTuple):
     """What the library remembers in one Redis process."""
     claimed: bool = False  # by the session under way
+    last: bool = False     # by the last session of this worker: it knows the nonce
     timeline: int = 0
     armed: bool = False
     header: int = 0        # of the guard, as this process left it
@@ -108,6 +111,7 @@ class Worker(NamedTuple):
     lazy: bool = False      # asynchronous commits were seen
     remembered: object = None
     acked: object = None    # the last position a call was answered for
+    untold: bool = False    # armings elsewhere may not have expired yet
     batch: int = 0          # under way, when apply is not atomic
     stage: int = 0          # of it: half done, done
 
@@ -135,6 +139,7 @@ class State(NamedTuple):
     timeline: int = 1
     fork: int = 0
     delivered: int = 0        # to whatever Redis
+    told: int = 0             # ... and somebody was told: a synchronous COMMIT, wait_delivered()
     lost: int = 0             # committed, and gone with the server
     dead: int = 0             # never to commit (again)
     replayed: int = 0         # on the standby
@@ -180,7 +185,7 @@ class Config:
         """The worker is connected, its guard made and armed."""
         position = Position(1, 0, 0)
         guard = Guard(1, 1, 0)
-        home = Process(True, 1, True, 1, 0, (0,) * self.nbuckets)
+        home = Process(True, True, 1, True, 1, 0, (0,) * self.nbuckets)
         state = State((), 0, 0, Worker(True, expected=position, acked=position, caught_up=0, armed=True),
                       Data((-1,) * self.keys, guard, position), (home, Process()),
                       (Reader(),) * self.readers, self.faults)

@@ -4,7 +4,7 @@ Its decisions are those of session.c, resume.c, barrier.c and delivery.c.
 """
 from state import Position, Worker, bits, commit_lsn, committed, end_session, left, messaged, spend
 from library import (
-    apply, apply_parts, arm, call_fails, claim, delete_keys, epoch, is_known, note_delivered, position_now,
+    apply, apply_parts, arm, armings_expire, call_fails, claim, delete_keys, epoch, is_known, note_delivered, position_now,
     read_record, visible_lsn, write_position)
 
 
@@ -17,12 +17,13 @@ def connect(c, s):
     else:
         crash_resync = False
     remembered = s.worker.remembered
+    untold = c.rule['waits_for_expiry'] and not s.processes[s.home].last
     s = claim(c, s, s.timeline)
     if s is None:
         return None, 'fenced'
     stored, end = s.data.position, s.flushed
     w = Worker(True, target=end, remembered=remembered, lazy=bool(stored and stored.lazy), expected=stored,
-               resync=int(crash_resync))
+               resync=int(crash_resync), untold=untold)
     if stored is None and remembered is not None and remembered.timeline == s.timeline:
         stored = remembered
         w = w._replace(lazy=stored.lazy)
@@ -95,6 +96,8 @@ def worker_steps(c, s):
         if not running and not (unread and c.rule['barrier_read']):
             yield 'the barrier is passed', s._replace(worker=w._replace(
                 barrier=0, unread=0, resync=int(c.rule['barrier_resync'])))
+    if w.untold:
+        yield 'an arming lasts no longer than this session', armings_expire(c, s)
     if call_fails(c, s):
         yield 'a call fails, the session ends', end_session(s)
         return

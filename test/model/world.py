@@ -60,8 +60,8 @@ def promote(c, s):
     s = end_session(s)
     return s._replace(log=log, flushed=len(log), visible=visible, timeline=2, fork=len(log), lost=lost,
                       dead=s.dead | dead, old_primary=old, ring=s.standby_ring, worker=Worker(),
-                      data=s.data._replace(done=s.data.done & visible), delivered=s.delivered & visible, recorded=False,
-                      processes=tuple(p._replace(done=p.done & visible) for p in s.processes),
+                      data=s.data._replace(done=s.data.done & visible), delivered=s.delivered & visible, told=s.told & visible, recorded=False,
+                      processes=tuple(p._replace(done=p.done & visible, last=False) for p in s.processes),
                       spare=s.spare and s.spare._replace(done=s.spare.done & visible),
                       faults=spend(s, 'promotion'))
 
@@ -73,6 +73,7 @@ def crash(c, s):
     dead = s.dead | messaged(s.log, len(s.log)) & ~visible
     s = end_session(s)
     return s._replace(log=log, flushed=len(log), visible=visible, lost=lost, dead=dead, worker=Worker(),
+                      processes=tuple(p._replace(last=False) for p in s.processes),
                       ring=(s.timeline, 0, 0), crashed=True, recorded=False, faults=spend(s, 'crash'))
 
 
