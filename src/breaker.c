@@ -68,6 +68,13 @@ typedef enum Attempt
 	SAFE
 } Attempt;
 
+typedef enum Claims
+{
+	NOT_KNOWN, /* the file was a copy, torn, of another version */
+	NONE_EVER, /* of this data directory */
+	LAST_KNOWN
+} Claims;
+
 /* As it is in the file, in native byte order. */
 typedef struct Start
 {
@@ -88,6 +95,9 @@ typedef struct Start
 	XLogRecPtr skip_from; /* the last skip; 0: none */
 	XLogRecPtr skip_to;
 	TimestampTz skip_at;
+	uint32 claims; /* Claims, below; for arming.c */
+	TimeLineID claim_timeline;
+	char nonce[20]; /* of the last claim; NUL-terminated */
 	pg_crc32c crc;
 } Start;
 
@@ -179,6 +189,7 @@ static void
 read_start(void)
 {
 	int fd = BasicOpenFile(START_FILE, O_RDONLY | PG_BINARY);
+	bool absent = fd < 0 && errno == ENOENT;
 	bool valid = fd >= 0 && pg_pread(fd, &start, sizeof(start), 0) == sizeof(start) &&
 				 start.magic == MAGIC && start.version == VERSION &&
 				 start.system == GetSystemIdentifier() && start.inode == inode_of(fd) &&
@@ -188,6 +199,8 @@ read_start(void)
 		close(fd);
 	if (!valid)
 		memset(&start, 0, sizeof(start));
+	if (absent)
+		start.claims = NONE_EVER;
 }
 
 static void
@@ -322,6 +335,25 @@ ca_breaker_gap(void)
 {
 	if (start.attempt == BEGUN)
 		end_attempt(ENDED, start.deaths + 1);
+}
+
+/* ---- which Redis this server claimed last ---- */
+
+/* Its nonce, or "". A timeline of its own is another server's claim to another. */
+const char *
+ca_breaker_claimed(TimeLineID timeline, bool *never)
+{
+	*never = start.claims == NONE_EVER;
+	return start.claims == LAST_KNOWN && start.claim_timeline == timeline ? start.nonce : "";
+}
+
+/* Written with the next beginning, which comes before fills are admitted. */
+void
+ca_breaker_note_claim(const char *nonce, TimeLineID timeline)
+{
+	start.claims = LAST_KNOWN;
+	start.claim_timeline = timeline;
+	strlcpy(start.nonce, nonce, sizeof(start.nonce));
 }
 
 /* ---- processes ---- */

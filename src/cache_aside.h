@@ -298,7 +298,7 @@ extern Size ca_warm_shmem_size(void);
 extern void ca_warm_shmem_init(void);
 
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
-#define CA_GUARD_VERSION 2   /* of the library; VERSION there */
+#define CA_GUARD_VERSION 3   /* of the library; VERSION there */
 #define CA_BATCH_STICKS 64   /* most in one call */
 #define CA_GUARD_PRECISE 128 /* keys; a larger batch is always coarse */
 
@@ -334,6 +334,8 @@ typedef struct CaClaim
 	const char *position;
 	Size position_len;
 	TimeLineID guard_timeline; /* 0: there is no guard */
+	bool same;                 /* it was claimed last with the nonce before */
+	int64 now;                 /* Redis's time, ms */
 } CaClaim;
 
 typedef struct CaApplied
@@ -357,16 +359,23 @@ extern const char ca_guard_plain_script[]; /* apply_plain.lua */
 extern const char *ca_guard_key(void);     /* cache_aside:guard:<system identifier> */
 /* Each queues one command; `expected` is the position's text that Redis must hold, "" for none. */
 extern void ca_guard_load(CaRedis *redis, CaReplyHandler handler, void *arg);
-extern void ca_guard_claim(CaRedis *redis, TimeLineID timeline, CaReplyHandler handler, void *arg);
+/* With a new nonce; `previous`: the one before, or "". */
+extern void ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous,
+						   CaReplyHandler handler, void *arg);
+extern const char *ca_guard_nonce(void);
 extern void ca_guard_epoch(CaRedis *redis, const char *expected, const char *position,
 						   XLogRecPtr floor, bool clear, CaReplyHandler handler, void *arg);
-extern void ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor,
+/* `until`: Redis's time at which it ends, ms */
+extern void ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
 						 CaReplyHandler handler, void *arg);
+extern void ca_guard_renew(CaRedis *redis, int64 until, CaReplyHandler handler, void *arg);
 extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
 						   const char *position, CaReplyHandler handler, void *arg);
 /* false: not the answer of such a call (see ca_guard_problem) */
 extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
 extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
+/* Of arm and renew. `admits`: the guard is there, as it was made. */
+extern bool ca_guard_read_arming(const CaReply *reply, bool *admits, int64 *now);
 extern CaGuardProblem ca_guard_problem(const CaReply *reply);
 
 /* ---- glob.c: Redis glob patterns ---- */

@@ -43,22 +43,27 @@ FOR APPLICATIONS
 
 FOR THE WORKER (KEYS[1] = position, KEYS[2] = guard in each, both of one <system>: any other name is
 CA_ARGUMENT, so that a user without write access to cache_aside:* cannot make these calls)
-    cache_aside_claim 2 position guard  nonce timeline
-        nonce: 16 bytes, new for each connection. Fills are refused from here until arm.
+    cache_aside_claim 2 position guard  nonce timeline previous
+        nonce: 16 bytes, new for each connection; previous: the one before it, or "". Fills are refused from
+        here until arm.
         -> {library version, 1 if there is a position else 0, its text or "", timeline of the guard or
-        0 when there is none, floor of the guard "X/X"}
+        0 when there is none, floor of the guard "X/X", 1 if this process was claimed last with `previous`
+        else 0, now}
         Error CA_FENCED when position or guard are of a newer timeline; nothing changed then.
     cache_aside_epoch 2 position guard  nonce expected new floor clear
         In one step: floor, and the position that says "pending". clear "1": the guard is made anew
         (another timeline, lost commits); floor must be E, see arm. "0": buckets stay and the floor only
         rises; a guard that is missing stays so, for what was delivered before may lie above this floor.
         -> 1
-    cache_aside_arm 2 position guard  nonce expected floor
-        Caught up: fills are admitted. A guard that is missing, of another timeline, or not the one
+    cache_aside_arm 2 position guard  nonce expected floor until
+        Caught up: fills are admitted until then, or until a later `until` of a renewal. A guard that is missing, of another timeline, or not the one
         this process knows (it restarted) is made with `floor`, which must be E: the end of the last
         complete record read, after reading to at least what was flushed (replayed) when it was
         observed after connecting.
-        -> 1 the guard was there, 2 it was made anew
+        -> {1 the guard was there, 2 it was made anew, now}
+    cache_aside_renew 2 position guard  nonce until
+        Writes nothing. -> {1 if fills are admitted else 0, now}
+    Times (now, until) are milliseconds of this server's clock.
     cache_aside_apply 2+n position guard key...  nonce expected new lsn [stick-key lsn ttl_ms]...
         One batch. lsn: the highest commit LSN in it; with a "+" before it the floor rises instead of
         the keys' buckets (for a backlog; and always beyond 128 keys); "" when guard = off, then the
@@ -88,6 +93,12 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
   but the data of another. So memory holds the header as this process wrote it last, which each write
   makes unique, and a fill needs to find it there: data of any other state, older or another's, has
   another header or none, for a claim deletes a guard that its process does not know.
+* A master that was replaced without a copy, and comes back so, still has its memory and the data that go
+  with it: armed. So an arming ends by itself unless its worker renews it, and the worker, on a process
+  that is not the one it claimed last, tells nobody that anything is delivered before each arming elsewhere
+  must have ended. A renewal says until when, in a time that this server told before: one that lay in
+  the socket of a master that was stopped extends nothing. The clock costs no TIME: the guard expires in
+  the year 2100, and the time until then is asked for. A clock that goes back ends the arming.
 * Every raise went through this process, so floor, buckets and the highest LSN in any of them are in
   its memory too; a fill whose R is not below that needs no bucket.
 * epoch writes floor and position together, before anything is deleted: a stale fill cannot follow
@@ -102,7 +113,7 @@ worker has to claim and arm again. Beyond that one token of at most 49 bytes is 
 keys of Redis: each less than 100 bytes more than the name of its key (at most 8 kB), for 60 s at most.
 ]]
 
-local VERSION = 2
+local VERSION = 3
 local MAGIC = 'CAG1'
 local HEADER = 40
 local BUCKETED = 128 -- most keys of a batch that raise buckets, 1 to 3 us each
@@ -114,8 +125,11 @@ local RESERVED = 'cache_aside:'
 local GUARD = 'cache_aside:guard:'
 local LEASE = 'cache_aside:lease:'
 local STICK = 'cache_aside:stick:'
+local FAR = 4102444800000 -- when guards expire, in ms: the clock of a fill
+local SLACK = 1000        -- ms that the clock may go back
 
--- guard key -> the claim: nonce, timeline, armed; used: the number of its worker's last call (of
+-- guard key -> the claim: nonce, timeline; armed, while the guard's time left is above left_until;
+-- left_seen: the least that was seen of it; used: the number of its worker's last call (of
 -- worker_calls); and the guard that this process knows: header (as it
 -- was written last), writes, floor_hi, floor_lo; top_hi, top_lo: no bucket is above; buckets: 256
 -- rows of 256, made when needed, of the high (1 to 256) and low (257 to 512) halves of LSNs. A row is
@@ -184,7 +198,7 @@ local function write_header(mine, guard)
     mine.writes = mine.writes + 1
     mine.header = MAGIC .. pack('>I4', mine.timeline) .. mine.nonce ..
         pack('>I4I4I8', mine.floor_hi, mine.floor_lo, mine.writes)
-    call('SET', guard, mine.header)
+    call('SET', guard, mine.header, 'PXAT', FAR)
 end
 
 -- Whatever was there, of whatever type.
@@ -270,6 +284,21 @@ local function read_position(position)
     return text or nil
 end
 
+-- Milliseconds, as PTTL counts them.
+local function now()
+    local time = call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function extend(mine, text)
+    local until_ms = tonumber(match(text or '', '^%d+$'))
+    if not until_ms or until_ms > FAR then
+        return false
+    end
+    mine.left_until = math.min(mine.left_until, FAR - until_ms)
+    return true
+end
+
 local function claim(keys, args)
     bind()
     local position, guard = keys[1], keys[2]
@@ -278,8 +307,9 @@ local function claim(keys, args)
     if problem then
         return problem
     end
-    if #args ~= 2 or #nonce ~= 16 or not timeline or timeline > 4294967295 then
-        return failed('CA_ARGUMENT', 'claim takes a nonce of 16 bytes and a timeline')
+    if #args < 2 or #args > 3 or #nonce ~= 16 or not timeline or timeline > 4294967295 or
+        (args[3] and args[3] ~= '' and #args[3] ~= 16) then
+        return failed('CA_ARGUMENT', 'claim takes a nonce of 16 bytes, a timeline and perhaps the nonce before')
     end
     local header = read_header(guard)
     local guard_timeline = header and header_timeline(header) or 0
@@ -289,7 +319,7 @@ local function claim(keys, args)
         return failed('CA_FENCED', 'a server of timeline ' ..
             math.max(position_timeline, guard_timeline) .. ' delivers here, this one is of ' .. timeline)
     end
-    local mine = { nonce = nonce, timeline = timeline, armed = false, writes = 0 }
+    local mine = { nonce = nonce, timeline = timeline, armed = false, writes = 0, left_until = FAR, left_seen = FAR }
     local last = claims[guard]
     if last and last.timeline == timeline then
         mine.header, mine.writes = last.header, last.writes
@@ -309,7 +339,7 @@ local function claim(keys, args)
         floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
     end
     return { VERSION, text and 1 or 0, text or '', guard_timeline,
-        string.format('%X/%X', floor_hi, floor_lo) }
+        string.format('%X/%X', floor_hi, floor_lo), last and last.nonce == args[3] and 1 or 0, now() }
 end
 
 -- The claim, or nil and the error to answer with.
@@ -362,6 +392,9 @@ local function arm(keys, args)
     if not mine then
         return problem
     end
+    if not extend(mine, args[4]) then
+        return failed('CA_ARGUMENT', 'arm takes the time when it ends')
+    end
     local answer = 1
     if is_known(mine, read_header(guard)) then
         write_header(mine, guard) -- with the new nonce
@@ -369,8 +402,25 @@ local function arm(keys, args)
         make_guard(mine, guard, hi, lo)
         answer = 2
     end
-    mine.armed = true
-    return answer
+    mine.armed, mine.left_seen = true, FAR
+    return { answer, now() }
+end
+
+local function renew(keys, args)
+    bind()
+    local wrong = misnamed(keys)
+    if wrong then
+        return wrong
+    end
+    local mine = claims[keys[2]]
+    if not mine or mine.nonce ~= args[1] then
+        return failed('CA_NONCE', 'this connection has not claimed this Redis, or it restarted')
+    end
+    if #args ~= 2 or not extend(mine, args[2]) then
+        return failed('CA_ARGUMENT', 'renew takes a nonce and a time')
+    end
+    note_use(mine)
+    return { mine.armed and is_known(mine, read_header(keys[2])) and 1 or 0, now() }
 end
 
 -- Raises what is there; true if there is something that can be raised.
@@ -528,11 +578,22 @@ local function parse_token(text)
     return true
 end
 
+-- Has the arming not ended by now? -1, -2: there is no guard.
+local function is_armed(mine)
+    local left = call('PTTL', token_guard)
+    if left > mine.left_seen then
+        mine.armed = mine.armed and left <= mine.left_seen + SLACK
+    else
+        mine.left_seen = left
+    end
+    return mine.armed and left > mine.left_until
+end
+
 -- Does the guard as a whole admit the last token: armed, still there, its timeline, its floor?
 local function guard_admits(mine)
     return mine.armed and mine.timeline == token_timeline and
         (token_hi > mine.floor_hi or (token_hi == mine.floor_hi and token_lo >= mine.floor_lo)) and
-        try('GET', token_guard) == mine.header
+        try('GET', token_guard) == mine.header and is_armed(mine)
 end
 
 -- Does the key's bucket admit it, in a guard that does?
@@ -624,19 +685,20 @@ end
 
 -- The worker's calls, and reads, must work when Redis is full: an UNLINK makes room, a read of what is
 -- there is harmless. A fill is refused by Redis itself then.
-local function register(name, callback, allow_oom)
+local function register(name, callback, ...)
     redis.register_function {
         function_name = 'cache_aside_' .. name,
         callback = callback,
-        flags = allow_oom and { 'allow-oom' } or {}
+        flags = { ... }
     }
 end
 
-register('claim', claim, true)
-register('epoch', epoch, true)
-register('arm', arm, true)
-register('apply', apply, true)
-register('get', get, true)
-register('get_many', get_many, true)
-register('fill', fill, false)
-register('fill_many', fill_many, false)
+register('claim', claim, 'allow-oom')
+register('epoch', epoch, 'allow-oom')
+register('arm', arm, 'allow-oom')
+register('renew', renew, 'allow-oom') -- not 'no-writes': whoever may only read could call it
+register('apply', apply, 'allow-oom')
+register('get', get, 'allow-oom')
+register('get_many', get_many, 'allow-oom')
+register('fill', fill)
+register('fill_many', fill_many)

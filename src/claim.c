@@ -116,6 +116,8 @@ handle_claim(void *arg, const CaReply *reply)
 			problem = CA_GUARD_NOT_LOADED;
 		else if (claim.found)
 			keep_stored(claim.position, claim.position_len);
+		if (claim.current)
+			ca_arming_claimed(&claim);
 	}
 }
 
@@ -146,7 +148,7 @@ send_claim(void)
 
 	claimed.stored[0] = '\0';
 	claimed.nonsense = false;
-	ca_guard_claim(redis, ca_wal_timeline(&end), handle_claim, NULL);
+	ca_guard_claim(redis, ca_wal_timeline(&end), ca_arming_previous(), handle_claim, NULL);
 	answers_missing++;
 }
 

@@ -187,7 +187,8 @@ note_delivered(CaBatch *batch)
 	{
 		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
 
-		ca_sync_delivered(commit->start, commit->end);
+		if (!ca_arming_untold())
+			ca_sync_delivered(commit->start, commit->end);
 		ca_status_latency(commit->time);
 		ca_status_now.commits++;
 	}
@@ -199,9 +200,16 @@ note_delivered(CaBatch *batch)
 	ca_status_now.batches++;
 	acked = batch->position;
 	CA_DEBUG_POINT("batch-answered");
-	if (acked.state == CA_POSITION_OK) /* else a resync stands for some of what lies below */
-		ca_sync_confirmed(acked.confirmed);
+	ca_delivery_tell();
 	ca_sync_async_recorded(acked.async);
+}
+
+/* Unless a resync stands for some of what lies below, or another Redis may still be armed. */
+void
+ca_delivery_tell(void)
+{
+	if (acked.state == CA_POSITION_OK && !ca_arming_untold())
+		ca_sync_confirmed(acked.confirmed);
 }
 
 /* The part of any answer to a batch, epoch or arming that is the same: true if it went well. */
@@ -290,14 +298,32 @@ ca_delivery_send(void)
 
 /* ---- guard ---- */
 
-/* An answer to an epoch or an arming; `arg` is not NULL for the latter. */
+/* An answer to an epoch, or to an arming or a renewal; `arg` is not NULL for the latter two. */
 static void
 handle_guard(void *arg, const CaReply *reply)
 {
+	int64 now;
+
 	if (arg)
 		arming = false;
-	if (answered_well(reply) && arg)
-		armed = true;
+	if (!answered_well(reply) || !arg)
+		return;
+	if (!ca_guard_read_arming(reply, &armed, &now))
+		fail("unexpected answer to an arming");
+	else
+		ca_arming_clock(now);
+}
+
+/* The arming goes on, and whether the guard is still there is known; a missing one is made anew. */
+void
+ca_delivery_renew(void)
+{
+	static char yes;
+
+	if (!armed || arming || failure[0] || !ca_arming_renewal_due())
+		return;
+	ca_guard_renew(redis, ca_arming_until(), handle_guard, &yes);
+	arming = true;
 }
 
 /*
@@ -344,7 +370,7 @@ ca_delivery_arm(XLogRecPtr caught_up_to)
 		if (commit->visible)
 			return;
 	}
-	ca_guard_arm(redis, expected, ca_tap_read_end(tap), handle_guard, &yes);
+	ca_guard_arm(redis, expected, ca_tap_read_end(tap), ca_arming_until(), handle_guard, &yes);
 	arming = true;
 }
 
@@ -357,8 +383,8 @@ ca_delivery_heartbeat(bool now)
 	if (in_flight > 0 || failure[0])
 		return;
 	compute_position(&next);
-	if (next.confirmed == sent.confirmed && next.restart == sent.restart && !marked && !armed)
-		return; /* armed: a heartbeat also finds out whether the guard is still there */
+	if (next.confirmed == sent.confirmed && next.restart == sent.restart && !marked)
+		return;
 	if (!(now && next.confirmed != sent.confirmed) && !marked &&
 		next.confirmed - sent.confirmed < HEARTBEAT_BYTES &&
 		!TimestampDifferenceExceeds(last_sent, GetCurrentTimestamp(), HEARTBEAT_MS))

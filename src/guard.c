@@ -99,8 +99,15 @@ ca_guard_load(CaRedis *redis, CaReplyHandler handler, void *arg)
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
 
+const char *
+ca_guard_nonce(void)
+{
+	return nonce;
+}
+
 void
-ca_guard_claim(CaRedis *redis, TimeLineID timeline, CaReplyHandler handler, void *arg)
+ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous, CaReplyHandler handler,
+			   void *arg)
 {
 	char number[16];
 
@@ -110,6 +117,7 @@ ca_guard_claim(CaRedis *redis, TimeLineID timeline, CaReplyHandler handler, void
 	begin_call("cache_aside_claim", "2");
 	add(nonce, NONCE_LEN);
 	add_text(number);
+	add_text(previous);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
 
@@ -122,14 +130,17 @@ is_kind(const CaReply *reply, Size i, CaReplyType kind)
 bool
 ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
 {
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 5 ||
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 7 ||
 		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER) ||
-		!is_kind(reply, 2, CA_REPLY_STRING) || !is_kind(reply, 3, CA_REPLY_INTEGER))
+		!is_kind(reply, 2, CA_REPLY_STRING) || !is_kind(reply, 3, CA_REPLY_INTEGER) ||
+		!is_kind(reply, 5, CA_REPLY_INTEGER) || !is_kind(reply, 6, CA_REPLY_INTEGER))
 		return false;
 	claim->current = ca_reply_integer(ca_reply_element(reply, 0)) == CA_GUARD_VERSION;
 	claim->found = ca_reply_integer(ca_reply_element(reply, 1)) != 0;
 	claim->position = ca_reply_text(ca_reply_element(reply, 2), &claim->position_len);
 	claim->guard_timeline = (TimeLineID) ca_reply_integer(ca_reply_element(reply, 3));
+	claim->same = ca_reply_integer(ca_reply_element(reply, 5)) != 0;
+	claim->now = ca_reply_integer(ca_reply_element(reply, 6));
 	return true;
 }
 
@@ -150,17 +161,43 @@ ca_guard_epoch(CaRedis *redis, const char *expected, const char *position, XLogR
 }
 
 void
-ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, CaReplyHandler handler,
-			 void *arg)
+ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
+			 CaReplyHandler handler, void *arg)
 {
 	char lsn[32];
+	char ms[32];
 
 	format_lsn(lsn, sizeof(lsn), floor);
+	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
 	begin_call("cache_aside_arm", "2");
 	add(nonce, NONCE_LEN);
 	add_text(expected);
 	add_text(lsn);
+	add_text(ms);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+void
+ca_guard_renew(CaRedis *redis, int64 until, CaReplyHandler handler, void *arg)
+{
+	char ms[32];
+
+	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
+	begin_call("cache_aside_renew", "2");
+	add(nonce, NONCE_LEN);
+	add_text(ms);
+	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+bool
+ca_guard_read_arming(const CaReply *reply, bool *admits, int64 *now)
+{
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 2 ||
+		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER))
+		return false;
+	*admits = ca_reply_integer(ca_reply_element(reply, 0)) != 0;
+	*now = ca_reply_integer(ca_reply_element(reply, 1));
+	return true;
 }
 
 static void

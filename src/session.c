@@ -230,7 +230,7 @@ publish_position(XLogRecPtr visible)
 
 	ca_status_now.timeline = position->timeline;
 	/* A resync is still to make good what was not delivered one by one: it is not confirmed yet. */
-	ca_status_now.confirmed = position->state == CA_POSITION_OK
+	ca_status_now.confirmed = position->state == CA_POSITION_OK && !ca_arming_untold()
 								  ? position->confirmed
 								  : Min(ca_status_now.confirmed, position->confirmed);
 	ca_status_now.restart = position->restart;
@@ -324,9 +324,12 @@ run(void)
 		ca_delivery_raise_floor(false);
 	ca_scan_step(redis);
 	arm_if_due();
+	ca_delivery_renew();
 	note_progress(oldest_running);
 	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_shared->waiters) > 0);
-	more |= ca_sync_answer(ca_tap_read_end(tap), ca_delivery_owes);
+	ca_delivery_tell();
+	if (!ca_arming_untold())
+		more |= ca_sync_answer(ca_tap_read_end(tap), ca_delivery_owes);
 	ca_ping_send(redis);
 	ca_breaker_progress(ca_delivery_position(), caught_up && ca_delivery_idle(),
 						resync_due || ca_resync_running() || ca_census_running());

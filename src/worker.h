@@ -146,6 +146,8 @@ extern uint64 ca_delivery_barrier(void); /* of the position as the next batch wr
 extern void ca_delivery_raise_floor(bool clear);
 extern void ca_delivery_arm(XLogRecPtr caught_up_to); /* unless it is, or was asked to be */
 extern int ca_delivery_send(void);
+extern void ca_delivery_renew(void); /* the arming */
+extern void ca_delivery_tell(void);  /* what was not to be told yet */
 extern void ca_delivery_heartbeat(bool now);
 extern const char *ca_delivery_error(void);          /* what stopped the session, or NULL */
 extern const CaPosition *ca_delivery_position(void); /* as last acknowledged by Redis */
@@ -171,6 +173,14 @@ extern bool ca_apply_guarded(void);             /* is there a guard to raise? */
 extern void ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected,
 						  CaReplyHandler handler);
 extern bool ca_apply_read(const CaReply *reply, CaApplied *applied);
+
+/* ---- arming.c: how long fills are admitted, and who may be told ---- */
+extern void ca_arming_claimed(const CaClaim *claim); /* a claim was answered */
+extern void ca_arming_clock(int64 time_of_redis);    /* an answer carried it, in ms */
+extern const char *ca_arming_previous(void);         /* nonce of the claim before; "" */
+extern int64 ca_arming_until(void);                  /* ms, of Redis's clock */
+extern bool ca_arming_renewal_due(void);
+extern bool ca_arming_untold(void); /* another process may still be armed: tell nobody */
 
 /* ---- batch.c: entries of visible commits, as many as fit ---- */
 extern CaBatch *ca_batch_make(void);
@@ -276,6 +286,9 @@ extern void ca_breaker_duty(bool reads);
 extern void ca_breaker_lives(void);
 extern void ca_breaker_forget(void);
 /* Reading begins at this place; true: skip the log there. */
+/* Nonce of this server's last claim of a Redis, or ""; `never`: there was none. */
+extern const char *ca_breaker_claimed(TimeLineID timeline, bool *never);
+extern void ca_breaker_note_claim(const char *nonce, TimeLineID timeline);
 extern bool ca_breaker_begin(const CaPosition *place, uint64 sequence);
 extern XLogRecPtr ca_breaker_skip(XLogRecPtr from, uint64 *barrier);
 extern void ca_breaker_reads(XLogRecPtr limit);

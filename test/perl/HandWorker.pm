@@ -79,8 +79,9 @@ sub _worker_call
 sub claim
 {
 	my ($self) = @_;
+	my $previous = $self->{nonce} // '';
 	$self->{nonce} = sprintf('%08d%08d', $$ % 1e8, ++$nonces);
-	my $reply = $self->_worker_call('claim', [], $self->{timeline});
+	my $reply = $self->_worker_call('claim', [], $self->{timeline}, $previous);
 	$self->{position} = $reply->[2] if ref $reply eq 'ARRAY';
 	return $reply;
 }
@@ -92,10 +93,27 @@ sub next_position
 		$self->{timeline}, $lsn, $lsn, ++$self->{sequence}, $state // 'ok');
 }
 
+# Redis's clock, in ms.
+sub now
+{
+	my ($self) = @_;
+	my ($s, $us) = @{ $self->{redis}->command('TIME') };
+	return $s * 1000 + int($us / 1000);
+}
+
+# For an hour, unless told otherwise. Returns 1 or 2, as the library does.
 sub arm
 {
-	my ($self, $floor) = @_;
-	return $self->_worker_call('arm', [], $self->{position}, $floor);
+	my ($self, $floor, $until) = @_;
+	$until //= $self->now + 3600_000;
+	my $reply = $self->_worker_call('arm', [], $self->{position}, $floor, $until);
+	return ref $reply eq 'ARRAY' ? $reply->[0] : $reply;
+}
+
+sub renew
+{
+	my ($self, $until) = @_;
+	return $self->_worker_call('renew', [], $until);
 }
 
 sub epoch

@@ -31,7 +31,7 @@ foreach my $keys (
 	[ "$position\n", "$guard\n" ])
 {
 	foreach my $call ([ 'claim', $nonce, 1 ], [ 'epoch', $nonce, '', 'p', '0/1', 1 ],
-		[ 'arm', $nonce, '', '0/1' ], [ 'apply', $nonce, '', 'p', '0/1' ])
+		[ 'arm', $nonce, '', '0/1', 1 ], [ 'renew', $nonce, 1 ], [ 'apply', $nonce, '', 'p', '0/1' ])
 	{
 		my ($name, @args) = @$call;
 		like($worker->call($name, $keys, @args), qr/^CA_ARGUMENT KEYS/, "$name of (@$keys)");
@@ -49,6 +49,9 @@ $worker->arm('0/100');
 like($worker->call('epoch', [ $position, $guard ], $worker->{nonce}, '', 'p'), qr/^CA_ARGUMENT/, 'epoch cut short');
 like($worker->call('arm', [ $position, $guard ], $worker->{nonce}), qr/^CA_ARGUMENT/, 'arm cut short');
 like($worker->call('apply', [ $position, $guard ], $worker->{nonce}), qr/^CA_ARGUMENT/, 'apply cut short');
+like($worker->call('renew', [ $position, $guard ], $worker->{nonce}, $_), qr/^CA_ARGUMENT/, "renew until '$_'")
+  foreach '', 'x', '-1', '1e9', '9' x 400;
+like($worker->call('renew', [ $position, $guard ], 'x' x 16, 1), qr/^CA_NONCE/, 'renew by another');
 
 # ---- reserved keys
 my $token = $worker->token('1/0');
