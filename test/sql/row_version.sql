@@ -425,6 +425,10 @@ SELECT attempt('UPDATE rv.echoed SET v = ''lost'', version = 1 WHERE id = 1'); -
 UPDATE echoed SET v = 'by expression', version = version + 1 WHERE id = 1 AND version = 2 RETURNING *;
 SELECT attempt('UPDATE rv.echoed SET v = ''x'', version = 5 WHERE id = 1');
 SELECT attempt('UPDATE rv.echoed SET v = ''x'', version = NULL WHERE id = 1');
+-- knex's merge(): every column of the object, on conflict too
+INSERT INTO echoed (id, v, version) VALUES (1, 'merged', 3) ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v, version = EXCLUDED.version RETURNING *;
+SELECT attempt($$INSERT INTO rv.echoed (id, v, version) VALUES (1, 'lost', 2) ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v, version = EXCLUDED.version$$);
+INSERT INTO echoed (id, v) VALUES (1, 'merged without') ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v RETURNING *;
 SELECT presents, start FROM cache_aside.versioned WHERE relation = 'echoed'::regclass;
 
 ---- import mode keeps what is given; it is the superuser's, for one transaction
