@@ -66,6 +66,21 @@ GetConfigOption(const char *name, bool missing_ok, bool restrict_privileged)
 	return "";
 }
 
+/* ---- which Redis was claimed last: breaker.c keeps it in a file ---- */
+
+const char *
+ca_breaker_claimed(TimeLineID timeline, bool *never)
+{
+	*never = true;
+	return "";
+}
+
+void
+ca_breaker_note_claim(const char *nonce, TimeLineID timeline)
+{
+	FUZZ_CHECK(strlen(nonce) == 16);
+}
+
 /* ---- a standby only ---- */
 
 XLogRecPtr

@@ -108,11 +108,16 @@ handle_batch(void *arg, const CaReply *reply)
 {
 	CaApplied applied;
 	CaClaim claimed;
+	bool admits;
+	int64 now;
 
 	if (reply == NULL)
 		return;
 	ca_guard_problem(reply);
 	ca_guard_read_claim(reply, &claimed);
+	if (ca_guard_read_arming(reply, &admits, &now))
+		ca_arming_clock(now);
+	(void) ca_arming_until();
 	if (ca_apply_read(reply, &applied))
 		FUZZ_CHECK(ca_reply_type(reply) == CA_REPLY_ARRAY);
 }
