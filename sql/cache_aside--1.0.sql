@@ -94,6 +94,14 @@ AS 'MODULE_PATHNAME', 'cache_aside_detach';
 COMMENT ON FUNCTION cache_aside.detach(regclass, text) IS
 'Removes a rule, or all rules of the table; returns how many';
 
+CREATE FUNCTION cache_aside.attach_like(relation regclass, old regclass) RETURNS integer
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'cache_aside_attach_like';
+
+COMMENT ON FUNCTION cache_aside.attach_like(regclass, regclass) IS
+'Moves rules and row versions from a table to the one that replaces it; returns how many rules';
+
 CREATE FUNCTION cache_aside.keys(relation regclass, "row" jsonb) RETURNS SETOF text
 LANGUAGE c STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -123,6 +131,24 @@ AS 'MODULE_PATHNAME', 'cache_aside_rule_problem';
 
 COMMENT ON FUNCTION cache_aside.rule_problem(oid) IS
 'What makes a trigger''s rule unfit for its table today; NULL if nothing, or for those who may not know: not a member of the owner nor of pg_monitor';
+
+CREATE FUNCTION cache_aside.rule_heir(trigger oid) RETURNS regclass
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_rule_heir';
+
+COMMENT ON FUNCTION cache_aside.rule_heir(oid) IS
+'The table that now has the name under which the table of a trigger of this extension got it; NULL if there is none, or it is that table';
+
+CREATE TABLE cache_aside.lost_rule (
+	relation text NOT NULL,
+	rule text NOT NULL,
+	statement text NOT NULL
+);
+
+COMMENT ON TABLE cache_aside.lost_rule IS
+'Rules and versions of tables that were dropped, for gaps: a table of the same name may need them';
+
+SELECT pg_catalog.pg_extension_config_dump('cache_aside.lost_rule', '');
 
 -- One row per trigger that belongs to a rule, partitions' copies included.
 CREATE VIEW cache_aside.rule_triggers AS
@@ -448,7 +474,7 @@ SELECT t.relation, t.rule,
        pg_catalog.format('trigger %I no longer compares columns, one of them was changed (%s): every UPDATE counts',
                          t.trigger, o.compared),
        pg_catalog.format('SELECT cache_aside.detach(%L, %L); %s', t.relation, t.rule,
-                         cache_aside.rule_statement(t.relation, t.arguments, NULLIF(o.columns, '{}'), t.level))
+                         cache_aside.rule_statement(t.relation, t.arguments, CASE WHEN pg_catalog.cardinality(o.columns) OPERATOR(pg_catalog.>) 0 THEN o.columns END, t.level))
   FROM cache_aside.rule_triggers t
   JOIN pg_catalog.pg_trigger g ON g.oid OPERATOR(pg_catalog.=) t.oid
  CROSS JOIN LATERAL (SELECT d.compared,
@@ -495,6 +521,38 @@ SELECT v.relation, v.rule,
    AND (c.relkind OPERATOR(pg_catalog.=) 'p' OR a.apart
         OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s
                     WHERE s.srrelid OPERATOR(pg_catalog.=) v.relation))
+UNION ALL
+SELECT h.heir, h.rule,
+       pg_catalog.format('the table has taken over the name of %s, which kept the rule', h.relation),
+       pg_catalog.format('SELECT cache_aside.attach_like(%L, %L);', h.heir, h.relation)
+  FROM (SELECT DISTINCT t.relation, t.rule, cache_aside.rule_heir(t.oid) AS heir
+          FROM cache_aside.rule_triggers t WHERE NOT t.inherited) h
+ WHERE h.heir IS NOT NULL
+   AND NOT EXISTS (SELECT FROM cache_aside.rule_triggers o
+                    WHERE o.relation OPERATOR(pg_catalog.=) h.heir AND o.rule OPERATOR(pg_catalog.=) h.rule)
+UNION ALL
+SELECT h.heir, pg_catalog.format('row_version(%s)', h.version),
+       pg_catalog.format('the table has taken over the name of %s, which kept its row versions', h.relation),
+       pg_catalog.format('SELECT cache_aside.attach_like(%L, %L);', h.heir, h.relation)
+  FROM (SELECT v.relation, v.version, cache_aside.rule_heir(t.oid) AS heir
+          FROM cache_aside.versioned v
+          JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) v.relation
+           AND t.tgname OPERATOR(pg_catalog.=) v.trigger) h
+ WHERE h.heir IS NOT NULL
+   AND NOT EXISTS (SELECT FROM cache_aside.versioned o WHERE o.relation OPERATOR(pg_catalog.=) h.heir)
+UNION ALL
+SELECT DISTINCT c.oid::pg_catalog.regclass, l.rule,
+       'the table has the name of one that was dropped, with its rule',
+       pg_catalog.format('%s -- or, to do without: SELECT cache_aside.detach(%L, %L);', l.statement, l.relation, l.rule)
+  FROM cache_aside.lost_rule l
+  JOIN pg_catalog.pg_namespace n ON true
+  JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
+   AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::pg_catalog."char"[])
+   AND pg_catalog.format('%I.%I', n.nspname, c.relname) OPERATOR(pg_catalog.=) l.relation
+ WHERE NOT EXISTS (SELECT FROM cache_aside.rule_triggers o
+                    WHERE o.relation OPERATOR(pg_catalog.=) c.oid AND o.rule OPERATOR(pg_catalog.=) l.rule)
+   AND NOT (l.rule OPERATOR(pg_catalog.~~) 'row\_version(%)' AND EXISTS (SELECT FROM cache_aside.versioned o
+                    WHERE o.relation OPERATOR(pg_catalog.=) c.oid))
 UNION ALL
 SELECT v.relation, v.rule, v.gap, v.remedy FROM cache_aside.version_gaps v;
 

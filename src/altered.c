@@ -111,8 +111,8 @@ ca_altered_column(Oid relid, int attnum)
 	return altered;
 }
 
-static bool
-relation_renamed(Oid relid)
+bool
+ca_altered_name(Oid relid)
 {
 	HeapTuple before = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	HeapTuple after;
@@ -147,7 +147,7 @@ note_relation(ObjectAccessType access, Oid relid, int part, bool internal)
 		ca_reach_add(RelationRelationId, relid);
 	else if (part == 0 && access == OAT_DROP)
 		ca_reach_add(RelationRelationId, relid);
-	else if (part == 0 && access == OAT_POST_ALTER && relation_renamed(relid))
+	else if (part == 0 && access == OAT_POST_ALTER && ca_altered_name(relid))
 		ca_reach_add_queries(RelationRelationId, relid);
 }
 

@@ -10,6 +10,7 @@
  *	rules of a partitioned table and its partitions                    utility hook (partition.c)
  *	CREATE TRIGGER by hand                                             utility hook, checked; object
  *	                                                                   access hook: by whom (approval.c)
+ *	a table with rules gets another name or is dropped                 object access hook (heir.c)
  *	a watched column changes                                           both (watch.c)
  *	a new owner                                                        object access hook (approval.c)
  *
@@ -48,12 +49,14 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "row_version.h"
 #include "rules.h"
 
 typedef struct DroppedTrigger
 {
 	Oid relid;
-	char *pattern;
+	char *pattern;   /* NULL: not of a rule */
+	CaLostRule lost; /* its table is NULL: nothing to put down */
 } DroppedTrigger;
 
 typedef struct TableFile
@@ -85,45 +88,45 @@ forget_dropped(void *arg)
 	dropped = NIL;
 }
 
-static void
-remember_trigger(Oid relid, const char *pattern)
+static MemoryContext
+dropped_memory(void)
 {
-	MemoryContext previous;
+	MemoryContextCallback *callback;
+
+	if (dropped_context != NULL)
+		return dropped_context;
+	dropped_context =
+		AllocSetContextCreate(TopTransactionContext, "cache_aside dropped", ALLOCSET_SMALL_SIZES);
+	callback = MemoryContextAllocZero(dropped_context, sizeof(*callback));
+	callback->func = forget_dropped;
+	MemoryContextRegisterResetCallback(dropped_context, callback);
+	return dropped_context;
+}
+
+static void
+note_dropped_trigger(Oid oid)
+{
+	CaTriggerFacts facts;
+	const char *pattern;
 	DroppedTrigger *trigger;
+	MemoryContext previous;
 
-	if (dropped_context == NULL)
-	{
-		MemoryContextCallback *callback;
-
-		dropped_context = AllocSetContextCreate(TopTransactionContext, "cache_aside dropped",
-												ALLOCSET_SMALL_SIZES);
-		callback = MemoryContextAllocZero(dropped_context, sizeof(*callback));
-		callback->func = forget_dropped;
-		MemoryContextRegisterResetCallback(dropped_context, callback);
-	}
-	previous = MemoryContextSwitchTo(dropped_context);
-	trigger = palloc(sizeof(*trigger));
-	trigger->relid = relid;
-	trigger->pattern = pstrdup(pattern);
+	if (!ca_trigger_find(oid, NULL, &facts) ||
+		(facts.kind == CA_TRIGGER_NONE && !ca_row_version_is(facts.function)))
+		return;
+	pattern = facts.kind == CA_TRIGGER_NONE ? NULL : ca_rules_pattern(facts.nargs, facts.args);
+	previous = MemoryContextSwitchTo(dropped_memory());
+	trigger = palloc0(sizeof(*trigger));
+	trigger->relid = facts.relid;
+	trigger->pattern = pattern ? pstrdup(pattern) : NULL;
+	if (!ca_heir_describe(&facts, oid, &trigger->lost))
+		trigger->lost.table = NULL;
 	dropped = lappend(dropped, trigger);
 	MemoryContextSwitchTo(previous);
 }
 
 static void
-note_dropped_trigger(Oid trigger)
-{
-	CaTriggerFacts facts;
-	const char *pattern;
-
-	if (!ca_trigger_find(trigger, NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
-		return;
-	pattern = ca_rules_pattern(facts.nargs, facts.args);
-	if (pattern != NULL)
-		remember_trigger(facts.relid, pattern);
-}
-
-static void
-add_dropped_table(Oid relid)
+add_dropped_table(Oid relid, bool patterns)
 {
 	ListCell *cell;
 
@@ -131,9 +134,13 @@ add_dropped_table(Oid relid)
 	{
 		DroppedTrigger *trigger = lfirst(cell);
 
-		if (trigger->relid == relid)
+		if (trigger->relid != relid)
+			continue;
+		if (patterns && trigger->pattern != NULL)
 			ca_prefix_add_pattern(trigger->pattern, strlen(trigger->pattern),
 								  "A rule of a dropped table");
+		if (trigger->lost.table != NULL)
+			ca_heir_keep(&trigger->lost);
 	}
 }
 
@@ -151,7 +158,11 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 	if (access == OAT_POST_CREATE && class == TriggerRelationId)
 		ca_approval_check_created(object);
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part == 0)
+	{
 		ca_approval_after_alter(object);
+		if (ca_altered_name(object))
+			ca_heir_note_renamed(object);
+	}
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part > 0)
 		ca_watch_after_alter(object, part);
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) && is_on())
@@ -161,12 +172,10 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 	if (class == DatabaseRelationId ||
 		(class == ExtensionRelationId && object == get_extension_oid("cache_aside", true)))
 		ca_pending_add(CA_ENTRY_CENSUS, "", 0);
-	if (!is_on())
-		return;
 	if (class == TriggerRelationId)
 		note_dropped_trigger(object);
 	else if (class == RelationRelationId && part == 0)
-		add_dropped_table(object);
+		add_dropped_table(object, is_on());
 }
 
 /* ---- ALTER TABLE ---- */

@@ -19,6 +19,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "row_version.h"
 #include "rules.h"
 
 /* pg_trigger.tgargs, each argument followed by a NUL, as an array of texts. */
@@ -107,6 +108,30 @@ ca_trigger_list(Oid relid)
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 	return triggers;
+}
+
+Oid
+ca_trigger_version(Oid relid)
+{
+	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+	Oid trigger = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (!OidIsValid(form->tgparentid) && ca_row_version_is(form->tgfoid))
+			trigger = form->oid;
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return trigger;
 }
 
 /* Our function of that name without arguments, or InvalidOid. */

@@ -166,20 +166,26 @@ refuse_twice(Relation relation, const char *name)
 	}
 }
 
+char *
+ca_rules_prefix(const char *table, const char *name)
+{
+	char *identity = psprintf("%s %s", table, name);
+
+	return psprintf("cache_aside_%08x",
+					hash_bytes((unsigned char *) identity, (int) strlen(identity)));
+}
+
 static void
 init_rule(NewRule *rule, Relation relation, const char *name, bool statement)
 {
 	const char *namespace = get_namespace_name(RelationGetNamespace(relation));
-	char *identity;
 
 	memset(rule, 0, sizeof(*rule));
 	rule->relation = relation;
 	rule->name = name;
 	rule->statement = statement;
 	rule->table = quote_qualified_identifier(namespace, RelationGetRelationName(relation));
-	identity = psprintf("%s %s", rule->table, name);
-	rule->prefix = psprintf("cache_aside_%08x",
-							hash_bytes((unsigned char *) identity, (int) strlen(identity)));
+	rule->prefix = ca_rules_prefix(rule->table, name);
 }
 
 static void
@@ -447,6 +453,8 @@ cache_aside_detach(PG_FUNCTION_ARGS)
 	count = collect_drops(relation, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)),
 						  &sql);
 	relation_close(relation, NoLock);
+	ca_heir_forget(PG_GETARG_OID(0),
+				   PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	if (count > 0)
 	{
 		SPI_connect();

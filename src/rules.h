@@ -42,12 +42,33 @@ extern List *ca_trigger_list(Oid relid);
 /* CaTriggerFacts of this database's query rules, each as often as it has triggers with a query. */
 extern List *ca_trigger_queries(void);
 
+/* The row_version trigger of a table, not a copy of a parent's, or InvalidOid. */
+extern Oid ca_trigger_version(Oid relid);
+
+/* ---- heir.c: tables that took over the name of one with rules or versions ---- */
+typedef struct CaLostRule
+{
+	char *table; /* qualified and quoted */
+	char *rule;
+	char *statement; /* that makes it */
+} CaLostRule;
+
+extern char *ca_heir_name(Oid relid); /* qualified and quoted */
+/* Inside the command that renames a table, before the caches know. */
+extern void ca_heir_note_renamed(Oid relid);
+/* What goes with a trigger that is being dropped; false when there is nothing to put down. */
+extern bool ca_heir_describe(const CaTriggerFacts *facts, Oid trigger, CaLostRule *lost);
+extern void ca_heir_keep(const CaLostRule *lost);
+extern void ca_heir_forget(Oid relid, const char *rule);
+
 /* ---- reach.c: rules that a changed object concerns ---- */
 /* Adds the patterns of all rules that see rows, types or functions of the object. */
 extern void ca_reach_add(Oid class, Oid oid);
 /* Of query rules alone: the object's name changed, not what it holds. */
 extern void ca_reach_add_queries(Oid class, Oid oid);
 
+/* Begins the names of a rule's triggers: `table` is qualified and quoted. */
+extern char *ca_rules_prefix(const char *table, const char *name);
 /* The name of a rule is its template; a query rule's is its third argument, else its pattern. */
 extern const char *ca_rules_name(int nargs, char **args);
 extern bool ca_rules_is_query(int nargs);
@@ -63,6 +84,7 @@ extern void ca_altered_note(ObjectAccessType access, Oid class, Oid object, int 
 extern void ca_altered_note_statement(Node *node); /* after it ran */
 /* Inside a command that altered the column: has it another name, type, collation, expression? */
 extern bool ca_altered_column(Oid relid, int attnum);
+extern bool ca_altered_name(Oid relid); /* has the relation another name or schema? */
 
 /* ---- watch.c: columns that a row trigger watches ---- */
 /* Attribute numbers in pg_trigger.tgqual; 0 stands for the whole row. */

@@ -1,0 +1,306 @@
+/*
+ * heir.c: tables that took over the name of a table with rules or versions, but not these.
+ *
+ * "CREATE TABLE u_new (LIKE u INCLUDING ALL)", copy, rename u away and u_new in, drop the old one: what
+ * online schema changes do. Triggers stay with the old table and go with it; the writes to the new one
+ * then delete nothing. The view gaps shows such a table:
+ *
+ *	old table still there	its rules know the name they were attached under: it is in the names of their
+ *							triggers, as a hash (rules.c). The name of a versioned table is put down as
+ *							the trigger's comment when it is first renamed.
+ *	old table dropped		its rules and versions are put down in cache_aside.lost_rule, with the name and
+ *							the statement that makes them. Nothing is shown unless a table has that name.
+ *
+ * lost_rule is written in the middle of somebody's DROP, who has no right on it: rows are only ever
+ * inserted then, without a wait for anybody; twice the same does no harm. It stops growing at MOST rows.
+ * detach(relation) takes out what is put down for the name. It is dumped with the extension.
+ */
+#include "cache_aside.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/comment.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "row_version.h"
+#include "rules.h"
+
+#define MOST 1000
+#define COMMENT_BEGIN "cache_aside: of "
+
+PG_FUNCTION_INFO_V1(cache_aside_rule_heir);
+
+char *
+ca_heir_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+/* ---- the former name ---- */
+
+/* Did the trigger's table have this name when the rule was attached, or before it was renamed? */
+static bool
+is_of(const CaTriggerFacts *facts, const char *comment, const char *table)
+{
+	char *prefix;
+
+	if (facts->kind == CA_TRIGGER_NONE)
+		return comment != NULL && strncmp(comment, COMMENT_BEGIN, strlen(COMMENT_BEGIN)) == 0 &&
+			   strcmp(comment + strlen(COMMENT_BEGIN), table) == 0;
+	prefix = ca_rules_prefix(table, ca_rules_name(facts->nargs, facts->args));
+	return strncmp(facts->name, prefix, strlen(prefix)) == 0 && facts->name[strlen(prefix)] == '_';
+}
+
+/* Can the trigger's name or comment tell at all? By hand, a name is any. */
+static bool
+can_tell(const CaTriggerFacts *facts, const char *comment)
+{
+	if (OidIsValid(facts->parent) || facts->nargs == 0)
+		return false;
+	return facts->kind == CA_TRIGGER_NONE ? comment != NULL
+										  : strncmp(facts->name, "cache_aside_", 12) == 0;
+}
+
+static bool
+is_heir_kind(Form_pg_class form)
+{
+	return (form->relkind == RELKIND_RELATION || form->relkind == RELKIND_PARTITIONED_TABLE ||
+			form->relkind == RELKIND_FOREIGN_TABLE) &&
+		   form->relpersistence != RELPERSISTENCE_TEMP;
+}
+
+/* The table that has the former name now. */
+static Oid
+search_heir(const CaTriggerFacts *facts, const char *comment)
+{
+	Relation catalog = table_open(RelationRelationId, AccessShareLock);
+	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	Oid heir = InvalidOid;
+	HeapTuple tuple;
+
+	while (!OidIsValid(heir) && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+		char *schema = is_heir_kind(form) ? get_namespace_name(form->relnamespace) : NULL;
+
+		if (schema != NULL &&
+			is_of(facts, comment, quote_qualified_identifier(schema, NameStr(form->relname))))
+			heir = form->oid;
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return heir;
+}
+
+static Oid
+find_heir(const CaTriggerFacts *facts, Oid trigger)
+{
+	char *comment = GetComment(trigger, TriggerRelationId, 0);
+
+	if (!can_tell(facts, comment) || is_of(facts, comment, ca_heir_name(facts->relid)))
+		return InvalidOid;
+	return search_heir(facts, comment);
+}
+
+static bool
+is_ours(const CaTriggerFacts *facts)
+{
+	return facts->kind != CA_TRIGGER_NONE || ca_row_version_is(facts->function);
+}
+
+Datum
+cache_aside_rule_heir(PG_FUNCTION_ARGS)
+{
+	CaTriggerFacts facts;
+	Oid heir;
+
+	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || !is_ours(&facts))
+		PG_RETURN_NULL();
+	heir = find_heir(&facts, PG_GETARG_OID(0));
+	if (!OidIsValid(heir))
+		PG_RETURN_NULL();
+	PG_RETURN_OID(heir);
+}
+
+/* In the object access hook: the caches still have the old name. The first one counts. */
+void
+ca_heir_note_renamed(Oid relid)
+{
+	Oid trigger = ca_trigger_version(relid);
+
+	if (OidIsValid(trigger) && GetComment(trigger, TriggerRelationId, 0) == NULL)
+		CreateComments(trigger, TriggerRelationId, 0,
+					   psprintf(COMMENT_BEGIN "%s", ca_heir_name(relid)));
+}
+
+/* ---- what is lost with a table ---- */
+
+static char *
+array_literal(int count, char **elements)
+{
+	Datum *datums = palloc((count + 1) * sizeof(Datum));
+	Oid function;
+	bool is_varlena;
+
+	for (int i = 0; i < count; i++)
+		datums[i] = CStringGetTextDatum(elements[i]);
+	getTypeOutputInfo(TEXTARRAYOID, &function, &is_varlena);
+	return OidOutputFunctionCall(function, PointerGetDatum(construct_array(
+											   datums, count, TEXTOID, -1, false, TYPALIGN_INT)));
+}
+
+/* row_version(column, 'presents[, start]' [, counted columns ...]) */
+static char *
+version_statement(const CaTriggerFacts *facts, const char *table)
+{
+	char *presents = pstrdup(facts->nargs > 1 ? facts->args[1] : "next");
+	char *start = strstr(presents, ", ");
+	StringInfoData sql;
+
+	if (start != NULL)
+	{
+		*start = '\0';
+		start += 2;
+	}
+	initStringInfo(&sql);
+	appendStringInfo(
+		&sql, "SELECT cache_aside.enable_versioning(%s, version => %s, start => %s, presents => %s",
+		quote_literal_cstr(table), quote_literal_cstr(facts->args[0]),
+		quote_literal_cstr(start ? start : "one"), quote_literal_cstr(presents));
+	if (facts->nargs > 2)
+		appendStringInfo(&sql, ", columns => %s",
+						 quote_literal_cstr(array_literal(facts->nargs - 2, facts->args + 2)));
+	appendStringInfoString(&sql, ");");
+	return sql.data;
+}
+
+static char *
+statement_of(const CaTriggerFacts *facts, const char *table)
+{
+	if (facts->kind == CA_TRIGGER_NONE)
+		return version_statement(facts, table);
+	if (ca_rules_is_query(facts->nargs))
+		return psprintf("SELECT cache_aside.attach_query(%s, %s, %s, %s);",
+						quote_literal_cstr(table), quote_literal_cstr(facts->args[1]),
+						quote_literal_cstr(facts->args[0]),
+						quote_literal_cstr(ca_rules_name(facts->nargs, facts->args)));
+	return psprintf("SELECT cache_aside.attach(%s, %s);", quote_literal_cstr(table),
+					quote_literal_cstr(facts->args[0]));
+}
+
+/* A rule has one trigger for TRUNCATE, and that one only counts. */
+bool
+ca_heir_describe(const CaTriggerFacts *facts, Oid trigger, CaLostRule *lost)
+{
+	Oid heir;
+
+	if (!is_ours(facts) || OidIsValid(facts->parent) || facts->nargs == 0 ||
+		(facts->kind != CA_TRIGGER_NONE && facts->kind != CA_TRIGGER_TABLE))
+		return false;
+	for (int i = 0; i < facts->nargs; i++)
+		if (!ca_text_is_valid(facts->args[i]))
+			return false;
+	heir = find_heir(facts, trigger);
+	lost->table = ca_heir_name(OidIsValid(heir) ? heir : facts->relid);
+	lost->rule = facts->kind == CA_TRIGGER_NONE ? psprintf("row_version(%s)", facts->args[0])
+												: pstrdup(ca_rules_name(facts->nargs, facts->args));
+	lost->statement = statement_of(facts, lost->table);
+	return true;
+}
+
+static Relation
+open_lost(LOCKMODE mode)
+{
+	Oid schema = get_namespace_oid("cache_aside", true);
+	Oid relid = OidIsValid(schema) ? get_relname_relid("lost_rule", schema) : InvalidOid;
+
+	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION ? table_open(relid, mode)
+																		   : NULL;
+}
+
+static bool
+column_is(TupleTableSlot *slot, int column, const char *value)
+{
+	bool isnull;
+	Datum datum = slot_getattr(slot, column, &isnull);
+
+	return !isnull && (value == NULL || strcmp(TextDatumGetCString(datum), value) == 0);
+}
+
+/* Calls back for each row put down for the name and rule (NULL: any); returns how many there are in all. */
+static int
+scan_lost(Relation relation, const char *table, const char *rule,
+		  void (*handle)(Relation, TupleTableSlot *), bool *found)
+{
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = ca_table_beginscan(relation, snapshot);
+	int count = 0;
+
+	*found = false;
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		count++;
+		if (!column_is(slot, 1, table) || !column_is(slot, 2, rule))
+			continue;
+		*found = true;
+		if (handle != NULL)
+			handle(relation, slot);
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	return count;
+}
+
+void
+ca_heir_keep(const CaLostRule *lost)
+{
+	Relation relation = open_lost(RowExclusiveLock);
+	Datum values[3];
+	bool nulls[3] = {false};
+	bool found;
+
+	if (relation == NULL)
+		return;
+	if (scan_lost(relation, lost->table, lost->rule, NULL, &found) < MOST && !found)
+	{
+		values[0] = CStringGetTextDatum(lost->table);
+		values[1] = CStringGetTextDatum(lost->rule);
+		values[2] = CStringGetTextDatum(lost->statement);
+		simple_heap_insert(relation, heap_form_tuple(RelationGetDescr(relation), values, nulls));
+	}
+	table_close(relation, NoLock);
+}
+
+static void
+delete_row(Relation relation, TupleTableSlot *slot)
+{
+	simple_heap_delete(relation, &slot->tts_tid);
+}
+
+void
+ca_heir_forget(Oid relid, const char *rule)
+{
+	Relation relation = open_lost(RowExclusiveLock);
+	bool found;
+
+	if (relation == NULL)
+		return;
+	(void) scan_lost(relation, ca_heir_name(relid), rule, delete_row, &found);
+	table_close(relation, NoLock);
+}

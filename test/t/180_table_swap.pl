@@ -1,0 +1,120 @@
+# A table is replaced by a copy that takes over its name, as online schema changes do: its rules and row
+# versions stay with the old table, or go with it. gaps says so before and after the old table is
+# dropped, and attach_like() moves everything in one call.
+#
+# Remedies: rule_heir and lost_rule in the view gaps; ca_heir_note_renamed (versions), ca_heir_describe and
+# ca_heir_keep (dropped tables) in heir.c; move_rules, move_versions, move_sequence in like.c.
+use strict;
+use warnings;
+
+use CacheAside;
+use Test::More;
+
+my $node = CacheAside->new_node('main');
+
+sub sql
+{
+	return scalar $node->safe_psql('postgres', join(';', 'SET client_min_messages = error', @_));
+}
+
+sub pending_of
+{
+	return sql('BEGIN', @_, q{SELECT string_agg(key, ' ' ORDER BY key) FROM cache_aside.pending()}, 'ROLLBACK');
+}
+my $gaps = q{SELECT relation, rule, gap FROM cache_aside.gaps ORDER BY 2};
+my $swap = 'CREATE TABLE u_new (LIKE u INCLUDING ALL); INSERT INTO u_new SELECT * FROM u;'
+  . 'BEGIN; ALTER TABLE u RENAME TO u_old; ALTER TABLE u_new RENAME TO u; COMMIT';
+
+sub make
+{
+	sql('DROP TABLE IF EXISTS u, u_old CASCADE; DELETE FROM cache_aside.lost_rule',
+		'CREATE TABLE u (id int PRIMARY KEY, n int, "Odd name" text)', q{SELECT cache_aside.attach('u', 'u:{id}', columns => '{n}')},
+		q{SELECT cache_aside.attach('u', 's:{n}', level => 'statement')},
+		q{SELECT cache_aside.attach_query('u', 'SELECT ''q:'' || id FROM changed', 'q:*', 'a query')},
+		q{SELECT cache_aside.enable_versioning('u', presents => 'read', columns => '{n,"Odd name"}')},
+		'INSERT INTO u VALUES (1, 1), (2, 2); UPDATE u SET n = n + 1; UPDATE u SET n = n + 1; DELETE FROM u WHERE id = 2');
+	return;
+}
+my $rules = q{SELECT name, columns, level, enabled FROM cache_aside.rules WHERE relation = 'u'::regclass ORDER BY name};
+my $versions = q{SELECT version, presents, start, columns FROM cache_aside.versioned WHERE relation = 'u'::regclass};
+
+# ---- swapped, the old table is still there ----
+
+make();
+my ($rules_before, $versions_before) = (sql($rules), sql($versions));
+is(sql($gaps), '', 'a table with rules, no gap');
+sql($swap);
+is(sql($gaps), join("\n", map { "u|$_" } 'a query|the table has taken over the name of u_old, which kept the rule',
+		'row_version(version)|the table has taken over the name of u_old, which kept its row versions',
+		's:{n}|the table has taken over the name of u_old, which kept the rule', 'u:{id}|the table has taken over the name of u_old, which kept the rule'),
+	'what stayed with the old table');
+my $remedy = sql('SELECT DISTINCT remedy FROM cache_aside.gaps');
+is($remedy, q{SELECT cache_aside.attach_like('u', 'u_old');}, 'one remedy for all of it');
+is(pending_of($remedy), "3\nq:* s:* u:*", 'it deletes what was cached meanwhile');
+is(sql($remedy), 3, 'and moves the rules');
+is(sql($rules), $rules_before, '... as they were');
+is(sql($versions), $versions_before, '... and the versions');
+is(sql('SELECT count(*) FROM cache_aside.rules WHERE relation = $$u_old$$::regclass', 'SELECT * FROM cache_aside.gaps', $gaps), '0',
+	'the old table has none, and there is no gap');
+is(pending_of('UPDATE u SET n = 9 WHERE id = 1'), 'q:1 s:3 s:9 u:1', 'writes to the new table delete');
+is(sql('UPDATE u SET n = 7 WHERE id = 1; INSERT INTO u VALUES (2, 2); SELECT id, version FROM u ORDER BY id'), "1|4\n2|4",
+	'versions go on: also those of a key that was deleted in the old table');
+sql('DROP TABLE u_old');
+is(sql($gaps), '', 'the old table goes without a trace');
+
+# ---- the old table is dropped: by the migration, before or after, or together with its schema ----
+
+my %lost = ("after" => "$swap; DROP TABLE u_old", "before" => 'CREATE TABLE u_new (LIKE u); DROP TABLE u; ALTER TABLE u_new RENAME TO u',
+	"made anew" => 'DROP TABLE u; CREATE TABLE u (id int, n int, version int, "Odd name" text)',
+	"captured off" => "SET cache_aside.enabled = off; $swap; DROP TABLE u_old; RESET cache_aside.enabled");
+foreach my $how (sort keys %lost)
+{
+	make();
+	sql($lost{$how});
+	is(sql($gaps), join("\n", map { "u|$_|the table has the name of one that was dropped, with its rule" }
+			'a query', 'row_version(version)', 's:{n}', 'u:{id}'), "dropped, $how");
+	sql($_) foreach split /\n/, sql('SELECT remedy FROM cache_aside.gaps');
+	is(sql($gaps), '', '... the remedies make the rules anew');
+	is(sql($versions), $versions_before, '... and the versions as they were');
+}
+make();
+sql('DROP TABLE u', 'CREATE TABLE u (id int)', q{SELECT cache_aside.detach('u', 'u:{id}')});
+is(sql('SELECT string_agg(rule, $$,$$ ORDER BY rule) FROM cache_aside.gaps'), 'a query,row_version(version),s:{n}', 'one is not wanted any more');
+is(sql(q{SELECT cache_aside.detach('u')}, $gaps), 0, 'nor the others');
+make();
+is(sql('BEGIN; DROP TABLE u; ROLLBACK', 'SELECT count(*) FROM cache_aside.lost_rule', $gaps), 0, 'rolled back: nothing was lost');
+sql('ALTER TABLE u RENAME TO users; DROP TABLE users', 'CREATE VIEW u AS SELECT 1 AS id');
+is(sql($gaps), '', 'a view with the name is no table to follow');
+sql('DROP VIEW u', 'CREATE SCHEMA app', 'CREATE TABLE app.t (id int)', q{SELECT cache_aside.attach('app.t', 't:{id}')}, 'DROP SCHEMA app CASCADE',
+	'CREATE SCHEMA app', 'CREATE TABLE app.t (id int)');
+like(sql($gaps), qr/^app\.t\|t:\{id\}\|/m, 'a schema that is dropped and made anew');
+sql(q{SELECT cache_aside.detach('app.t')});
+
+# ---- rights; partitioned tables; a dump ----
+
+make();
+sql($swap, 'CREATE ROLE stranger', 'GRANT ALL ON u, u_old TO stranger', 'CREATE TABLE mine (id int)', 'ALTER TABLE mine OWNER TO stranger');
+foreach my $call (q{attach_like('u', 'u_old')}, q{attach_like('mine', 'u_old')}, q{attach_like('u', 'mine')})
+{
+	my (undef, undef, $err) = $node->psql('postgres', "SET ROLE stranger; SELECT cache_aside.$call");
+	like($err, qr/must be owner of table "u(_old)?"/, "$call is for the owner of both");
+}
+my (undef, undef, $err) = $node->psql('postgres', q{SELECT cache_aside.attach_like('u', 'u')});
+like($err, qr/from a table to itself.*HINT/s, 'to itself');
+sql('ALTER TABLE u_old DISABLE TRIGGER ALL; ALTER TABLE u_old ENABLE TRIGGER ALL');
+(undef, undef, $err) = $node->psql('postgres', q{SELECT cache_aside.attach_like('u', 'u_old')});
+like($err, qr/"a query" of table "u_old" is not approved by the owner.*HINT/s, 'a query that is not approved is not approved by this');
+
+sql('CREATE TABLE pt (id int, n int) PARTITION BY RANGE (id)', 'CREATE TABLE p1 PARTITION OF pt FOR VALUES FROM (0) TO (10)',
+	q{SELECT cache_aside.attach('pt', 'p:{id}')}, 'ALTER TABLE pt RENAME TO pt_old',
+	'CREATE TABLE pt (id int, n int) PARTITION BY RANGE (id)', 'CREATE TABLE p2 PARTITION OF pt FOR VALUES FROM (0) TO (10)',
+	q{SELECT cache_aside.attach_like('pt', 'pt_old')});
+is(pending_of('INSERT INTO p2 VALUES (1)'), 'p:1', 'partitioned tables');
+
+make();
+sql($swap, 'CREATE TABLE gone (id int)', q{SELECT cache_aside.attach('gone', 'g:{id}')}, 'DROP TABLE gone', 'CREATE TABLE gone (id int)');
+my $shown = sql($gaps);
+$node->safe_psql('postgres', 'CREATE DATABASE copy');
+$node->command_ok(['bash', '-c', 'pg_dump "$0" | psql -q -v ON_ERROR_STOP=1 "$1"', $node->connstr('postgres'), $node->connstr('copy')], 'dumped and restored');
+is($node->safe_psql('copy', $gaps), $shown, 'a copy has the same gaps');
+done_testing();
