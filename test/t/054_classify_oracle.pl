@@ -71,10 +71,11 @@ sub statements
 my $functions = q{
 	CREATE TABLE oracle.statement (n serial PRIMARY KEY, source text, query text, verdict text);
 	-- How a standby that has replayed everything answers: 'reads', or why not. The statement goes in an EXECUTE
-	-- of DO, so that its rows go nowhere; COPY and transactions are left out.
+	-- of DO, so that its rows go nowhere; COPY and transactions are left out. What was committed is flushed; what
+	-- is not flushed has not been sent, and would be waited for in vain.
 	CREATE FUNCTION oracle.on_standby(query text) RETURNS text LANGUAGE plpgsql AS $function$
 	DECLARE
-		here pg_catalog.pg_lsn := pg_catalog.pg_current_wal_insert_lsn();
+		here pg_catalog.pg_lsn := pg_catalog.pg_current_wal_flush_lsn();
 		state text;
 		message text;
 	BEGIN
