@@ -97,6 +97,24 @@ refuse_column(const char *str, const char *column, const char *relname, bool is_
 					errhint("Use a column of the table; write {{ for a literal brace.")));
 }
 
+/* As in a shell or a JavaScript template: the "$" would become part of the key. */
+void
+ca_key_refuse_shell(const char *str)
+{
+	const char *at = strstr(str, "${");
+
+	while (at != NULL && at[2] == '{') /* a literal brace */
+		at = strstr(at + 2, "${");
+	if (at == NULL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("cache key template \"%s\" is malformed", str),
+			 errdetail("It has \"${\" at character %d; the \"$\" would be part of every key.",
+					   pg_mbstrlen_with_len(str, (int) (at - str)) + 1),
+			 errhint("Write {column} for a value, without the \"$\".")));
+}
+
 static Form_pg_attribute
 find_column(TupleDesc columns, const char *name)
 {
@@ -235,6 +253,8 @@ ca_key_parse(const char *str, TupleDesc columns, const char *relname, const char
 	Part *part;
 
 	check_text(str);
+	if (missing == NULL)
+		ca_key_refuse_shell(str);
 	initStringInfo(&literal);
 	initStringInfo(&pattern);
 	template->text = pstrdup(str);

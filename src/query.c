@@ -22,6 +22,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
@@ -32,6 +33,7 @@
 #include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 
 #include "owner.h"
 #include "rule.h"
@@ -48,13 +50,35 @@ typedef struct KeyReceiver
 	MemoryContext row; /* reset for each row */
 } KeyReceiver;
 
+/* What makes rows of this form no keys, or NULL. */
+static char *
+form_problem(TupleDesc columns)
+{
+	Oid type;
+
+	if (columns->natts != 1)
+		return psprintf("It returns %d columns", columns->natts);
+	type = getBaseType(TupleDescAttr(columns, 0)->atttypid);
+	if (get_typtype(type) == TYPTYPE_COMPOSITE || get_typtype(type) == TYPTYPE_PSEUDO ||
+		OidIsValid(get_element_type(type)))
+		return psprintf("It returns %s, which is no text of a key",
+						format_type_be(TupleDescAttr(columns, 0)->atttypid));
+	return NULL;
+}
+
+/* The columns of what the query reads may have changed since attach: an error that gives the pattern. */
 static void
 start_keys(DestReceiver *self, int operation, TupleDesc columns)
 {
 	KeyReceiver *keys = (KeyReceiver *) self;
+	const char *problem = form_problem(columns);
 	Oid function;
 	bool is_varlena;
 
+	if (problem != NULL)
+		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("%s", problem),
+						errdetail("%s needs one column, the key.", keys->what),
+						errhint("Detach the rule and attach one that fits today's tables.")));
 	getTypeOutputInfo(TupleDescAttr(columns, 0)->atttypid, &function, &is_varlena);
 	fmgr_info(function, &keys->output);
 	keys->row =
@@ -168,6 +192,19 @@ execute(SPIPlanPtr plan, ParamListInfo parameters, KeyReceiver *keys)
 
 /* ---- triggers ---- */
 
+/*
+ * What a foreign-key check would see: the statement's own writes, and what others committed while it ran
+ * or waited for a row's lock, also under REPEATABLE READ. With the statement's snapshot a key would be
+ * missing that the same write, made a moment later, deletes. Undone by the subtransaction's abort.
+ */
+static void
+push_newest_snapshot(void)
+{
+	CommandCounterIncrement();
+	PushActiveSnapshot(IsolationUsesXactSnapshot() ? GetLatestSnapshot()
+												   : GetTransactionSnapshot());
+}
+
 static void
 run_plan(CaRule *rule, TriggerData *data, KeyReceiver *keys)
 {
@@ -185,7 +222,9 @@ run_plan(CaRule *rule, TriggerData *data, KeyReceiver *keys)
 			rule->plan = plan;
 		}
 	}
+	push_newest_snapshot();
 	execute(rule->plan, NULL, keys);
+	PopActiveSnapshot();
 	ca_owner_leave(&caller);
 }
 
@@ -289,14 +328,18 @@ check_statement(const char *query)
 	return NULL;
 }
 
+/* `pattern`: at attach, when the query must also fit it; else NULL. */
 static const char *
-check_plan(const char *sql)
+check_plan(const char *sql, const char *pattern)
 {
 	SPIPlanPtr plan = prepare(sql, 0, NULL);
 	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+	const char *problem = form_problem(source->resultDesc);
 
-	if (source->resultDesc->natts != 1)
-		return psprintf("It returns %d columns.", source->resultDesc->natts);
+	if (problem != NULL)
+		return psprintf("%s.", problem);
+	if (pattern != NULL)
+		return ca_query_check_tree(linitial_node(Query, source->query_list), pattern);
 	return NULL;
 }
 
@@ -321,7 +364,8 @@ is_any_error(int sqlstate)
  * after a finding must roll back a subtransaction, or raise.
  */
 static const char *
-find_problem(Relation relation, const char *query, bool (*expected)(int), int *sqlstate)
+find_problem(Relation relation, const char *query, const char *pattern, bool (*expected)(int),
+			 int *sqlstate)
 {
 	MemoryContext context = CurrentMemoryContext;
 	char *sql = wrap_query(psprintf("SELECT * FROM %s", qualified_name(relation)), query);
@@ -334,7 +378,7 @@ find_problem(Relation relation, const char *query, bool (*expected)(int), int *s
 		detail = check_statement(query);
 		ca_owner_become(&caller, relation->rd_rel->relowner);
 		if (detail == NULL)
-			detail = check_plan(sql);
+			detail = check_plan(sql, pattern);
 		ca_owner_leave(&caller);
 	}
 	PG_CATCH();
@@ -354,10 +398,10 @@ find_problem(Relation relation, const char *query, bool (*expected)(int), int *s
 }
 
 void
-ca_query_check(Relation relation, const char *query)
+ca_query_check(Relation relation, const char *query, const char *pattern)
 {
 	int sqlstate;
-	const char *detail = find_problem(relation, query, is_query_error, &sqlstate);
+	const char *detail = find_problem(relation, query, pattern, is_query_error, &sqlstate);
 
 	if (detail != NULL)
 		refuse_query(sqlstate, detail);
@@ -376,7 +420,7 @@ ca_query_problem(Relation relation, const char *query)
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(context);
-		detail = find_problem(relation, query, is_any_error, &sqlstate);
+		detail = find_problem(relation, query, NULL, is_any_error, &sqlstate);
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();

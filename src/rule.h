@@ -34,7 +34,10 @@ extern void ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerDa
  */
 extern bool ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler);
 /* Raises what is wrong with a query. Both need an SPI connection. */
-extern void ca_query_check(Relation relation, const char *query);
+extern void ca_query_check(Relation relation, const char *query, const char *pattern);
+/* query_check.c: what the analysed, wrapped query says of itself: a problem, or NULL. */
+struct Query;
+extern char *ca_query_check_tree(struct Query *wrapped, const char *pattern);
 /* The same for views: what is wrong, or NULL. Runs in a subtransaction. */
 extern char *ca_query_problem(Relation relation, const char *query);
 extern void ca_query_preview(Relation relation, const char *query, Datum row, const char *what,

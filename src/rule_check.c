@@ -223,6 +223,7 @@ check_template(CreateTrigStmt *statement, const char *template)
 
 	if (relation == NULL)
 		return;
+	ca_key_refuse_shell(template);
 	ca_rule_check_template(ca_key_parse(template, RelationGetDescr(relation),
 										RelationGetRelationName(relation), &missing));
 	if (missing != NULL)

@@ -388,7 +388,7 @@ cache_aside_attach_query(PG_FUNCTION_ARGS)
 	ca_rule_check_pattern(pattern);
 	refuse_twice(relation, name);
 	SPI_connect();
-	ca_query_check(relation, query);
+	ca_query_check(relation, query, pattern);
 	init_rule(&rule, relation, name, true); /* after the analysis, which can run the owner's code */
 	rule.arguments = psprintf("%s, %s, %s", quote_literal_cstr(pattern), quote_literal_cstr(query),
 							  quote_literal_cstr(name));
