@@ -3,7 +3,7 @@
  *
  * One connection per backend, opened when first needed and kept. A value in redis_url that changed
  * by a reload closes it. Nothing here raises for what Redis or the network do: the caller decides
- * whether no answer is a miss or an error. Every wait ends: connect_timeout for the connection,
+ * whether no answer is a miss or an error. That no Redis was named is an error here. Every wait ends: connect_timeout for the connection,
  * command_timeout for an answer; interrupts are served, and a cancelled wait leaves a connection that
  * is closed at the next use, for its answers would come too late.
  *
@@ -70,11 +70,22 @@ usable(void)
 	return still_good();
 }
 
+void
+ca_ask_require_url(void)
+{
+	const char *lacking = ca_redis_misconfigured();
+
+	if (lacking)
+		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("%s", lacking),
+						errdetail("There is no Redis to ask."), errhint("%s", CA_REDIS_URL_HINT)));
+}
+
 static CaRedis *
 connect_redis(void)
 {
 	if (holders > 0)
 		return ca_redis_state(connection) == CA_REDIS_READY ? connection : NULL;
+	ca_ask_require_url();
 	if (usable())
 		return connection;
 	close_connection();

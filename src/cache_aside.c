@@ -191,7 +191,7 @@ define_redis_settings(void)
 	DefineCustomStringVariable("cache_aside.redis_url", "Redis server that holds the cache.",
 							   "redis://[user[:password]@]host[:port][/db] or "
 							   "unix:///path/redis.sock?db=N",
-							   &guc_redis_url, "redis://127.0.0.1:6379/0", PGC_SIGHUP,
+							   &guc_redis_url, "", PGC_SIGHUP, /* no Redis that was not asked for */
 							   GUC_SUPERUSER_ONLY, ca_redis_check_url, NULL, NULL);
 	DefineCustomStringVariable(
 		"cache_aside.redis_password_file", "File whose first line is the password for Redis.",

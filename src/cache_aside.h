@@ -281,6 +281,12 @@ extern bool ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event);
 extern char *ca_redis_endpoint(void);
 /* GUC check hook for cache_aside.redis_url */
 extern bool ca_redis_check_url(char **newval, void **extra, GucSource source);
+/* Why there is no Redis to connect to, in words that last until the next call; NULL: there is one */
+extern const char *ca_redis_misconfigured(void);
+#define CA_REDIS_URL_HINT                                                                          \
+	"Set cache_aside.redis_url in the configuration, for example to redis://host:6379/0, and "     \
+	"reload it. SELECT * FROM pg_file_settings WHERE error IS NOT NULL shows the line of a value " \
+	"that was refused."
 
 /* ---- token.c: how fresh is what a transaction reads ---- */
 #define CA_TOKEN_TEXT 64 /* bytes enough for any token and its NUL */

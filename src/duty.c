@@ -20,6 +20,7 @@ typedef enum Duty
 {
 	NONE_YET,
 	DELIVER,
+	MISCONFIGURED, /* would deliver, but was told of no Redis */
 	FOLLOW,
 	NOT_INSTALLED,
 	UNINSTALLED,
@@ -37,10 +38,12 @@ current_duty(void)
 		return SWITCHED_OFF;
 	if (!ca_census_installed())
 		return ca_census_counted() ? NOT_INSTALLED : NONE_YET; /* which leaves all as it is */
-	return guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress() ? FOLLOW : DELIVER;
+	if (guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress())
+		return FOLLOW;
+	return ca_outage_misconfigured() ? MISCONFIGURED : DELIVER;
 }
 
-/* The other duties leave nothing behind. */
+/* Who is MISCONFIGURED keeps the log as in an outage; the other duties leave nothing behind. */
 static void
 leave_duty(Duty next)
 {
@@ -50,6 +53,11 @@ leave_duty(Duty next)
 		ca_session_close();
 	duty = next;
 	ca_breaker_duty(next == DELIVER || next == FOLLOW);
+	if (next == MISCONFIGURED)
+	{
+		ca_status_state("misconfigured");
+		ca_sync_switched_off();
+	}
 	if (next == NOT_INSTALLED || next == UNINSTALLED || next == SWITCHED_OFF)
 	{
 		ca_status_state(next == NOT_INSTALLED ? "not installed"

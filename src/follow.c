@@ -111,6 +111,11 @@ follow_redis(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	if (ca_outage_misconfigured())
+	{
+		hang_up();
+		return;
+	}
 	if (redis == NULL && now >= next_look)
 	{
 		redis = ca_redis_open(follow_cxt, "cache_aside standby");

@@ -124,6 +124,10 @@ cache_aside_check_installation(PG_FUNCTION_ARGS)
 	check_schema(schema);
 	check_contents(schema, creating_extension ? CurrentExtensionObject
 											  : get_extension_oid("cache_aside", false));
+	if (creating_extension && ca_redis_misconfigured())
+		ereport(WARNING,
+				(errmsg("%s", ca_redis_misconfigured()),
+				 errdetail("Nothing is delivered until it is."), errhint("%s", CA_REDIS_URL_HINT)));
 	if (creating_extension)
 		ca_commit_note_created();
 	PG_RETURN_VOID();

@@ -276,6 +276,7 @@ cache_aside_fill(PG_FUNCTION_ARGS)
 	value = ca_reads_value(VARDATA_ANY(PG_GETARG_TEXT_PP(1)),
 						   VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1)), shown);
 	ttl = ca_reads_ttl(PG_GETARG_INTERVAL_P(2));
+	ca_ask_require_url(); /* which is why there is no token */
 	if (PG_ARGISNULL(3))
 		PG_RETURN_BOOL(false);
 	token = text_to_cstring(PG_GETARG_TEXT_PP(3));

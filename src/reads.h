@@ -17,6 +17,7 @@
  * fail, until it is let go, which must happen on errors too; NULL need not be let go.
  */
 extern CaRedis *ca_ask_hold(void);
+extern void ca_ask_require_url(void); /* an ERROR if no Redis was named; the others call it */
 extern void ca_ask_release(CaRedis *redis);
 /* Sends one command and waits for its answer; false: none, ca_ask_problem tells why. */
 extern bool ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler,

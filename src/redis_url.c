@@ -11,14 +11,20 @@
  * it nor the message of the check hook ever quotes the text, because PostgreSQL writes both to the
  * log and a mistyped URL still contains the password.
  *
+ * There is no default: whoever gave none, or one that is refused when the server starts, has no Redis
+ * (PostgreSQL then goes on with the boot value, which is empty), and ca_redis_misconfigured says why.
+ *
  * Memory: none is allocated while parsing (fixed arrays, longer parts are refused), so the check
- * hook may run in the postmaster. No locks, no state: both functions depend on their input alone.
+ * hook may run in the postmaster. No locks. State: the reason of the last refusal, which children
+ * inherit from the postmaster.
  */
 #include "redis_private.h"
 
 #include <arpa/inet.h>
 
 #include "utils/guc.h"
+
+static const char *refused; /* why; NULL: the last value was taken */
 
 /* Decodes %XX of from..end into a NUL-terminated buffer. False: bad escape, NUL, or too long. */
 static bool
@@ -188,6 +194,8 @@ ca_redis_url_parse(const char *setting, CaRedisUrl *url)
 	const char *at = NULL;
 
 	memset(url, 0, sizeof(*url));
+	if (setting[0] == '\0')
+		return "It is empty.";
 	while (scheme < 3 && pg_strncasecmp(setting, schemes[scheme], strlen(schemes[scheme])) != 0)
 		scheme++;
 	if (scheme == 3)
@@ -217,8 +225,12 @@ bool
 ca_redis_check_url(char **newval, void **extra, GucSource source)
 {
 	CaRedisUrl url;
-	const char *reason = ca_redis_url_parse(*newval ? *newval : "", &url);
+	const char *setting = *newval ? *newval : "";
+	const char *reason;
 
+	if (setting[0] == '\0' && source == PGC_S_DEFAULT)
+		return true;
+	refused = reason = ca_redis_url_parse(setting, &url);
 	explicit_bzero(url.password, sizeof(url.password));
 	if (reason == NULL)
 		return true;
@@ -227,6 +239,19 @@ ca_redis_check_url(char **newval, void **extra, GucSource source)
 	GUC_check_errhint("Write redis://[user[:password]@]host[:port][/db] or "
 					  "unix:///path/redis.sock?db=N.");
 	return false;
+}
+
+const char *
+ca_redis_misconfigured(void)
+{
+	static char why[320];
+
+	if (guc_redis_url[0] != '\0')
+		return NULL;
+	if (refused == NULL)
+		return "cache_aside.redis_url is not set";
+	snprintf(why, sizeof(why), "the value of cache_aside.redis_url was refused: %s", refused);
+	return why;
 }
 
 char *

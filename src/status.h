@@ -18,8 +18,8 @@
 
 typedef struct CaStatus
 {
-	pid_t pid;            /* 0: no worker */
-	char state[24];       /* starting, delivering, resyncing, standby, fenced, off, ... */
+	pid_t pid;      /* 0: no worker */
+	char state[24]; /* starting, delivering, resyncing, standby, fenced, misconfigured, off, ... */
 	char redis_state[24]; /* connecting, connected, unreachable */
 	char endpoint[256];   /* never a secret */
 	char redis_version[24];

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "reads.h"
 #include "routing.h"
 
 /* What Redis said about one stick. */
@@ -86,7 +87,10 @@ static Answer
 fetch(const char *key)
 {
 	Answer answer = {0};
-	CaRedis *redis = ca_redis_open(CurrentMemoryContext, "cache_aside stuck_at");
+	CaRedis *redis;
+
+	ca_ask_require_url();
+	redis = ca_redis_open(CurrentMemoryContext, "cache_aside stuck_at");
 
 	PG_TRY();
 	{

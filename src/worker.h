@@ -300,6 +300,7 @@ extern void ca_breaker_end(void);
 extern int ca_outage_begin(const char *reason); /* returns ms until the next attempt */
 extern bool ca_outage_lasts(void);
 extern void ca_outage_end(void);
+extern bool ca_outage_misconfigured(void); /* no Redis was named: do not connect */
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern bool ca_session_step(void);   /* true: there is more to do at once */
