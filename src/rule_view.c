@@ -72,7 +72,7 @@ is_text(const CaTriggerFacts *facts)
  * DDL under the eyes of watch.c leaves none.
  */
 static const char *
-watch_problem(Relation relation, const CaTemplate *template, const char *text)
+watch_problem(Relation relation, const CaTemplate *template, const char *template_text)
 {
 	TriggerDesc *triggers = CopyTriggerDesc(relation->trigdesc);
 
@@ -83,7 +83,7 @@ watch_problem(Relation relation, const CaTemplate *template, const char *text)
 
 		if (trigger->tgqual == NULL || strncmp(trigger->tgname, "cache_aside_", 12) != 0 ||
 			ca_rules_kind(trigger->tgfoid) != CA_TRIGGER_ROW || trigger->tgnargs != 1 ||
-			strcmp(trigger->tgargs[0], text) != 0)
+			strcmp(trigger->tgargs[0], template_text) != 0)
 			continue;
 		columns = ca_watch_columns(trigger->tgqual);
 		if (!bms_is_member(0, columns) && !bms_is_subset(ca_key_columns(template), columns))
