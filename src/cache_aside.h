@@ -93,6 +93,8 @@ extern CaTemplate *ca_key_parse(const char *text, struct TupleDescData *columns,
 								const char *relname, const char **missing);
 /* ERROR 22023 for "user:${id}". */
 extern void ca_key_refuse_shell(const char *str);
+/* What became of such a column: "is gone", ... */
+extern const char *ca_key_missing(struct TupleDescData *columns, const char *name);
 extern Bitmapset *ca_key_columns(const CaTemplate *template);  /* attribute numbers */
 extern const char *ca_key_pattern(const CaTemplate *template); /* without prefix */
 /* The pattern of a template's text, columns unchecked; NULL when it is malformed. */

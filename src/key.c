@@ -128,6 +128,12 @@ find_column(TupleDesc columns, const char *name)
 	return NULL;
 }
 
+const char *
+ca_key_missing(TupleDesc columns, const char *name)
+{
+	return find_column(columns, name) == NULL ? "is gone" : "is a virtual generated column now";
+}
+
 /* "column#N": cuts the name and returns N; 0 when there is no such suffix. */
 static int
 split_copies(char *name, const char *str)

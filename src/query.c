@@ -154,19 +154,61 @@ qualified_name(Relation relation)
 									  RelationGetRelationName(relation));
 }
 
+/* The names of a relation's columns that are virtual, or are not; "" when there is none. */
 static char *
-changed_rows(const Trigger *trigger)
+list_columns(Relation relation, bool is_virtual)
 {
+	TupleDesc columns = RelationGetDescr(relation);
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < columns->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(columns, i);
+
+		if (!column->attisdropped && (column->attgenerated == 'v') == is_virtual)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+							 quote_identifier(NameStr(column->attname)));
+	}
+	return names.data;
+}
+
+/*
+ * What "changed" has: no virtual column. A transition table holds NULL for it after an UPDATE, and after
+ * an INSERT or DELETE core refuses to read it. So a query that names one does not fit, at attach or,
+ * if the column became virtual since, at the next write.
+ */
+static const char *
+changed_columns(Relation relation)
+{
+	return list_columns(relation, true)[0] == '\0' ? "*" : list_columns(relation, false);
+}
+
+static char *
+changed_rows(Relation relation, const Trigger *trigger)
+{
+	const char *columns = changed_columns(relation);
 	StringInfoData sql;
 
 	initStringInfo(&sql);
 	if (trigger->tgoldtable != NULL)
-		appendStringInfo(&sql, "SELECT * FROM %s", quote_identifier(trigger->tgoldtable));
+		appendStringInfo(&sql, "SELECT %s FROM %s", columns, quote_identifier(trigger->tgoldtable));
 	if (trigger->tgoldtable != NULL && trigger->tgnewtable != NULL)
 		appendStringInfoString(&sql, " UNION ALL ");
 	if (trigger->tgnewtable != NULL)
-		appendStringInfo(&sql, "SELECT * FROM %s", quote_identifier(trigger->tgnewtable));
+		appendStringInfo(&sql, "SELECT %s FROM %s", columns, quote_identifier(trigger->tgnewtable));
 	return sql.data;
+}
+
+/* An error's message, with what may explain it. */
+static const char *
+explain(Relation relation, const char *message)
+{
+	const char *missing = list_columns(relation, true);
+
+	if (missing[0] == '\0')
+		return psprintf("%s.", message);
+	return psprintf("%s. Virtual generated columns (%s) are not in \"changed\".", message, missing);
 }
 
 static SPIPlanPtr
@@ -213,7 +255,8 @@ run_plan(CaRule *rule, TriggerData *data, KeyReceiver *keys)
 	ca_owner_become(&caller, data->tg_relation->rd_rel->relowner);
 	if (rule->plan == NULL)
 	{
-		SPIPlanPtr plan = prepare(wrap_query(changed_rows(data->tg_trigger), rule->query), 0, NULL);
+		SPIPlanPtr plan = prepare(
+			wrap_query(changed_rows(data->tg_relation, data->tg_trigger), rule->query), 0, NULL);
 
 		/* Analysis may have run the user's code, which may have fired this rule: then it has one. */
 		if (rule->plan == NULL)
@@ -368,7 +411,8 @@ find_problem(Relation relation, const char *query, const char *pattern, bool (*e
 			 int *sqlstate)
 {
 	MemoryContext context = CurrentMemoryContext;
-	char *sql = wrap_query(psprintf("SELECT * FROM %s", qualified_name(relation)), query);
+	char *sql = wrap_query(
+		psprintf("SELECT %s FROM %s", changed_columns(relation), qualified_name(relation)), query);
 	const char *volatile detail = NULL;
 	CaIdentity caller;
 
@@ -391,7 +435,7 @@ find_problem(Relation relation, const char *query, const char *pattern, bool (*e
 			PG_RE_THROW();
 		FlushErrorState();
 		*sqlstate = error->sqlerrcode;
-		detail = psprintf("%s.", error->message);
+		detail = explain(relation, error->message);
 	}
 	PG_END_TRY();
 	return detail;
@@ -439,8 +483,8 @@ void
 ca_query_preview(Relation relation, const char *query, Datum row, const char *what,
 				 CaKeyHandler handler, void *arg)
 {
-	char *changed = psprintf("SELECT * FROM pg_catalog.jsonb_populate_record(NULL::%s, $1)",
-							 qualified_name(relation));
+	char *changed = psprintf("SELECT %s FROM pg_catalog.jsonb_populate_record(NULL::%s, $1)",
+							 changed_columns(relation), qualified_name(relation));
 	Oid types[1] = {JSONBOID};
 	ParamListInfo parameters = makeParamList(1);
 	KeyReceiver keys;

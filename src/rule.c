@@ -112,13 +112,15 @@ sweep(void)
 }
 
 static void
-warn_missing(const CaRule *rule, const char *relname)
+warn_missing(const CaRule *rule, Relation relation)
 {
+	const char *relname = RelationGetRelationName(relation);
+
 	ereport(
 		WARNING,
 		(errcode(ERRCODE_UNDEFINED_COLUMN),
-		 errmsg("cache rule \"%s\" of table \"%s\" names column \"%s\", which is gone", rule->text,
-				relname, rule->missing),
+		 errmsg("cache rule \"%s\" of table \"%s\" names column \"%s\", which %s", rule->text,
+				relname, rule->missing, ca_key_missing(RelationGetDescr(relation), rule->missing)),
 		 errdetail("Every write deletes all keys that match \"%s\" instead.", rule->pattern),
 		 errhint("See cache_aside.gaps; detach the rule and attach one with today's columns.")));
 }
@@ -147,7 +149,7 @@ parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 		rule->query = pstrdup(trigger->tgargs[1]);
 	}
 	if (rule->missing != NULL)
-		warn_missing(rule, relname);
+		warn_missing(rule, relation);
 }
 
 /* A rule with one pin, the caller's. An error frees it with the current context, until it is kept. */

@@ -110,7 +110,8 @@ template_problem(Relation relation, const char *template)
 						  &missing);
 	if (missing == NULL)
 		return watch_problem(relation, parsed, template);
-	return psprintf("column \"%s\" is gone: every write deletes the rule's whole pattern", missing);
+	return psprintf("column \"%s\" %s: every write deletes the rule's whole pattern", missing,
+					ca_key_missing(RelationGetDescr(relation), missing));
 }
 
 static const char *

@@ -34,7 +34,7 @@ $node->safe_psql('postgres', q{
 	SELECT cache_aside.attach_query('base', 'SELECT ''v:'' || o.id FROM public.over o, changed', 'v:*');
 	SELECT cache_aside.attach_query('base', 'SELECT ''s:'' || o.id FROM public.stored o, changed', 's:*');
 	SELECT cache_aside.attach_query('base', 'SELECT public.tags(id) FROM changed', 'f:*');
-	SELECT cache_aside.attach_query('base', 'SELECT ''a:'' || id FROM app.t', 'a:*')});
+	SELECT cache_aside.attach_query('base', 'SELECT ''a:'' || t.id FROM app.t, changed', 'a:*')});
 
 sub patterns
 {
