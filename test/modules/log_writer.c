@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h" /* brings varatt.h, which 15 does not have */
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xloginsert.h"
