@@ -373,6 +373,17 @@ RETURN CASE WHEN pg_catalog.cardinality(arguments) OPERATOR(pg_catalog.>) 1
 COMMENT ON FUNCTION cache_aside.rule_statement(regclass, text[], name[], text) IS
 'The statement that attaches a rule; for the view gaps';
 
+CREATE TABLE cache_aside.stray_pattern (
+	rule text NOT NULL,
+	declared text NOT NULL,
+	pattern text NOT NULL
+);
+
+COMMENT ON TABLE cache_aside.stray_pattern IS
+'Keys that a query rule gave outside its declared pattern, as patterns: a resync deletes them too; written by the trigger functions';
+
+SELECT pg_catalog.pg_extension_config_dump('cache_aside.stray_pattern', '');
+
 CREATE VIEW cache_aside.gaps AS
 WITH RECURSIVE below (ancestor, relation, is_partition) AS (
     SELECT i.inhparent, i.inhrelid, c.relispartition
@@ -554,6 +565,16 @@ SELECT DISTINCT c.oid::pg_catalog.regclass, l.rule,
    AND NOT (l.rule OPERATOR(pg_catalog.~~) 'row\_version(%)' AND EXISTS (SELECT FROM cache_aside.versioned o
                     WHERE o.relation OPERATOR(pg_catalog.=) c.oid))
 UNION ALL
+SELECT r.relation, r.name, 'the query gave keys outside its pattern: TRUNCATE leaves them',
+       pg_catalog.format('SELECT cache_aside.detach(%L, %L); SELECT cache_aside.attach_query(%L, %L, %L); '
+                         '-- with a pattern that covers every key', r.relation, r.name, r.relation, r.query,
+                         r.pattern)
+  FROM cache_aside.rules r
+ WHERE r.query IS NOT NULL
+   AND EXISTS (SELECT FROM cache_aside.stray_pattern s
+                WHERE s.rule OPERATOR(pg_catalog.=) r.name
+                  AND s.declared OPERATOR(pg_catalog.=) r.pattern)
+UNION ALL
 SELECT v.relation, v.rule, v.gap, v.remedy FROM cache_aside.version_gaps v;
 
 COMMENT ON VIEW cache_aside.gaps IS
@@ -596,11 +617,13 @@ CREATE FUNCTION cache_aside.unregister_pattern(pattern text) RETURNS boolean
 LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'WITH gone AS (DELETE FROM cache_aside.registered_pattern AS r
-                  WHERE r.pattern OPERATOR(pg_catalog.=) $1 RETURNING 1)
-    SELECT EXISTS (SELECT FROM gone)';
+                  WHERE r.pattern OPERATOR(pg_catalog.=) $1 RETURNING 1),
+          stray AS (DELETE FROM cache_aside.stray_pattern AS s
+                  WHERE s.pattern OPERATOR(pg_catalog.=) $1 RETURNING 1)
+    SELECT EXISTS (SELECT FROM gone) OR EXISTS (SELECT FROM stray)';
 
 COMMENT ON FUNCTION cache_aside.unregister_pattern(text) IS
-'Undoes register_pattern(); false if the pattern was not registered';
+'Undoes register_pattern(), and forgets what stray_pattern remembers; false if the pattern was not there';
 
 REVOKE ALL ON FUNCTION cache_aside.unregister_pattern(text) FROM PUBLIC;
 
@@ -610,7 +633,9 @@ SELECT r.pattern, c.relpersistence OPERATOR(pg_catalog.=) 'u' AS unlogged
   JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.relation
  WHERE r.pattern IS NOT NULL
 UNION
-SELECT p.pattern, false FROM cache_aside.registered_pattern p;
+SELECT p.pattern, false FROM cache_aside.registered_pattern p
+UNION
+SELECT s.pattern, false FROM cache_aside.stray_pattern s;
 
 COMMENT ON VIEW cache_aside.patterns IS
 'What a resync of this database deletes, as glob patterns';

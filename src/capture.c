@@ -232,13 +232,44 @@ warn_unapproved(CaRule *rule, TriggerData *data)
 				 ca_approval_statement(RelationGetRelid(relation), data->tg_trigger->tgname))));
 }
 
+typedef struct QueryKeys
+{
+	CaRule *rule;
+	MemoryContext context; /* lives as long as the firing */
+	char *stray;           /* pattern of the last key outside the rule's */
+} QueryKeys;
+
+static void
+add_query_key(void *arg, const char *key, Size len)
+{
+	QueryKeys *keys = arg;
+	CaRule *rule = keys->rule;
+
+	add_key(rule, key, len);
+	if (!ca_glob_match(rule->pattern, strlen(rule->pattern), key, len))
+	{
+		MemoryContext previous = CurrentMemoryContext;
+		char *stray = ca_stray_note(rule, key, len, keys->stray);
+
+		if (keys->stray == NULL || strcmp(stray, keys->stray) != 0)
+		{
+			MemoryContextSwitchTo(keys->context);
+			if (keys->stray != NULL)
+				pfree(keys->stray);
+			keys->stray = pstrdup(stray);
+			MemoryContextSwitchTo(previous);
+		}
+	}
+}
+
 static void
 fire_query(CaRule *rule, TriggerData *data)
 {
+	QueryKeys keys = {rule, CurrentMemoryContext, NULL};
 	bool done = false;
 
 	if (ca_approval_given(data->tg_relation, data->tg_trigger->tgoid))
-		done = ca_query_run(rule, data, add_key);
+		done = ca_query_run(rule, data, add_query_key, &keys);
 	else
 		warn_unapproved(rule, data);
 	if (!done)

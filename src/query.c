@@ -310,14 +310,14 @@ leave_subtransaction(MemoryContext context)
 
 /* Returns false when the query does not fit the schema any more; nothing was added then. */
 bool
-ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler)
+ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler, void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	KeyReceiver keys;
 	volatile bool done = false;
 
-	init_receiver(&keys, handler, rule, rule->what);
+	init_receiver(&keys, handler, arg, rule->what);
 	SPI_connect();
 	SPI_register_trigger_data(data);
 	BeginInternalSubTransaction(NULL);

@@ -21,6 +21,7 @@ typedef struct CaRule
 	CaTemplate *template; /* NULL: query rule */
 	char *query;
 	struct _SPI_plan *plan; /* kept plan of `query`, or NULL */
+	bool strayed;           /* warned of a key outside the pattern */
 	bool warned;            /* about a query that fails, or is not approved */
 } CaRule;
 
@@ -29,10 +30,10 @@ extern void ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerDa
 
 /* ---- query.c: query rules ---- */
 /*
- * Runs the rule's query over the transition tables; `handler` gets the rule as its argument. False
+ * Runs the rule's query over the transition tables; `handler` gets each key and `arg`. False
  * when the query does not fit the schema any more; nothing was added then.
  */
-extern bool ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler);
+extern bool ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler, void *arg);
 /* Raises what is wrong with a query. Both need an SPI connection. */
 extern void ca_query_check(Relation relation, const char *query, const char *pattern);
 /* query_check.c: what the analysed, wrapped query says of itself: a problem, or NULL. */
@@ -42,5 +43,12 @@ extern char *ca_query_check_tree(struct Query *wrapped, const char *pattern);
 extern char *ca_query_problem(Relation relation, const char *query);
 extern void ca_query_preview(Relation relation, const char *query, Datum row, const char *what,
 							 CaKeyHandler handler, void *arg);
+
+/* ---- stray.c ---- */
+/*
+ * A key, UTF-8, that the rule's pattern does not cover: warns once, and remembers it as a pattern, which is
+ * returned; `last` is what the last call of the same firing returned, or NULL.
+ */
+extern char *ca_stray_note(CaRule *rule, const char *key, Size len, const char *last);
 
 #endif
