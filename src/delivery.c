@@ -178,6 +178,14 @@ compute_position(CaPosition *position)
 
 /* ---- answers ---- */
 
+/* Unless a resync stands for some of what lies below, or another Redis may still be armed. */
+static void
+tell_confirmed(void)
+{
+	if (acked.state == CA_POSITION_OK && !ca_arming_untold())
+		ca_sync_confirmed(acked.confirmed);
+}
+
 static void
 note_delivered(CaBatch *batch)
 {
@@ -200,16 +208,15 @@ note_delivered(CaBatch *batch)
 	ca_status_now.batches++;
 	acked = batch->position;
 	CA_DEBUG_POINT("batch-answered");
-	ca_delivery_tell();
+	tell_confirmed();
 	ca_sync_async_recorded(acked.async);
 }
 
-/* Unless a resync stands for some of what lies below, or another Redis may still be armed. */
-void
+bool
 ca_delivery_tell(void)
 {
-	if (acked.state == CA_POSITION_OK && !ca_arming_untold())
-		ca_sync_confirmed(acked.confirmed);
+	tell_confirmed();
+	return !ca_arming_untold() && ca_sync_answer(ca_tap_read_end(tap), ca_delivery_owes);
 }
 
 /* The part of any answer to a batch, epoch or arming that is the same: true if it went well. */

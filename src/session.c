@@ -327,9 +327,7 @@ run(void)
 	ca_delivery_renew();
 	note_progress(oldest_running);
 	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_shared->waiters) > 0);
-	ca_delivery_tell();
-	if (!ca_arming_untold())
-		more |= ca_sync_answer(ca_tap_read_end(tap), ca_delivery_owes);
+	more |= ca_delivery_tell();
 	ca_ping_send(redis);
 	ca_breaker_progress(ca_delivery_position(), caught_up && ca_delivery_idle(),
 						resync_due || ca_resync_running() || ca_census_running());

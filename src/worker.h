@@ -147,7 +147,7 @@ extern void ca_delivery_raise_floor(bool clear);
 extern void ca_delivery_arm(XLogRecPtr caught_up_to); /* unless it is, or was asked to be */
 extern int ca_delivery_send(void);
 extern void ca_delivery_renew(void); /* the arming */
-extern void ca_delivery_tell(void);  /* what was not to be told yet */
+extern bool ca_delivery_tell(void);  /* those who wait; true: call again at once */
 extern void ca_delivery_heartbeat(bool now);
 extern const char *ca_delivery_error(void);          /* what stopped the session, or NULL */
 extern const CaPosition *ca_delivery_position(void); /* as last acknowledged by Redis */
