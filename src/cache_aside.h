@@ -111,6 +111,8 @@ extern void ca_prefix_assign(const char *newval, void *extra); /* GUC assign hoo
 /* Add to the pending set, once per prefix. `what` begins the DETAIL of an error: 'Rule "x"'. */
 extern void ca_prefix_add_key(const char *key, Size len, const char *what);
 extern void ca_prefix_add_pattern(const char *pattern, Size len, const char *what);
+extern void
+ca_prefix_add_rule_pattern(const char *pattern); /* UTF-8; never raises for what it is */
 extern char *ca_prefix_utf8(const char *text, Size len, Size *result_len);
 extern char *ca_prefix_pattern_utf8(const char *pattern, Size *result_len); /* never raises */
 extern char *ca_prefix_from_utf8(char *utf8);
@@ -390,6 +392,7 @@ extern CaGuardProblem ca_guard_problem(const CaReply *reply);
 
 /* ---- glob.c: Redis glob patterns ---- */
 extern Size ca_glob_prefix(const char *pattern, Size len, char *out);
+extern Size ca_glob_cut(const char *pattern, Size len, Size most); /* cuts no unit in two */
 extern bool ca_glob_begins(const char *pattern, Size len, const char *literal, Size literal_len);
 extern void ca_glob_escape(StringInfo out, const char *text, Size len);
 extern bool ca_glob_match(const char *pattern, Size pattern_len, const char *text, Size text_len);

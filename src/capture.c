@@ -77,7 +77,7 @@ add_key(void *arg, const char *key, Size len)
 static void
 add_pattern(CaRule *rule)
 {
-	ca_prefix_add_pattern(rule->pattern, strlen(rule->pattern), rule->what);
+	ca_prefix_add_rule_pattern(rule->pattern);
 }
 
 static void

@@ -137,8 +137,7 @@ add_dropped_table(Oid relid, bool patterns)
 		if (trigger->relid != relid)
 			continue;
 		if (patterns && trigger->pattern != NULL)
-			ca_prefix_add_pattern(trigger->pattern, strlen(trigger->pattern),
-								  "A rule of a dropped table");
+			ca_prefix_add_rule_pattern(trigger->pattern);
 		if (trigger->lost.table != NULL)
 			ca_heir_keep(&trigger->lost);
 	}

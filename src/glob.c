@@ -56,6 +56,37 @@ match_set(const char **p, const char *end, unsigned char c)
 	return found != negated;
 }
 
+/* Where the unit ends that begins here: a byte, an escaped byte, a set. */
+static const char *
+skip_unit(const char *p, const char *end)
+{
+	if (*p == '\\' && p + 1 < end)
+		return p + 2;
+	if (*p != '[')
+		return p + 1;
+	p++;
+	(void) match_set(&p, end, 0);
+	return p + 1;
+}
+
+/* The longest beginning, of at most `most` bytes, that cuts no unit in two. */
+Size
+ca_glob_cut(const char *pattern, Size len, Size most)
+{
+	const char *end = pattern + len;
+	const char *p = pattern;
+
+	while (p < end)
+	{
+		const char *next = skip_unit(p, end);
+
+		if (next > pattern + most)
+			break;
+		p = next;
+	}
+	return p - pattern;
+}
+
 /* Must everything that matches begin with the literal text? A set counts if it has one byte only. */
 bool
 ca_glob_begins(const char *pattern, Size len, const char *literal, Size literal_len)

@@ -109,7 +109,7 @@ add_patterns(const TriggerDesc *triggers)
 			is_left_out(trigger) ? ca_rules_pattern(trigger->tgnargs, trigger->tgargs) : NULL;
 
 		if (pattern != NULL)
-			ca_prefix_add_pattern(pattern, strlen(pattern), "A rule of a partitioned table");
+			ca_prefix_add_rule_pattern(pattern);
 	}
 }
 

@@ -265,3 +265,32 @@ ca_prefix_add_pattern(const char *pattern, Size len, const char *what)
 
 	ca_prefix_each(kind, pattern, len, what, add_entry, &kind);
 }
+
+/* What is longer than a record takes ends earlier, in a star: that covers more. */
+static void
+add_shortened(void *arg, const char *str, Size len)
+{
+	StringInfoData shorter;
+
+	if (len <= CA_MAX_KEY)
+	{
+		ca_pending_add(CA_ENTRY_PATTERN, str, len);
+		return;
+	}
+	initStringInfo(&shorter);
+	appendBinaryStringInfo(&shorter, str, (int) ca_glob_cut(str, len, CA_MAX_KEY - 1));
+	appendStringInfoChar(&shorter, '*');
+	ca_pending_add(CA_ENTRY_PATTERN, shorter.data, shorter.len);
+	pfree(shorter.data);
+}
+
+/*
+ * The pattern of a rule, whatever it is: writes, TRUNCATE and DDL must not fail on it. It may have been
+ * made while nobody checked it, or before the prefix. An empty one names nothing.
+ */
+void
+ca_prefix_add_rule_pattern(const char *pattern)
+{
+	if (pattern[0] != '\0')
+		ca_prefix_each(CA_ENTRY_PATTERN, pattern, strlen(pattern), NULL, add_shortened, NULL);
+}

@@ -387,7 +387,7 @@ add_rule(const CaTriggerFacts *rule)
 	const char *pattern = ca_rules_pattern(rule->nargs, rule->args);
 
 	if (pattern != NULL)
-		ca_prefix_add_pattern(pattern, strlen(pattern), "A rule of a changed table");
+		ca_prefix_add_rule_pattern(pattern);
 }
 
 static void

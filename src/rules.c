@@ -125,7 +125,7 @@ ca_rules_add_patterns(Relation relation)
 			continue;
 		pattern = ca_rules_pattern(trigger->tgnargs, trigger->tgargs);
 		if (pattern != NULL)
-			ca_prefix_add_pattern(pattern, strlen(pattern), "A rule of a changed table");
+			ca_prefix_add_rule_pattern(pattern);
 	}
 }
 

@@ -76,7 +76,7 @@ send_patterns(shm_mq_handle *out, const char *sql)
 		char *utf8;
 		Size len;
 
-		if (pattern == NULL)
+		if (pattern == NULL || pattern[0] == '\0')
 			continue;
 		utf8 = ca_prefix_pattern_utf8(pattern, &len);
 		ca_prefix_each(CA_ENTRY_PATTERN, utf8, len, NULL, send_pattern, out);
