@@ -68,6 +68,9 @@ AS 'MODULE_PATHNAME', 'cache_aside_pending';
 COMMENT ON FUNCTION cache_aside.pending() IS
 'What the open transaction will invalidate when it commits';
 
+-- Keys tell values of rows that the writer may not read.
+REVOKE ALL ON FUNCTION cache_aside.pending() FROM PUBLIC;
+
 CREATE FUNCTION cache_aside.attach(relation regclass, template text,
     columns name[] DEFAULT NULL, level text DEFAULT 'row') RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -10,7 +10,8 @@
  *
  * and runs as the table's owner, as foreign-key checks do, so that it sees what it needs whoever
  * writes: search_path pinned, row security off (a policy that would hide rows is an error, not a
- * missing key), settings that key text depends on pinned, security-restricted, read-only.
+ * missing key), settings that key text depends on pinned, security-restricted, read-only. It may not
+ * name what is temporary (query_text.c): that is the writer's.
  *
  * A query that no longer fits the schema (SQLSTATE class 42, 3F) must not fail the user's write: it
  * runs in a subtransaction, and the caller then takes the pattern. Any other error is the query's own
@@ -25,7 +26,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "nodes/parsenodes.h"
-#include "parser/parser.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -255,8 +255,11 @@ run_plan(CaRule *rule, TriggerData *data, KeyReceiver *keys)
 	ca_owner_become(&caller, data->tg_relation->rd_rel->relowner);
 	if (rule->plan == NULL)
 	{
-		SPIPlanPtr plan = prepare(
-			wrap_query(changed_rows(data->tg_relation, data->tg_trigger), rule->query), 0, NULL);
+		SPIPlanPtr plan;
+
+		ca_query_text_require(rule->query);
+		plan = prepare(wrap_query(changed_rows(data->tg_relation, data->tg_trigger), rule->query),
+					   0, NULL);
 
 		/* Analysis may have run the user's code, which may have fired this rule: then it has one. */
 		if (rule->plan == NULL)
@@ -356,21 +359,6 @@ refuse_query(int sqlstate, const char *detail)
 					 "pg_catalog, pg_temp.")));
 }
 
-/* What is wrong with the form of the query, or NULL; raises on a syntax error. */
-static const char *
-check_statement(const char *query)
-{
-	List *parsed = raw_parser(query, RAW_PARSE_DEFAULT);
-	SelectStmt *select;
-
-	if (list_length(parsed) != 1)
-		return psprintf("It has %d statements.", list_length(parsed));
-	select = (SelectStmt *) linitial_node(RawStmt, parsed)->stmt;
-	if (!IsA(select, SelectStmt) || select->intoClause != NULL)
-		return "It is not a plain SELECT.";
-	return NULL;
-}
-
 /* `pattern`: at attach, when the query must also fit it; else NULL. */
 static const char *
 check_plan(const char *sql, const char *pattern)
@@ -388,18 +376,24 @@ check_plan(const char *sql, const char *pattern)
 
 /* At attach: what the author of the query can mend. */
 static bool
-is_query_error(int sqlstate)
+is_query_error(const ErrorData *error)
 {
-	return is_schema_error(sqlstate) ||
-		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
-		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_TO_CATEGORY(ERRCODE_FEATURE_NOT_SUPPORTED);
+	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return is_schema_error(error->sqlerrcode) ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_FEATURE_NOT_SUPPORTED);
 }
 
-/* In a view: everything but what ends the statement. The owner of one table must not break it for all. */
+/*
+ * In a view: everything but a cancel of the statement. The owner of one table must not break it for
+ * all, and his code can raise a cancel's SQLSTATE, though not from core's function.
+ */
 static bool
-is_any_error(int sqlstate)
+is_any_error(const ErrorData *error)
 {
-	return sqlstate != ERRCODE_QUERY_CANCELED;
+	return error->sqlerrcode != ERRCODE_QUERY_CANCELED || error->funcname == NULL ||
+		   strcmp(error->funcname, "ProcessInterrupts") != 0;
 }
 
 /*
@@ -407,8 +401,8 @@ is_any_error(int sqlstate)
  * after a finding must roll back a subtransaction, or raise.
  */
 static const char *
-find_problem(Relation relation, const char *query, const char *pattern, bool (*expected)(int),
-			 int *sqlstate)
+find_problem(Relation relation, const char *query, const char *pattern,
+			 bool (*expected)(const ErrorData *), int *sqlstate)
 {
 	MemoryContext context = CurrentMemoryContext;
 	char *sql = wrap_query(
@@ -419,8 +413,8 @@ find_problem(Relation relation, const char *query, const char *pattern, bool (*e
 	*sqlstate = ERRCODE_SYNTAX_ERROR;
 	PG_TRY();
 	{
-		detail = check_statement(query);
 		ca_owner_become(&caller, relation->rd_rel->relowner);
+		detail = ca_query_text_problem(query);
 		if (detail == NULL)
 			detail = check_plan(sql, pattern);
 		ca_owner_leave(&caller);
@@ -431,7 +425,7 @@ find_problem(Relation relation, const char *query, const char *pattern, bool (*e
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (!expected(error->sqlerrcode))
+		if (!expected(error))
 			PG_RE_THROW();
 		FlushErrorState();
 		*sqlstate = error->sqlerrcode;
@@ -489,6 +483,7 @@ ca_query_preview(Relation relation, const char *query, Datum row, const char *wh
 	ParamListInfo parameters = makeParamList(1);
 	KeyReceiver keys;
 
+	ca_query_text_require(query);
 	init_receiver(&keys, handler, arg, what);
 	parameters->params[0].value = row;
 	parameters->params[0].isnull = false;

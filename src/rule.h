@@ -51,4 +51,9 @@ extern void ca_query_preview(Relation relation, const char *query, Datum row, co
  */
 extern char *ca_stray_note(CaRule *rule, const char *key, Size len, const char *last);
 
+/* ---- query_text.c ---- */
+/* What is wrong with a query's form, or NULL; require raises it. Both raise a syntax error. */
+extern const char *ca_query_text_problem(const char *query);
+extern void ca_query_text_require(const char *query);
+
 #endif

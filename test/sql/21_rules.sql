@@ -174,6 +174,7 @@ SELECT refused($$'r21.a_partition', 'x:{id}', level => 'statement'$$);
 CREATE ROLE r21_other;
 GRANT USAGE ON SCHEMA r21 TO r21_other;
 GRANT ALL ON users TO r21_other;
+GRANT EXECUTE ON FUNCTION cache_aside.pending() TO r21_other;
 SET ROLE r21_other;
 SELECT refused($$'r21.users', 'x:{id}'$$);
 SELECT attempt($$SELECT cache_aside.detach('r21.users')$$);
@@ -198,4 +199,5 @@ SELECT count(*) FROM cache_aside.gaps WHERE relation = 'a_foreign'::regclass;
 \set VERBOSITY terse
 DROP SCHEMA r21 CASCADE;
 DROP FOREIGN DATA WRAPPER nothing CASCADE;
+REVOKE EXECUTE ON FUNCTION cache_aside.pending() FROM r21_other;
 DROP ROLE r21_other;

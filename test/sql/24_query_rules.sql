@@ -21,6 +21,7 @@ CREATE ROLE q24_owner;
 CREATE ROLE q24_writer;
 GRANT USAGE, CREATE ON SCHEMA q24 TO q24_owner;
 GRANT USAGE ON SCHEMA q24 TO q24_writer;
+GRANT EXECUTE ON FUNCTION cache_aside.pending() TO q24_owner, q24_writer;
 SET ROLE q24_owner;
 CREATE TABLE posts (id int PRIMARY KEY, author int, tag text, at date);
 CREATE TABLE follows (follower int, author int);
@@ -162,4 +163,5 @@ INSERT INTO nested VALUES (1);
 ROLLBACK;
 
 DROP SCHEMA q24 CASCADE;
+REVOKE EXECUTE ON FUNCTION cache_aside.pending() FROM q24_owner, q24_writer;
 DROP ROLE q24_owner, q24_writer;
