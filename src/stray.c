@@ -106,8 +106,9 @@ remember(const char *const row[ROW_WIDTH])
 	table_close(table, NoLock);
 }
 
+/* Not the key itself: what the owner's query reads is not the writer's to know. */
 static void
-warn(CaRule *rule, const char *key)
+warn(CaRule *rule, const char *beginning)
 {
 	if (rule->strayed)
 		return;
@@ -115,8 +116,9 @@ warn(CaRule *rule, const char *key)
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
 			 errmsg("query of cache rule \"%s\" gives keys outside its pattern", rule->name),
-			 errdetail("\"%s\" does not match \"%s\". It is deleted, and remembered for a resync.",
-					   key, rule->pattern),
+			 errdetail("Keys like \"%s\" do not match \"%s\". They are deleted, and remembered for a "
+					   "resync.",
+					   beginning, rule->pattern),
 			 errhint("Detach the rule and attach it with a pattern that covers every key.")));
 }
 
@@ -128,10 +130,10 @@ ca_stray_note(CaRule *rule, const char *key, Size len, const char *last)
 
 	if (last != NULL && strcmp(last, pattern) == 0)
 		return pattern;
-	warn(rule, ca_prefix_from_utf8(pnstrdup(key, len)));
 	row[ROW_RULE] = rule->name;
 	row[ROW_DECLARED] = rule->text;
 	row[ROW_PATTERN] = ca_prefix_from_utf8(pattern);
+	warn(rule, row[ROW_PATTERN]);
 	remember(row);
 	return pattern;
 }
