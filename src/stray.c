@@ -113,13 +113,14 @@ warn(CaRule *rule, const char *beginning)
 	if (rule->strayed)
 		return;
 	rule->strayed = true;
-	ereport(WARNING,
-			(errcode(ERRCODE_WARNING),
-			 errmsg("query of cache rule \"%s\" gives keys outside its pattern", rule->name),
-			 errdetail("Keys like \"%s\" do not match \"%s\". They are deleted, and remembered for a "
-					   "resync.",
-					   beginning, rule->pattern),
-			 errhint("Detach the rule and attach it with a pattern that covers every key.")));
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_WARNING),
+		 errmsg("query of cache rule \"%s\" gives keys outside its pattern", rule->name),
+		 errdetail("Keys like \"%s\" do not match \"%s\". They are deleted, and remembered for a "
+				   "resync.",
+				   beginning, rule->pattern),
+		 errhint("Detach the rule and attach it with a pattern that covers every key.")));
 }
 
 char *
