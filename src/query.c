@@ -418,6 +418,8 @@ find_problem(Relation relation, const char *query, const char *pattern,
 		if (detail == NULL)
 			detail = check_plan(sql, pattern);
 		ca_owner_leave(&caller);
+		MemoryContextSwitchTo(context); /* out of SPI's, which end with it */
+		detail = detail ? pstrdup(detail) : NULL;
 	}
 	PG_CATCH();
 	{
