@@ -79,7 +79,7 @@ typedef struct Ring
 	/* Of the worker alone; they outlive it, so that its successor's clock does not go back. */
 	TimestampTz clock; /* of the last sample, 0: none yet */
 	uint64 monotonic;  /* us, at that moment */
-	bool ahead;        /* of the wall clock, which was set back */
+	TimestampTz wall;  /* when it was noted */
 } Ring;
 
 static Ring *ring;
@@ -135,8 +135,9 @@ newest(Level *level)
 
 /*
  * A clock that is never behind the wall clock and never goes back. When the wall clock is set back,
- * transactions may exist that started at a later time than it shows now; so we go on from where we
- * were, by the monotonic clock, and then at half the pace until the wall clock has caught up.
+ * transactions may exist that started at a later time than it shows now: as late as it had come since we
+ * last looked at it, by the monotonic clock. So that is the least we go on from; what we are ahead by
+ * since an earlier step shrinks at half the pace until the wall clock has caught up.
  */
 static TimestampTz
 next_time(void)
@@ -154,11 +155,11 @@ next_time(void)
 	{
 		int64 passed = Max((int64) (monotonic - ring->monotonic), 0);
 
-		now = Max(wall, ring->clock + (ring->ahead ? passed / 2 : passed));
+		now = Max(wall, Max(ring->wall + passed, ring->clock + passed / 2));
 	}
 	ring->clock = now;
+	ring->wall = wall;
 	ring->monotonic = monotonic;
-	ring->ahead = now > wall;
 	return now;
 }
 
