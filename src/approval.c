@@ -156,41 +156,34 @@ revoke_one(Relation catalog, HeapTuple tuple)
 	heap_freetuple(changed);
 }
 
-static bool
-revoke_all(Oid relid, Oid owner)
+typedef struct Revocation
 {
-	Relation catalog = table_open(TriggerRelationId, RowExclusiveLock);
-	bool any = false;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	Oid owner; /* the new one */
+	bool any;
+} Revocation;
 
-	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		CaTriggerFacts facts;
+static void
+take_back(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg)
+{
+	Revocation *revocation = arg;
 
-		if (!ca_trigger_find(((Form_pg_trigger) GETSTRUCT(tuple))->oid, NULL, &facts) ||
-			facts.kind == CA_TRIGGER_NONE || !ca_rules_is_query(facts.nargs) ||
-			!ca_approval_is(facts.enabled))
-			continue;
-		revoke_one(catalog, tuple);
-		any = true;
-		if (facts.kind == CA_TRIGGER_STATEMENT)
-			notice_revoked(&facts, owner);
-	}
-	systable_endscan(scan);
-	table_close(catalog, RowExclusiveLock);
-	return any;
+	if (facts->kind == CA_TRIGGER_NONE || !ca_rules_is_query(facts->nargs) ||
+		!ca_approval_is(facts->enabled))
+		return;
+	revoke_one(catalog, tuple);
+	revocation->any = true;
+	if (facts->kind == CA_TRIGGER_STATEMENT)
+		notice_revoked(facts, revocation->owner);
 }
 
 void
 ca_approval_after_alter(Oid relid)
 {
-	Oid owner;
+	Revocation revocation = {InvalidOid, false};
 
-	if (owner_changed(relid, &owner) && revoke_all(relid, owner))
+	if (!owner_changed(relid, &revocation.owner))
+		return;
+	ca_trigger_each(relid, RowExclusiveLock, take_back, &revocation);
+	if (revocation.any)
 		CacheInvalidateRelcacheByRelid(relid);
 }

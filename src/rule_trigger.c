@@ -81,11 +81,10 @@ ca_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts)
 	return true;
 }
 
-List *
-ca_trigger_list(Oid relid)
+void
+ca_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *arg)
 {
-	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-	List *triggers = NIL;
+	Relation catalog = table_open(TriggerRelationId, mode);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -95,42 +94,52 @@ ca_trigger_list(Oid relid)
 	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		CaTriggerKind kind = ca_rules_kind(((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid);
+		Oid function = ((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid;
+		CaTriggerKind kind = ca_rules_kind(function);
 		CaTriggerFacts *facts;
 
-		if (kind == CA_TRIGGER_NONE)
+		if (kind == CA_TRIGGER_NONE && !ca_row_version_is(function))
 			continue;
 		facts = palloc(sizeof(*facts));
 		copy_facts(facts, tuple, RelationGetDescr(catalog));
 		facts->kind = kind;
-		triggers = lappend(triggers, facts);
+		handle(catalog, tuple, facts, arg);
 	}
 	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	table_close(catalog, mode);
+}
+
+static void
+list_rule(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg)
+{
+	List **triggers = arg;
+
+	if (facts->kind != CA_TRIGGER_NONE)
+		*triggers = lappend(*triggers, facts);
+}
+
+List *
+ca_trigger_list(Oid relid)
+{
+	List *triggers = NIL;
+
+	ca_trigger_each(relid, AccessShareLock, list_rule, &triggers);
 	return triggers;
+}
+
+static void
+note_version(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg)
+{
+	if (facts->kind == CA_TRIGGER_NONE && !OidIsValid(facts->parent))
+		*(Oid *) arg = facts->oid;
 }
 
 Oid
 ca_trigger_version(Oid relid)
 {
-	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
 	Oid trigger = InvalidOid;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
 
-	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-
-		if (!OidIsValid(form->tgparentid) && ca_row_version_is(form->tgfoid))
-			trigger = form->oid;
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	ca_trigger_each(relid, AccessShareLock, note_version, &trigger);
 	return trigger;
 }
 

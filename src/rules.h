@@ -4,8 +4,10 @@
 #ifndef CA_RULES_H
 #define CA_RULES_H
 
+#include "access/htup.h"
 #include "catalog/objectaccess.h"
 #include "nodes/parsenodes.h"
+#include "storage/lockdefs.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 #include "utils/snapshot.h"
@@ -37,7 +39,14 @@ typedef struct CaTriggerFacts
 
 /* False when there is none. `snapshot`: NULL, or SnapshotSelf inside the command that made it. */
 extern bool ca_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts);
-/* CaTriggerFacts of a relation's triggers that are ours, by name. No lock on the relation is needed. */
+/*
+ * Calls back for each trigger of a relation that a rule or row versions have, by name; the facts are the
+ * handler's to keep, `mode` is the lock on pg_trigger. No lock on the relation is needed.
+ */
+typedef void (*CaTriggerHandler)(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts,
+								 void *arg);
+extern void ca_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *arg);
+/* CaTriggerFacts of those that rules have. */
 extern List *ca_trigger_list(Oid relid);
 /* CaTriggerFacts of this database's query rules, each as often as it has triggers with a query. */
 extern List *ca_trigger_queries(void);
@@ -103,6 +112,19 @@ extern char *ca_approval_statement(Oid relid, const char *trigger);
 extern void ca_approval_check_created(Oid trigger);
 /* After ALTER TABLE, inside it: a change of owner takes the approvals back. */
 extern void ca_approval_after_alter(Oid relid);
+
+/* ---- partition_trigger.c: the triggers of a partition beside those of its parent ---- */
+/* CaTriggerFacts of rules and of row versions. */
+extern List *ca_partition_triggers(Oid relid);
+extern bool ca_partition_has_name(List *triggers, const char *name);
+/* Those that partitions get: row triggers from PostgreSQL, TRUNCATE's from here. */
+extern bool ca_partition_is_cloned(const CaTriggerFacts *trigger);
+/* Gives a trigger by this name, if the table has one of ours, another one that sorts behind it. */
+extern void ca_partition_free_name(Oid relid, const char *name);
+/* Makes the partition's clone of a TRUNCATE trigger what the parent's trigger is now. */
+extern void ca_partition_cover_truncate(Oid relid, const CaTriggerFacts *parent);
+/* What both have is kept once; ERROR when both keep row versions, and not in the same way. */
+extern void ca_partition_drop_replaced(Oid relid);
 
 /* ---- partition.c: partitions of a table with rules; before and after any statement ---- */
 extern void ca_partition_before(Node *statement);

@@ -22,10 +22,8 @@
  */
 #include "cache_aside.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/sysattr.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -40,7 +38,6 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -140,39 +137,38 @@ clear_watch(Relation catalog, HeapTuple tuple, const Bitmapset *columns)
 				   psprintf("cache_aside: compared %s", names_of(form->tgrelid, columns)));
 }
 
+typedef struct ChangedColumn
+{
+	AttrNumber attnum;
+	char *name;
+	bool any; /* some trigger watched it */
+} ChangedColumn;
+
+static void
+clear_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg)
+{
+	ChangedColumn *column = arg;
+	Bitmapset *columns;
+
+	if (facts->kind != CA_TRIGGER_ROW)
+		return;
+	columns = watched(tuple, RelationGetDescr(catalog));
+	if (!bms_is_member(column->attnum, columns))
+		return;
+	clear_watch(catalog, tuple, columns);
+	column->any = true;
+	if (!OidIsValid(facts->parent))
+		warn_watch(facts->relid, facts->name, facts->nargs > 0 ? facts->args[0] : "", column->name);
+}
+
 /* The triggers of a table that watch the column. */
 static void
 clear_table(Oid relid, AttrNumber attnum)
 {
-	Relation catalog = table_open(TriggerRelationId, RowExclusiveLock);
-	char *column = get_attname(relid, attnum, true);
-	bool any = false;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	ChangedColumn column = {attnum, get_attname(relid, attnum, true), false};
 
-	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-		CaTriggerFacts facts;
-		Bitmapset *columns;
-
-		if (ca_rules_kind(form->tgfoid) != CA_TRIGGER_ROW)
-			continue;
-		columns = watched(tuple, RelationGetDescr(catalog));
-		if (!bms_is_member(attnum, columns) || !ca_trigger_find(form->oid, NULL, &facts))
-			continue;
-		clear_watch(catalog, tuple, columns);
-		any = true;
-		if (!OidIsValid(form->tgparentid))
-			warn_watch(relid, facts.name, facts.nargs > 0 ? facts.args[0] : "", column);
-	}
-	systable_endscan(scan);
-	table_close(catalog, RowExclusiveLock);
-	if (any)
+	ca_trigger_each(relid, RowExclusiveLock, clear_trigger, &column);
+	if (column.any)
 		CacheInvalidateRelcacheByRelid(relid);
 }
 

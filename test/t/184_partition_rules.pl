@@ -3,9 +3,8 @@
 # parent that has them too, in any order. The migration that does this is the everyday one: an old table,
 # renamed, becomes the first partition of its successor, whose name its triggers were made from.
 #
-# Remedies, all in src/partition.c: cover_truncate() (no pattern without), free_name() in before_attach()
-# and before_trigger() (duplicate trigger names), drop_replaced() (keys and bumps twice), refuse_two_versions()
-# (a row counted twice).
+# Remedies, in src/partition_trigger.c: ca_partition_cover_truncate() (no pattern without), ca_partition_free_name()
+# (duplicate trigger names), drop_replaced() (keys and bumps twice), refuse_two_versions() (a row counted twice).
 
 use strict;
 use warnings;
