@@ -7,8 +7,9 @@
  * route() must take microseconds, so each backend keeps the rows in memory. A statement trigger on
  * the table sends a relcache invalidation for it, which reaches every backend of this database at
  * commit, and those of the standbys with replay; the copy is then read anew at the next use, with a
- * snapshot of its own: an older one would miss the change it is read for. Rows are read without
- * privilege checks: what a caller learns is what route() would tell.
+ * snapshot of its own: an older one would miss the change it is read for. It is a catalog snapshot,
+ * which is new for a table that is none, and is to be had in a parallel plan, where core refuses any
+ * other. Rows are read without privilege checks: what a caller learns is what route() would tell.
  *
  * The worker is told too, after commit, because it publishes the registry.
  */
@@ -112,7 +113,7 @@ read_row(HeapTuple tuple, TupleDesc desc)
 static void
 read_rows(Relation rel)
 {
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(rel)));
 	TableScanDesc scan = ca_table_beginscan(rel, snapshot);
 	HeapTuple tuple;
 	MemoryContext old = MemoryContextSwitchTo(cache_cxt);
