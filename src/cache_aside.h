@@ -310,7 +310,10 @@ extern Size ca_warm_shmem_size(void);
 extern void ca_warm_shmem_init(void);
 
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
-#define CA_GUARD_VERSION 3   /* of the library; VERSION there */
+/* Of the library, as there. */
+#define CA_LIBRARY_PROTOCOL "1"
+#define CA_LIBRARY_REVISION 1
+#define CA_LIBRARY_CALL(verb) "cache_aside_" verb "_" CA_LIBRARY_PROTOCOL
 #define CA_BATCH_STICKS 64   /* most in one call */
 #define CA_GUARD_PRECISE 128 /* keys; a larger batch is always coarse */
 
@@ -341,8 +344,8 @@ typedef struct CaGuardBatch
 
 typedef struct CaClaim
 {
-	bool current; /* false: load the library and claim again */
-	bool found;   /* there is a position; its text, valid as long as the reply: */
+	bool older; /* than ours is this library: load ours and claim again */
+	bool found; /* there is a position; its text, valid as long as the reply: */
 	const char *position;
 	Size position_len;
 	TimeLineID guard_timeline; /* 0: there is no guard */
@@ -370,7 +373,8 @@ typedef enum CaGuardProblem
 extern const char ca_guard_plain_script[]; /* apply_plain.lua */
 extern const char *ca_guard_key(void);     /* cache_aside:guard:<system identifier> */
 /* Each queues one command; `expected` is the position's text that Redis must hold, "" for none. */
-extern void ca_guard_load(CaRedis *redis, CaReplyHandler handler, void *arg);
+/* Two commands, either of which may answer that a name exists. `older`: one of ours is there. */
+extern void ca_guard_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg);
 /* With a new nonce; `previous`: the one before, or "". */
 extern void ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous,
 						   CaReplyHandler handler, void *arg);

@@ -3,9 +3,19 @@
 cache_aside.lua: the part of cache_aside that runs inside Redis (>= 7) or Valkey.
 
 Two callers. Applications call get, fill, get_many and fill_many (and so do the SQL functions of the
-same names); only the worker of the PostgreSQL server calls claim, epoch, arm and apply. The worker
-loads this file when it is missing or of another version; by hand:
+same names); only the worker of the PostgreSQL server calls claim, epoch, arm, renew and apply. The
+worker loads this file when it is missing or older; by hand:
     redis-cli -x FUNCTION LOAD REPLACE < cache_aside.lua
+
+VERSIONS
+Servers of several releases may share a Redis, during an upgrade above all, and a library that is
+replaced forgets every claim. So PROTOCOL is in the functions' names. It is another one as soon as
+arguments, answers or keys mean anything else; what changes without that is a REVISION, and a worker
+leaves a newer one of its protocol alone. Names belong to one library of a Redis: the applications' calls
+without a number are those of the protocol that was there first. A worker of another one loads this file
+beside it, as library cache_aside_<PROTOCOL>, without what follows the line "plain names". Libraries stay
+until they are deleted: FUNCTION DELETE of all of them when the last server of the old release is
+gone; the workers load theirs again, with the plain names.
 
 KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
     cache_aside:position:<system>  where delivery stands; the worker's text, "<timeline> <LSN> ..."; only
@@ -41,30 +51,30 @@ FOR APPLICATIONS
     CA_ARGUMENT (also for a key that is reserved, or longer than 8 kB: no rule could delete it), and
     Redis's own: WRONGTYPE, OOM, an invalid expire time. Nothing is stored then.
 
-FOR THE WORKER (KEYS[1] = position, KEYS[2] = guard in each, both of one <system>: any other name is
+FOR THE WORKER (names end in _<PROTOCOL>; KEYS[1] = position, KEYS[2] = guard in each, both of one <system>: any other name is
 CA_ARGUMENT, so that a user without write access to cache_aside:* cannot make these calls)
-    cache_aside_claim 2 position guard  nonce timeline previous
+    cache_aside_claim_1 2 position guard  nonce timeline previous
         nonce: 16 bytes, new for each connection; previous: the one before it, or "". Fills are refused from
         here until arm.
-        -> {library version, 1 if there is a position else 0, its text or "", timeline of the guard or
+        -> {revision of the library, 1 if there is a position else 0, its text or "", timeline of the guard or
         0 when there is none, floor of the guard "X/X", 1 if this process was claimed last with `previous`
         else 0, now}
         Error CA_FENCED when position or guard are of a newer timeline; nothing changed then.
-    cache_aside_epoch 2 position guard  nonce expected new floor clear
+    cache_aside_epoch_1 2 position guard  nonce expected new floor clear
         In one step: floor, and the position that says "pending". clear "1": the guard is made anew
         (another timeline, lost commits); floor must be E, see arm. "0": buckets stay and the floor only
         rises; a guard that is missing stays so, for what was delivered before may lie above this floor.
         -> 1
-    cache_aside_arm 2 position guard  nonce expected floor until
+    cache_aside_arm_1 2 position guard  nonce expected floor until
         Caught up: fills are admitted until then, or until a later `until` of a renewal. A guard that is missing, of another timeline, or not the one
         this process knows (it restarted) is made with `floor`, which must be E: the end of the last
         complete record read, after reading to at least what was flushed (replayed) when it was
         observed after connecting.
         -> {1 the guard was there, 2 it was made anew, now}
-    cache_aside_renew 2 position guard  nonce until
+    cache_aside_renew_1 2 position guard  nonce until
         Writes nothing. -> {1 if fills are admitted else 0, now}
     Times (now, until) are milliseconds of this server's clock.
-    cache_aside_apply 2+n position guard key...  nonce expected new lsn [stick-key lsn ttl_ms]...
+    cache_aside_apply_1 2+n position guard key...  nonce expected new lsn [stick-key lsn ttl_ms]...
         One batch. lsn: the highest commit LSN in it; with a "+" before it the floor rises instead of
         the keys' buckets (for a backlog; and always beyond 128 keys); "" when guard = off, then the
         guard is deleted.
@@ -113,7 +123,8 @@ worker has to claim and arm again. Beyond that one token of at most 49 bytes is 
 keys of Redis: each less than 100 bytes more than the name of its key (at most 8 kB), for 60 s at most.
 ]]
 
-local VERSION = 3
+local PROTOCOL = 1 -- in the names below and in cache_aside.h
+local REVISION = 1
 local MAGIC = 'CAG1'
 local HEADER = 40
 local BUCKETED = 128 -- most keys of a batch that raise buckets, 1 to 3 us each
@@ -338,7 +349,7 @@ local function claim(keys, args)
     if header then
         floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
     end
-    return { VERSION, text and 1 or 0, text or '', guard_timeline,
+    return { REVISION, text and 1 or 0, text or '', guard_timeline,
         string.format('%X/%X', floor_hi, floor_lo), last and last.nonce == args[3] and 1 or 0, now() }
 end
 
@@ -683,14 +694,14 @@ local function fill_many(keys, args)
     return answers
 end
 
+local function add(name, callback, flags)
+    redis.register_function { function_name = 'cache_aside_' .. name, callback = callback, flags = flags }
+end
+
 -- The worker's calls, and reads, must work when Redis is full: an UNLINK makes room, a read of what is
 -- there is harmless. A fill is refused by Redis itself then.
 local function register(name, callback, ...)
-    redis.register_function {
-        function_name = 'cache_aside_' .. name,
-        callback = callback,
-        flags = { ... }
-    }
+    add(name .. '_' .. PROTOCOL, callback, { ... })
 end
 
 register('claim', claim, 'allow-oom')
@@ -702,3 +713,8 @@ register('get', get, 'allow-oom')
 register('get_many', get_many, 'allow-oom')
 register('fill', fill)
 register('fill_many', fill_many)
+-- plain names
+add('get', get, { 'allow-oom' })
+add('get_many', get_many, { 'allow-oom' })
+add('fill', fill, {})
+add('fill_many', fill_many, {})

@@ -2,8 +2,8 @@
  * claim.c: the first questions of a session: who is this Redis, and what does it hold?
  *
  * INFO tells its version and the identity of its data; the claim of the function library puts this
- * connection's nonce into Redis and answers with the stored position. A library that is missing or of
- * another version is loaded and the claim repeated. Redis before 7 knows no functions: the position
+ * connection's nonce into Redis and answers with the stored position. A library that is missing or
+ * older is loaded and the claim repeated. Redis before 7 knows no functions: the position
  * is read with GET and deliveries use a plain script.
  *
  * Handlers run inside ca_redis_advance; when all answers are in, ca_claim_step decides. Nothing is
@@ -17,6 +17,7 @@ static CaClaimed claimed;
 static int answers_missing;
 static char failure[256]; /* empty: none */
 static CaGuardProblem problem;
+static bool library_older;
 static bool library_loaded; /* by this session */
 
 /* Redis' words reach the log and the view status: what is not printable ASCII ends them. */
@@ -112,11 +113,12 @@ handle_claim(void *arg, const CaReply *reply)
 		strlcpy(failure, "unexpected answer to the claim", sizeof(failure));
 	else if (problem == CA_GUARD_NO_PROBLEM)
 	{
-		if (!claim.current)
+		library_older = claim.older;
+		if (claim.older)
 			problem = CA_GUARD_NOT_LOADED;
 		else if (claim.found)
 			keep_stored(claim.position, claim.position_len);
-		if (claim.current)
+		if (!claim.older)
 			ca_arming_claimed(&claim);
 	}
 }
@@ -124,7 +126,14 @@ handle_claim(void *arg, const CaReply *reply)
 static void
 handle_load(void *arg, const CaReply *reply)
 {
-	claim_answered(reply);
+	Size len;
+
+	/* One of the two always is; the claim that follows tells whether one was loaded. */
+	if (reply && ca_reply_type(reply) == CA_REPLY_ERROR &&
+		strstr(ca_reply_text(reply, &len), "already exists"))
+		answers_missing--;
+	else
+		claim_answered(reply);
 }
 
 static void
@@ -158,7 +167,7 @@ ca_claim_begin(CaRedis *new_redis)
 	redis = new_redis;
 	memset(&claimed, 0, sizeof(claimed));
 	failure[0] = '\0';
-	library_loaded = false;
+	library_loaded = library_older = false;
 	answers_missing = 2;
 	ca_apply_use_functions();
 	send_words(handle_info, "INFO", "server");
@@ -166,7 +175,7 @@ ca_claim_begin(CaRedis *new_redis)
 	send_claim();
 }
 
-/* The library is missing or of another version: load it and claim again. */
+/* The library is missing or older: load it and claim again. */
 static void
 load_and_claim(void)
 {
@@ -176,8 +185,8 @@ load_and_claim(void)
 		return;
 	}
 	library_loaded = true;
-	ca_guard_load(redis, handle_load, NULL);
-	answers_missing++;
+	ca_guard_load(redis, library_older, handle_load, NULL);
+	answers_missing += 2;
 	send_claim();
 }
 

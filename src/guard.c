@@ -88,15 +88,47 @@ begin_call(const char *function, const char *numkeys)
 	add_text(ca_guard_key());
 }
 
-void
-ca_guard_load(CaRedis *redis, CaReplyHandler handler, void *arg)
+static void
+send_load(CaRedis *redis, bool replace, const char *code, size_t len, CaReplyHandler handler,
+		  void *arg)
 {
 	nwords = 0;
 	add_text("FUNCTION");
 	add_text("LOAD");
-	add_text("REPLACE");
-	add(library, sizeof(library) - 1);
+	if (replace)
+		add_text("REPLACE");
+	add(code, len);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+/* The library under a name of its own, without the names that it shares with other protocols. */
+static void
+load_beside(CaRedis *redis, CaReplyHandler handler, void *arg)
+{
+	const char *body = strchr(library, '\n');
+	const char *end = strstr(library, "-- plain names\n");
+	StringInfoData code;
+
+	initStringInfo(&code);
+	appendStringInfoString(&code, "#!lua name=cache_aside_" CA_LIBRARY_PROTOCOL);
+	appendBinaryStringInfo(&code, body, end - body);
+	send_load(redis, true, code.data, code.len, handler, arg);
+	pfree(code.data);
+}
+
+/*
+ * Redis takes a library only if none of its names is another's, so of two attempts the right one
+ * succeeds. Ours is missing: under the plain name, unless another protocol has it; then beside it. Ours is
+ * older: it gives way where it is.
+ */
+void
+ca_guard_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg)
+{
+	if (older)
+		load_beside(redis, handler, arg);
+	send_load(redis, older, library, sizeof(library) - 1, handler, arg);
+	if (!older)
+		load_beside(redis, handler, arg);
 }
 
 const char *
@@ -114,7 +146,7 @@ ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous, CaRepl
 	snprintf(nonce, sizeof(nonce), "%016llx",
 			 (unsigned long long) pg_prng_uint64(&pg_global_prng_state));
 	snprintf(number, sizeof(number), "%u", timeline);
-	begin_call("cache_aside_claim", "2");
+	begin_call(CA_LIBRARY_CALL("claim"), "2");
 	add(nonce, NONCE_LEN);
 	add_text(number);
 	add_text(previous);
@@ -135,7 +167,7 @@ ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
 		!is_kind(reply, 2, CA_REPLY_STRING) || !is_kind(reply, 3, CA_REPLY_INTEGER) ||
 		!is_kind(reply, 5, CA_REPLY_INTEGER) || !is_kind(reply, 6, CA_REPLY_INTEGER))
 		return false;
-	claim->current = ca_reply_integer(ca_reply_element(reply, 0)) == CA_GUARD_VERSION;
+	claim->older = ca_reply_integer(ca_reply_element(reply, 0)) < CA_LIBRARY_REVISION;
 	claim->found = ca_reply_integer(ca_reply_element(reply, 1)) != 0;
 	claim->position = ca_reply_text(ca_reply_element(reply, 2), &claim->position_len);
 	claim->guard_timeline = (TimeLineID) ca_reply_integer(ca_reply_element(reply, 3));
@@ -151,7 +183,7 @@ ca_guard_epoch(CaRedis *redis, const char *expected, const char *position, XLogR
 	char lsn[32];
 
 	format_lsn(lsn, sizeof(lsn), floor);
-	begin_call("cache_aside_epoch", "2");
+	begin_call(CA_LIBRARY_CALL("epoch"), "2");
 	add(nonce, NONCE_LEN);
 	add_text(expected);
 	add_text(position);
@@ -169,7 +201,7 @@ ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until
 
 	format_lsn(lsn, sizeof(lsn), floor);
 	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
-	begin_call("cache_aside_arm", "2");
+	begin_call(CA_LIBRARY_CALL("arm"), "2");
 	add(nonce, NONCE_LEN);
 	add_text(expected);
 	add_text(lsn);
@@ -183,7 +215,7 @@ ca_guard_renew(CaRedis *redis, int64 until, CaReplyHandler handler, void *arg)
 	char ms[32];
 
 	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
-	begin_call("cache_aside_renew", "2");
+	begin_call(CA_LIBRARY_CALL("renew"), "2");
 	add(nonce, NONCE_LEN);
 	add_text(ms);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
@@ -227,7 +259,7 @@ ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
 	if (!XLogRecPtrIsInvalid(batch->lsn))
 		snprintf(lsn, sizeof(lsn), "%s%X/%X", batch->coarse ? "+" : "",
 				 LSN_FORMAT_ARGS(batch->lsn));
-	begin_call("cache_aside_apply", numkeys);
+	begin_call(CA_LIBRARY_CALL("apply"), numkeys);
 	for (int i = 0; i < batch->nkeys; i++)
 		add(batch->bytes + batch->keys[i].offset, batch->keys[i].len);
 	add(nonce, NONCE_LEN);

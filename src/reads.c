@@ -239,8 +239,9 @@ static bool
 fill_key(const char *shown, const CaText *key, const CaText *value, int64 ttl, const char *token)
 {
 	char number[32];
-	const char *argv[] = {"FCALL", "cache_aside_fill", "1", key->data, value->data, number, token};
-	size_t lens[] = {5, 16, 1, key->len, value->len, 0, strlen(token)};
+	const char *argv[] = {"FCALL", CA_LIBRARY_CALL("fill"), "1", key->data, value->data, number,
+						  token};
+	size_t lens[] = {5, strlen(argv[1]), 1, key->len, value->len, 0, strlen(token)};
 	Got got = {CA_REPLY_NIL, NULL, 0, CurrentMemoryContext};
 
 	lens[5] = snprintf(number, sizeof(number), INT64_FORMAT, ttl);

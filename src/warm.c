@@ -244,8 +244,8 @@ check_answers(const Warm *warm)
 static void
 send_pairs(Warm *warm)
 {
-	const char *argv[2 * WARM_PAIRS + 5] = {"FCALL", "cache_aside_fill_many"};
-	size_t lens[2 * WARM_PAIRS + 5] = {5, 21};
+	const char *argv[2 * WARM_PAIRS + 5] = {"FCALL", CA_LIBRARY_CALL("fill_many")};
+	size_t lens[2 * WARM_PAIRS + 5] = {5, strlen(argv[1])};
 	char count[12];
 	int n = 3;
 

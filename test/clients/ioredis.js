@@ -17,7 +17,7 @@ async function main(path, token) {
   assert.deepEqual(answers.map(([error]) => error), [null, null, null]);
   assert.equal(await redis.get('cache_aside:stick:42'), '0/1');
   assert.equal(typeof await redis.hgetall('cache_aside:replicas'), 'object');
-  await assert.rejects(redis.call('FCALL', 'cache_aside_claim', 2, 'user:a', 'user:b', 'n'.repeat(16), 1), /NOPERM/);
+  await assert.rejects(redis.call('FCALL', 'cache_aside_claim_1', 2, 'user:a', 'user:b', 'n'.repeat(16), 1), /NOPERM/);
   await assert.rejects(redis.set('cache_aside:position:1', 'x'), /NOPERM/);
   await redis.quit();
 }

@@ -22,7 +22,7 @@ async function main(path, token, RESP) {
   assert.equal(await redis.get('cache_aside:stick:42'), '0/1');
   assert.equal(typeof await redis.hGetAll('cache_aside:replicas'), 'object');
   await redis.ping();
-  await assert.rejects(call('cache_aside_claim', ['user:a', 'user:b'], ['n'.repeat(16), '1']), /NOPERM/);
+  await assert.rejects(call('cache_aside_claim_1', ['user:a', 'user:b'], ['n'.repeat(16), '1']), /NOPERM/);
   await assert.rejects(redis.set('cache_aside:position:1', 'x'), /NOPERM/);
   await redis.close();
 }

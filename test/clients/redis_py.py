@@ -19,7 +19,7 @@ def main(path, token):
     assert r.get("cache_aside:stick:42") == "0/1"
     assert r.hgetall("cache_aside:replicas") == {}
     assert r.ping() and r.info("server")
-    refused(lambda: r.fcall("cache_aside_claim", 2, "user:a", "user:b", "n" * 16, 1))
+    refused(lambda: r.fcall("cache_aside_claim_1", 2, "user:a", "user:b", "n" * 16, 1))
     refused(lambda: r.set("cache_aside:position:1", "x"))
 
 

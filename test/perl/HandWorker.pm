@@ -46,6 +46,7 @@ sub new
 		timeline => 1,
 		position => '',
 		sequence => 0,
+		protocol => 1,
 		%args
 	}, $class;
 	$self->load unless @{ $redis->command('FUNCTION', 'LIST') };
@@ -55,15 +56,30 @@ sub new
 sub load
 {
 	my ($self) = @_;
-	return $self->{redis}->command('FUNCTION', 'LOAD', 'REPLACE', slurp('cache_aside.lua'));
+	return $self->{redis}->command('FUNCTION', 'LOAD', 'REPLACE', library(protocol => $self->{protocol}));
+}
+
+# The library's text; of another protocol or revision, as another release has it.
+sub library
+{
+	my (%args) = @_;
+	my $text = slurp('cache_aside.lua');
+	foreach my $name (sort keys %args)
+	{
+		my $upper = uc $name;
+		$text =~ s/^local $upper = \K\d+/$args{$name}/m or die "no $upper in the library";
+	}
+	return $text;
 }
 
 sub position_key { return "cache_aside:position:$_[0]{system}"; }
 sub guard_key { return "cache_aside:guard:$_[0]{system}"; }
 
+# The worker's calls carry the protocol's number.
 sub call
 {
 	my ($self, $function, $keys, @args) = @_;
+	$function .= "_$self->{protocol}" if $function =~ /^(claim|epoch|arm|renew|apply)$/;
 	my ($reply) = $self->{redis}
 	  ->pipeline([ 'FCALL', "cache_aside_$function", scalar(@$keys), @$keys, @args ]);
 	return $reply;

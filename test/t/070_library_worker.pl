@@ -28,7 +28,7 @@ sub refused
 }
 
 # ---- claim
-is_deeply([ @{ $worker->claim }[ 0 .. 5 ] ], [ 3, 0, '', 0, '0/0', 0 ], 'claim of an empty Redis');
+is_deeply([ @{ $worker->claim }[ 0 .. 5 ] ], [ 1, 0, '', 0, '0/0', 0 ], 'claim of an empty Redis');
 is($worker->fill('k', 'v', 'FF/0'), 0, 'claimed, not armed: no fill');
 is_deeply($worker->apply('0/100', 'k'), [ 0, 0, 0 ], 'apply works before arm, without a guard');
 ok(!$redis->exists($guard), 'apply never creates a guard');
@@ -77,7 +77,7 @@ refused('CA_POSITION', 'arm on another position', sub { $worker->arm('3/0') });
 refused('CA_POSITION', 'epoch on another position', sub { $worker->epoch('3/0', 1) });
 $worker->{position} = $good;
 my @replies = $redis->pipeline(
-	map { [ 'FCALL', 'cache_aside_apply', 3, $position, $guard, 'many:1', $worker->{nonce}, @$_ ] }
+	map { [ 'FCALL', 'cache_aside_apply_1', 3, $position, $guard, 'many:1', $worker->{nonce}, @$_ ] }
 	  [ 'wrong', "$good+", '3/0' ],
 	[ "$good+", "$good++", '3/0' ]);
 like("@replies", qr/^CA_POSITION .* CA_POSITION /, 'a failed call stops the ones pipelined behind');
