@@ -156,7 +156,7 @@ SELECT pg_catalog.pg_extension_config_dump('cache_aside.lost_rule', '');
 -- One row per trigger that belongs to a rule, partitions' copies included.
 CREATE VIEW cache_aside.rule_triggers AS
 SELECT t.tgrelid::pg_catalog.regclass AS relation,
-       CASE WHEN pg_catalog.cardinality(a.arguments) OPERATOR(pg_catalog.=) 3 THEN a.arguments[3]
+       CASE WHEN pg_catalog.cardinality(a.arguments) OPERATOR(pg_catalog.>=) 3 THEN a.arguments[3]
             ELSE COALESCE(a.arguments[1], '') END AS rule,
        t.tgname AS trigger,
        f.level,

@@ -290,7 +290,7 @@ fire_statement(CaRule *rule, TriggerData *data)
 Datum
 cache_aside_invalidate_statement(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = check_call(fcinfo, "invalidate_statement", false, 3);
+	TriggerData *data = check_call(fcinfo, "invalidate_statement", false, CA_QUERY_ARGS);
 
 	check_tables(data);
 	if (guc_enabled && has_rows(data))
@@ -309,7 +309,7 @@ fire_truncate(CaRule *rule, TriggerData *data)
 Datum
 cache_aside_invalidate_table(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = check_call(fcinfo, "invalidate_table", false, 3);
+	TriggerData *data = check_call(fcinfo, "invalidate_table", false, CA_QUERY_ARGS);
 
 	if (guc_enabled)
 		ca_rule_with(data, fire_truncate);

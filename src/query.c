@@ -38,105 +38,6 @@
 #include "owner.h"
 #include "rule.h"
 
-/* ---- receiving keys ---- */
-
-typedef struct KeyReceiver
-{
-	DestReceiver receiver;
-	CaKeyHandler handler;
-	void *arg;
-	const char *what;
-	FmgrInfo output;
-	MemoryContext row; /* reset for each row */
-} KeyReceiver;
-
-/* What makes rows of this form no keys, or NULL. */
-static char *
-form_problem(TupleDesc columns)
-{
-	Oid type;
-
-	if (columns->natts != 1)
-		return psprintf("It returns %d columns", columns->natts);
-	type = getBaseType(TupleDescAttr(columns, 0)->atttypid);
-	if (get_typtype(type) == TYPTYPE_COMPOSITE || get_typtype(type) == TYPTYPE_PSEUDO ||
-		OidIsValid(get_element_type(type)))
-		return psprintf("It returns %s, which is no text of a key",
-						format_type_be(TupleDescAttr(columns, 0)->atttypid));
-	return NULL;
-}
-
-/* The columns of what the query reads may have changed since attach: an error that gives the pattern. */
-static void
-start_keys(DestReceiver *self, int operation, TupleDesc columns)
-{
-	KeyReceiver *keys = (KeyReceiver *) self;
-	const char *problem = form_problem(columns);
-	Oid function;
-	bool is_varlena;
-
-	if (problem != NULL)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH), errmsg("%s", problem),
-						errdetail("%s needs one column, the key.", keys->what),
-						errhint("Detach the rule and attach one that fits today's tables.")));
-	getTypeOutputInfo(TupleDescAttr(columns, 0)->atttypid, &function, &is_varlena);
-	fmgr_info(function, &keys->output);
-	keys->row =
-		AllocSetContextCreate(CurrentMemoryContext, "cache_aside query row", ALLOCSET_SMALL_SIZES);
-}
-
-static bool
-receive_key(TupleTableSlot *slot, DestReceiver *self)
-{
-	KeyReceiver *keys = (KeyReceiver *) self;
-	MemoryContext previous = MemoryContextSwitchTo(keys->row);
-	bool isnull;
-	Datum value = slot_getattr(slot, 1, &isnull);
-
-	if (!isnull)
-	{
-		char *key = OutputFunctionCall(&keys->output, value);
-		Size len;
-
-		key = ca_prefix_utf8(key, strlen(key), &len);
-		if (len > CA_MAX_KEY)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("cache key is too long"),
-					 errdetail("%s gives %zu bytes; %d are allowed.", keys->what, len, CA_MAX_KEY),
-					 errhint("Let the query return shorter keys.")));
-		if (len > 0)
-			keys->handler(keys->arg, key, len);
-	}
-	MemoryContextSwitchTo(previous);
-	MemoryContextReset(keys->row);
-	return true;
-}
-
-static void
-end_keys(DestReceiver *self)
-{
-	MemoryContextDelete(((KeyReceiver *) self)->row);
-}
-
-static void
-destroy_keys(DestReceiver *self)
-{
-}
-
-static void
-init_receiver(KeyReceiver *keys, CaKeyHandler handler, void *arg, const char *what)
-{
-	memset(keys, 0, sizeof(*keys));
-	keys->receiver.receiveSlot = receive_key;
-	keys->receiver.rStartup = start_keys;
-	keys->receiver.rShutdown = end_keys;
-	keys->receiver.rDestroy = destroy_keys;
-	keys->receiver.mydest = DestNone;
-	keys->handler = handler;
-	keys->arg = arg;
-	keys->what = what;
-}
-
 /* ---- SQL ---- */
 
 static char *
@@ -222,9 +123,9 @@ prepare(const char *sql, int argument_count, Oid *types)
 }
 
 static void
-execute(SPIPlanPtr plan, ParamListInfo parameters, KeyReceiver *keys)
+execute(SPIPlanPtr plan, ParamListInfo parameters, DestReceiver *keys)
 {
-	SPIExecuteOptions options = {.params = parameters, .read_only = true, .dest = &keys->receiver};
+	SPIExecuteOptions options = {.params = parameters, .read_only = true, .dest = keys};
 	int result;
 
 	result = SPI_execute_plan_extended(plan, &options);
@@ -248,7 +149,7 @@ push_newest_snapshot(void)
 }
 
 static void
-run_plan(CaRule *rule, TriggerData *data, KeyReceiver *keys)
+run_plan(CaRule *rule, TriggerData *data, DestReceiver *keys)
 {
 	CaIdentity caller;
 
@@ -317,17 +218,16 @@ ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler, void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	KeyReceiver keys;
+	DestReceiver *keys = ca_query_keys_receiver(handler, arg, rule->what, rule->type);
 	volatile bool done = false;
 
-	init_receiver(&keys, handler, arg, rule->what);
 	SPI_connect();
 	SPI_register_trigger_data(data);
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(context);
-		run_plan(rule, data, &keys);
+		run_plan(rule, data, keys);
 		ReleaseCurrentSubTransaction();
 		done = true;
 	}
@@ -359,18 +259,28 @@ refuse_query(int sqlstate, const char *detail)
 					 "pg_catalog, pg_temp.")));
 }
 
-/* `pattern`: at attach, when the query must also fit it; else NULL. */
+/* What find_problem() looks for, and what it saw. */
+typedef struct Check
+{
+	const char *pattern; /* at attach, when the query must also fit it; else NULL */
+	const char *type;    /* that the keys had at attach, or NULL */
+	bool (*expected)(const ErrorData *);
+	int sqlstate;
+	char *found; /* type of the keys */
+} Check;
+
 static const char *
-check_plan(const char *sql, const char *pattern)
+check_plan(const char *sql, Check *check)
 {
 	SPIPlanPtr plan = prepare(sql, 0, NULL);
 	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-	const char *problem = form_problem(source->resultDesc);
+	const char *problem = ca_query_keys_problem(source->resultDesc, check->type);
 
 	if (problem != NULL)
 		return psprintf("%s.", problem);
-	if (pattern != NULL)
-		return ca_query_check_tree(linitial_node(Query, source->query_list), pattern);
+	check->found = ca_query_keys_type(source->resultDesc);
+	if (check->pattern != NULL)
+		return ca_query_check_tree(linitial_node(Query, source->query_list), check->pattern);
 	return NULL;
 }
 
@@ -397,12 +307,11 @@ is_any_error(const ErrorData *error)
 }
 
 /*
- * What is wrong with the query, or NULL; an error that is not `expected` is raised. Whoever goes on
+ * What is wrong with the query, or NULL; an error that is not expected is raised. Whoever goes on
  * after a finding must roll back a subtransaction, or raise.
  */
 static const char *
-find_problem(Relation relation, const char *query, const char *pattern,
-			 bool (*expected)(const ErrorData *), int *sqlstate)
+find_problem(Relation relation, const char *query, Check *check)
 {
 	MemoryContext context = CurrentMemoryContext;
 	char *sql = wrap_query(
@@ -410,16 +319,17 @@ find_problem(Relation relation, const char *query, const char *pattern,
 	const char *volatile detail = NULL;
 	CaIdentity caller;
 
-	*sqlstate = ERRCODE_SYNTAX_ERROR;
+	check->sqlstate = ERRCODE_SYNTAX_ERROR;
 	PG_TRY();
 	{
 		ca_owner_become(&caller, relation->rd_rel->relowner);
 		detail = ca_query_text_problem(query);
 		if (detail == NULL)
-			detail = check_plan(sql, pattern);
+			detail = check_plan(sql, check);
 		ca_owner_leave(&caller);
 		MemoryContextSwitchTo(context); /* out of SPI's, which end with it */
 		detail = detail ? pstrdup(detail) : NULL;
+		check->found = check->found ? pstrdup(check->found) : NULL;
 	}
 	PG_CATCH();
 	{
@@ -427,40 +337,41 @@ find_problem(Relation relation, const char *query, const char *pattern,
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (!expected(error))
+		if (!check->expected(error))
 			PG_RE_THROW();
 		FlushErrorState();
-		*sqlstate = error->sqlerrcode;
+		check->sqlstate = error->sqlerrcode;
 		detail = explain(relation, error->message);
 	}
 	PG_END_TRY();
 	return detail;
 }
 
-void
+char *
 ca_query_check(Relation relation, const char *query, const char *pattern)
 {
-	int sqlstate;
-	const char *detail = find_problem(relation, query, pattern, is_query_error, &sqlstate);
+	Check check = {.pattern = pattern, .expected = is_query_error};
+	const char *detail = find_problem(relation, query, &check);
 
 	if (detail != NULL)
-		refuse_query(sqlstate, detail);
+		refuse_query(check.sqlstate, detail);
+	return check.found;
 }
 
 char *
-ca_query_problem(Relation relation, const char *query)
+ca_query_problem(Relation relation, const char *query, const char *type)
 {
+	Check check = {.type = type, .expected = is_any_error};
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	const char *volatile detail = NULL;
-	int sqlstate;
 
 	SPI_connect();
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(context);
-		detail = find_problem(relation, query, NULL, is_any_error, &sqlstate);
+		detail = find_problem(relation, query, &check);
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -483,13 +394,12 @@ ca_query_preview(Relation relation, const char *query, Datum row, const char *wh
 							 changed_columns(relation), qualified_name(relation));
 	Oid types[1] = {JSONBOID};
 	ParamListInfo parameters = makeParamList(1);
-	KeyReceiver keys;
 
 	ca_query_text_require(query);
-	init_receiver(&keys, handler, arg, what);
 	parameters->params[0].value = row;
 	parameters->params[0].isnull = false;
 	parameters->params[0].pflags = PARAM_FLAG_CONST;
 	parameters->params[0].ptype = JSONBOID;
-	execute(prepare(wrap_query(changed, query), 1, types), parameters, &keys);
+	execute(prepare(wrap_query(changed, query), 1, types), parameters,
+			ca_query_keys_receiver(handler, arg, what, NULL));
 }

@@ -2,7 +2,7 @@
  * rule.c: what a trigger's arguments say, parsed once per trigger and backend.
  *
  *	one argument      template
- *	two or three      pattern, query [, name]: a query rule
+ *	two to four       pattern, query [, name [, type of the keys]]: a query rule
  *
  * Input: the TriggerData of a firing trigger. Output: a CaRule for the time of the firing.
  *
@@ -147,6 +147,7 @@ parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 
 		rule->pattern = ca_prefix_pattern_utf8(rule->text, &len);
 		rule->query = pstrdup(trigger->tgargs[1]);
+		rule->type = trigger->tgnargs < CA_QUERY_ARGS ? NULL : pstrdup(trigger->tgargs[3]);
 	}
 	if (rule->missing != NULL)
 		warn_missing(rule, relation);

@@ -20,6 +20,7 @@ typedef struct CaRule
 	const char *missing;  /* column that is gone, or NULL */
 	CaTemplate *template; /* NULL: query rule */
 	char *query;
+	char *type;             /* of the query's column when it was attached, or NULL: not known */
 	struct _SPI_plan *plan; /* kept plan of `query`, or NULL */
 	bool strayed;           /* warned of a key outside the pattern */
 	bool warned;            /* about a query that fails, or is not approved */
@@ -34,13 +35,21 @@ extern void ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerDa
  * when the query does not fit the schema any more; nothing was added then.
  */
 extern bool ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler, void *arg);
-/* Raises what is wrong with a query. Both need an SPI connection. */
-extern void ca_query_check(Relation relation, const char *query, const char *pattern);
+/* Raises what is wrong with a query; the type of its keys. Both need an SPI connection. */
+extern char *ca_query_check(Relation relation, const char *query, const char *pattern);
+/* ---- query_keys.c ---- */
+struct _DestReceiver;
+/* Takes the rows of the query; `type` as below. */
+extern struct _DestReceiver *ca_query_keys_receiver(CaKeyHandler handler, void *arg,
+													const char *what, const char *type);
+/* Why rows of this form are no keys, or NULL; `type`: that of the column at attach, or NULL. */
+extern char *ca_query_keys_problem(TupleDesc columns, const char *type);
+extern char *ca_query_keys_type(TupleDesc columns);
 /* query_check.c: what the analysed, wrapped query says of itself: a problem, or NULL. */
 struct Query;
 extern char *ca_query_check_tree(struct Query *wrapped, const char *pattern);
-/* The same for views: what is wrong, or NULL. Runs in a subtransaction. */
-extern char *ca_query_problem(Relation relation, const char *query);
+/* The same for views: what is wrong, or NULL. Runs in a subtransaction. `type`: NULL, or what it was. */
+extern char *ca_query_problem(Relation relation, const char *query, const char *type);
 extern void ca_query_preview(Relation relation, const char *query, Datum row, const char *what,
 							 CaKeyHandler handler, void *arg);
 

@@ -247,7 +247,7 @@ ca_rule_check_trigger(CreateTrigStmt *statement)
 	if (kind == CA_TRIGGER_NONE)
 		return;
 	check_events(statement, kind);
-	if (count < 1 || count > (kind == CA_TRIGGER_ROW ? 1 : 3))
+	if (count < 1 || count > (kind == CA_TRIGGER_ROW ? 1 : CA_QUERY_ARGS))
 		refuse_trigger(statement->trigname, psprintf("Its function has %d arguments.", count),
 					   "Give the key template as the argument.");
 	if (count == 1)

@@ -121,7 +121,8 @@ query_problem(Relation relation, const CaTriggerFacts *facts)
 
 	if (!ca_approval_is(facts->enabled))
 		return NULL; /* which gaps says already */
-	problem = ca_query_problem(relation, facts->args[1]);
+	problem = ca_query_problem(relation, facts->args[1],
+							   facts->nargs < CA_QUERY_ARGS ? NULL : facts->args[3]);
 	if (problem == NULL)
 		return NULL;
 	return psprintf("the query fails, every write deletes the rule's whole pattern: %s", problem);

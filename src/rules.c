@@ -78,7 +78,7 @@ ca_rules_kind(Oid function)
 const char *
 ca_rules_name(int nargs, char **args)
 {
-	return nargs == 0 ? "" : nargs == 3 ? args[2] : args[0];
+	return nargs == 0 ? "" : nargs >= 3 ? args[2] : args[0];
 }
 
 bool
@@ -376,6 +376,7 @@ cache_aside_attach_query(PG_FUNCTION_ARGS)
 	char *query;
 	char *pattern;
 	char *name;
+	char *type;
 
 	ca_rule_check_null(PG_ARGISNULL(0), "attach_query", "relation");
 	ca_rule_check_null(PG_ARGISNULL(1), "attach_query", "query");
@@ -388,10 +389,11 @@ cache_aside_attach_query(PG_FUNCTION_ARGS)
 	ca_rule_check_pattern(pattern);
 	refuse_twice(relation, name);
 	SPI_connect();
-	ca_query_check(relation, query, pattern);
+	type = ca_query_check(relation, query, pattern);
 	init_rule(&rule, relation, name, true); /* after the analysis, which can run the owner's code */
-	rule.arguments = psprintf("%s, %s, %s", quote_literal_cstr(pattern), quote_literal_cstr(query),
-							  quote_literal_cstr(name));
+	rule.arguments =
+		psprintf("%s, %s, %s, %s", quote_literal_cstr(pattern), quote_literal_cstr(query),
+				 quote_literal_cstr(name), quote_literal_cstr(type));
 	create_triggers(&rule);
 	SPI_finish();
 	PG_RETURN_TEXT_P(cstring_to_text(name));

@@ -81,6 +81,7 @@ extern char *ca_rules_prefix(const char *table, const char *name);
 /* The name of a rule is its template; a query rule's is its third argument, else its pattern. */
 extern const char *ca_rules_name(int nargs, char **args);
 extern bool ca_rules_is_query(int nargs);
+#define CA_QUERY_ARGS 4 /* at most: pattern, query, name, type of the keys */
 /* Is the trigger part of rule `name` (of any rule, if NULL)? */
 extern bool ca_rules_member(const Trigger *trigger, const char *name);
 /* Pattern of a rule, UTF-8, without prefix; NULL for a template that is malformed. */
