@@ -681,7 +681,9 @@ CREATE FUNCTION cache_aside.worker_status(
 	OUT foreign_records bigint, OUT unreadable_records bigint,
 	OUT log_skips bigint, OUT log_skipped_from pg_lsn, OUT log_skipped_to pg_lsn,
 	OUT log_skipped_at timestamptz,
-	OUT last_error text, OUT last_error_at timestamptz, OUT stats_reset timestamptz)
+	OUT last_error text, OUT last_error_at timestamptz,
+	OUT trouble text, OUT trouble_since timestamptz, OUT first_error text, OUT hint text,
+	OUT stats_reset timestamptz)
 RETURNS record
 LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_worker_status';
@@ -721,6 +723,16 @@ COMMENT ON COLUMN cache_aside.status.log_skipped_to IS
 'End of the log skipped last';
 COMMENT ON COLUMN cache_aside.status.log_skipped_at IS
 'When log was skipped last; kept over restarts of the server';
+COMMENT ON COLUMN cache_aside.status.last_error IS
+'The last error; it stays when all is well again';
+COMMENT ON COLUMN cache_aside.status.trouble IS
+'What is wrong now, by its cause; null: nothing';
+COMMENT ON COLUMN cache_aside.status.trouble_since IS
+'Since when something has been wrong, whatever the cause was at first';
+COMMENT ON COLUMN cache_aside.status.first_error IS
+'The error with which the present trouble began; null: there is none';
+COMMENT ON COLUMN cache_aside.status.hint IS
+'What to do about the present trouble';
 COMMENT ON COLUMN cache_aside.status.retained_wal IS
 'Bytes of log that the replication slot keeps; null without a slot';
 

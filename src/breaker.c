@@ -368,9 +368,10 @@ pause_before(void)
 	if (start.processes - DEATHS <= 12)
 		seconds = Min(seconds, 1 << (start.processes - DEATHS - 1));
 	pause_until = TimestampTzPlusMilliseconds(life_began, seconds * 1000);
-	ca_sync_outage();
 	ca_status_state("paused");
-	ca_status_error("the worker ended again and again before everything was delivered");
+	ca_trouble_begin(CA_AREA_DELIVERY, CA_TROUBLE_PAUSED,
+					 "the worker ended again and again before everything was delivered");
+	ca_sync_outage();
 	ereport(LOG, (errmsg("cache_aside waits %d s before it begins", seconds),
 				  errdetail("Its worker ended %u times in a row before everything was delivered.",
 							start.processes),

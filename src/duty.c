@@ -40,7 +40,7 @@ current_duty(void)
 		return ca_census_counted() ? NOT_INSTALLED : NONE_YET; /* which leaves all as it is */
 	if (guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress())
 		return FOLLOW;
-	return ca_outage_misconfigured() ? MISCONFIGURED : DELIVER;
+	return ca_outage_misconfigured(CA_AREA_DELIVERY) ? MISCONFIGURED : DELIVER;
 }
 
 /* Who is MISCONFIGURED keeps the log as in an outage; the other duties leave nothing behind. */
@@ -52,6 +52,10 @@ leave_duty(Duty next)
 	else
 		ca_session_close();
 	duty = next;
+	if (next != DELIVER && next != MISCONFIGURED)
+		ca_trouble_drop(CA_AREA_DELIVERY);
+	if (next != FOLLOW)
+		ca_trouble_drop(CA_AREA_FOLLOWING);
 	ca_breaker_duty(next == DELIVER || next == FOLLOW);
 	if (next == MISCONFIGURED)
 	{

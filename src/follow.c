@@ -76,6 +76,15 @@ begin(void)
 /* ---- the position ---- */
 
 static void
+note_trouble(const char *error)
+{
+	CaTrouble cause = ca_trouble_judge(error);
+
+	ca_status_redis_state(ca_trouble_is_answer(cause) ? "refuses" : "unreachable");
+	ca_trouble_begin(CA_AREA_FOLLOWING, cause, error);
+}
+
+static void
 handle_position(void *arg, const CaReply *reply)
 {
 	CaPosition position;
@@ -83,8 +92,12 @@ handle_position(void *arg, const CaReply *reply)
 	const char *found;
 
 	looking = false;
+	if (reply != NULL && ca_reply_type(reply) == CA_REPLY_ERROR)
+		note_trouble(ca_reply_text(reply, &len));
 	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_ERROR)
 		return;
+	ca_trouble_over(CA_AREA_FOLLOWING);
+	ca_status_redis_state("connected");
 	ca_status_now.restart = ca_tap_read_end(tap); /* nobody delivered here yet: nothing to keep */
 	if (ca_reply_type(reply) != CA_REPLY_STRING)
 		return;
@@ -107,11 +120,20 @@ look_at_position(void)
 }
 
 static void
+note_endpoint(void)
+{
+	char *endpoint = ca_redis_endpoint();
+
+	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
+	pfree(endpoint);
+}
+
+static void
 follow_redis(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (ca_outage_misconfigured())
+	if (ca_outage_misconfigured(CA_AREA_FOLLOWING))
 	{
 		hang_up();
 		return;
@@ -119,20 +141,19 @@ follow_redis(void)
 	if (redis == NULL && now >= next_look)
 	{
 		redis = ca_redis_open(follow_cxt, "cache_aside standby");
+		note_endpoint();
 		ca_status_redis_state("connecting");
 	}
 	if (redis == NULL)
 		return;
 	if (ca_redis_advance(redis) == CA_REDIS_FAILED)
 	{
-		ca_status_error(ca_redis_error(redis));
-		ca_status_redis_state("unreachable");
+		note_trouble(ca_redis_error(redis));
 		hang_up();
 		next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
 	}
 	else if (ca_redis_state(redis) == CA_REDIS_READY && !looking && now >= next_look)
 	{
-		ca_status_redis_state("connected");
 		look_at_position();
 		ca_redis_advance(redis);
 		next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);

@@ -2,7 +2,7 @@
  * outage.c: Redis cannot be delivered to: since when, how long until the next attempt, who is told.
  *
  * An outage begins with the first failed session and ends when keys were acknowledged again, or none
- * are left; session.c says so. One line in the server log for each end of it. Meanwhile synchronous
+ * are left; session.c says so. What the log and status say of it is in trouble.c. Meanwhile synchronous
  * committers do not wait.
  *
  * A server that was told of no Redis is in an outage without attempts, until a reload names one.
@@ -17,7 +17,7 @@
 #define BACKOFF_LAST 5000
 
 static int backoff;    /* ms; 0: no outage */
-static char told[320]; /* why there is no Redis; empty: there is */
+static char told[320]; /* why there is no Redis */
 
 /* Between half and the whole of it, so that many servers do not come back in step. */
 static int
@@ -30,58 +30,60 @@ jittered(int ms)
 int
 ca_outage_begin(const char *reason)
 {
-	ca_status_error(reason);
-	ca_status_redis_state("unreachable");
+	CaTrouble cause = ca_trouble_judge(reason);
+
+	ca_status_redis_state(ca_trouble_is_answer(cause) ? "refuses" : "unreachable");
 	ca_status_state("waiting");
+	ca_trouble_begin(CA_AREA_DELIVERY, cause, reason);
 	ca_sync_outage();
-	if (backoff == 0)
-		ereport(LOG,
-				(errmsg("cache_aside cannot deliver to Redis at %s: %s", ca_status_now.endpoint,
-						reason),
-				 errdetail("Commits go on; their keys stay in the log and are delivered later.")));
 	backoff = backoff == 0 ? BACKOFF_FIRST : Min(backoff * 2, BACKOFF_LAST);
 	return jittered(backoff);
+}
+
+/* Another server delivers here by now. */
+void
+ca_outage_fenced(void)
+{
+	ca_status_redis_state("not connected");
+	ca_status_state("fenced");
+	ca_trouble_begin(CA_AREA_DELIVERY, CA_TROUBLE_FENCED,
+					 "Redis follows a newer timeline than this server's");
+	ca_sync_outage();
 }
 
 bool
 ca_outage_lasts(void)
 {
-	return backoff != 0;
+	return ca_trouble_of(CA_AREA_DELIVERY) != CA_TROUBLE_NONE;
 }
 
 /* Delivery goes on. */
 void
 ca_outage_end(void)
 {
-	if (backoff == 0)
+	if (!ca_outage_lasts())
 		return;
-	ereport(LOG, (errmsg("cache_aside delivers to Redis at %s again", ca_status_now.endpoint)));
 	backoff = 0;
+	ca_trouble_over(CA_AREA_DELIVERY);
 	ca_sync_available();
 }
 
 /* Asked in each round by those who would connect. True: there is no Redis, and it was said. */
 bool
-ca_outage_misconfigured(void)
+ca_outage_misconfigured(CaTroubleArea area)
 {
 	const char *problem = ca_redis_misconfigured();
+	bool known = ca_trouble_of(area) == CA_TROUBLE_MISCONFIGURED;
 
 	if (problem)
 		ca_status_redis_state("misconfigured");
-	if (problem && strcmp(problem, told) != 0)
+	if (problem && (!known || strcmp(problem, told) != 0))
 	{
 		strlcpy(told, problem, sizeof(told));
-		ca_status_error(problem);
 		ca_status_now.endpoint[0] = '\0';
-		ereport(LOG,
-				(errmsg("cache_aside has no Redis to deliver to: %s", problem),
-				 errdetail("Commits go on; their keys stay in the log and are delivered later."),
-				 errhint("%s", CA_REDIS_URL_HINT)));
+		ca_trouble_begin(area, CA_TROUBLE_MISCONFIGURED, problem);
 	}
-	else if (problem == NULL && told[0] != '\0')
-	{
-		told[0] = '\0';
-		ereport(LOG, (errmsg("cache_aside connects to Redis at %s", ca_redis_endpoint())));
-	}
+	else if (problem == NULL && known)
+		ca_trouble_over(area);
 	return problem != NULL;
 }

@@ -17,8 +17,8 @@
  * walsender array is as fresh as the worker's rounds, with or without Redis.
  *
  * An old primary that was not told writes nothing over a newer timeline's entry. Nothing registered
- * anywhere: nothing is written. Errors of Redis are dropped: publishing is advice, delivery goes on,
- * and the expiry tells readers. Runs in the worker only; no lock but those of progress.c and
+ * anywhere: nothing is written. Errors of Redis are told (trouble.c) and dropped: publishing is advice,
+ * delivery goes on, and the expiry tells readers. Runs in the worker only; no lock but those of progress.c and
  * topology.c.
  */
 #include "cache_aside.h"
@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 
 #include "routing.h"
+#include "trouble.h"
 
 #define EXPIRY_INTERVALS 20
 #define MIN_EXPIRY 5000 /* ms */
@@ -201,6 +202,29 @@ parse_entry(const char *json, double redis_now, CaPublished *entry)
 	return true;
 }
 
+/* A publication is well when all its answers were. */
+static void
+note_answer(const CaReply *reply)
+{
+	static bool failed;
+	Size len;
+
+	unanswered--;
+	failed |= reply == NULL;
+	if (reply && ca_reply_type(reply) == CA_REPLY_ERROR)
+	{
+		const char *error = ca_reply_text(reply, &len);
+
+		failed = true;
+		ca_trouble_begin(CA_AREA_PUBLISHING, ca_trouble_judge(error), error);
+	}
+	if (unanswered > 0)
+		return;
+	if (!failed)
+		ca_trouble_over(CA_AREA_PUBLISHING);
+	failed = false;
+}
+
 /* Reply of the replicas' script on a primary: Redis' time, then names and values. */
 static void
 handle_replicas(void *arg, const CaReply *reply)
@@ -211,7 +235,7 @@ handle_replicas(void *arg, const CaReply *reply)
 	double now = 0;
 	Size len;
 
-	unanswered--;
+	note_answer(reply);
 	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || RecoveryInProgress())
 		return;
 	for (Size i = 0; i < ca_reply_count(reply) && count < CA_MAX_PUBLISHED; i++)
@@ -233,9 +257,9 @@ handle_replicas(void *arg, const CaReply *reply)
 }
 
 static void
-ignore_reply(void *arg, const CaReply *reply)
+handle_written(void *arg, const CaReply *reply)
 {
-	unanswered--;
+	note_answer(reply);
 }
 
 /* ---- sending ---- */
@@ -292,7 +316,7 @@ publish_standby(CaRedis *redis, const CaTopologyRow *rows, int count, const char
 	args[1] = "replica";
 	args[2] = own->name;
 	args[3] = replica_json(own, replayed, timeline, missing, lag_ms, "replica");
-	send_script(redis, replicas_script, "cache_aside:replicas", 4, args, ignore_reply);
+	send_script(redis, replicas_script, "cache_aside:replicas", 4, args, handle_written);
 }
 
 /* What the primary knows of a replica; empty if it knows nothing. */
@@ -328,7 +352,7 @@ publish_primary(CaRedis *redis, const CaTopologyRow *rows, int count, const char
 		args[argc++] = seen_from_primary(&rows[i], view, timeline);
 	}
 	send_script(redis, replicas_script, "cache_aside:replicas", argc, args, handle_replicas);
-	send_script(redis, primary_script, "cache_aside:primary", 3, primary, ignore_reply);
+	send_script(redis, primary_script, "cache_aside:primary", 3, primary, handle_written);
 }
 
 /* The last replica was removed. */
@@ -343,7 +367,7 @@ withdraw(CaRedis *redis)
 		size_t len[] = {6, strlen(keys[i])};
 
 		unanswered++;
-		ca_redis_send(redis, 2, argv, len, ignore_reply, NULL);
+		ca_redis_send(redis, 2, argv, len, handle_written, NULL);
 	}
 }
 

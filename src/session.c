@@ -109,9 +109,7 @@ static void
 be_fenced(void)
 {
 	close_session();
-	ca_sync_outage();
-	ca_status_state("fenced");
-	ca_status_error("Redis follows a newer timeline than this server's");
+	ca_outage_fenced();
 	retry_in(FENCED_RETRY);
 }
 

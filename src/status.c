@@ -77,6 +77,7 @@ ca_status_shmem_init(void)
 	pg_atomic_init_u64(&ca_shared->confirmed, 0);
 	pg_atomic_init_u32(&ca_shared->uninstalled, 0);
 	pg_atomic_init_u32(&ca_shared->census_asked, 0);
+	pg_atomic_init_u32(&ca_shared->trouble, CA_TROUBLE_NONE);
 	ca_shared->crashed = server_crashed();
 	pg_atomic_init_u32(&ca_shared->reset_requested, 0);
 	ConditionVariableInit(&ca_shared->progress);
@@ -295,6 +296,22 @@ put_counters(Row *row, const CaStatus *s)
 	put_count(row, s->unreadable_records);
 }
 
+/* Without a worker nobody can have said what is wrong. */
+static void
+put_trouble(Row *row, const CaStatus *s)
+{
+	bool never = s->pid == 0 && s->stats_reset == 0;
+
+	put_text(row, s->pid == 0 ? "no worker" : ca_trouble_name(s->trouble));
+	put_time(row, s->pid == 0 ? 0 : s->trouble_since);
+	put_text(row, s->pid == 0 ? "" : s->first_error);
+	put_text(row, never ? "It never began: raise max_worker_processes if the server log says that "
+						  "there were too many background workers."
+				  : s->pid == 0 ? "It is started again after a second; the server log says why it "
+								  "ended."
+								: ca_trouble_hint(s->trouble));
+}
+
 /*
  * cache_aside.worker_status() -> one row, the body of the view cache_aside.status. LSNs are NULL
  * while unknown; lag_bytes is from confirmed to the end of the flushed (standby: replayed) log;
@@ -325,6 +342,7 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 	put_time(&row, s.skip_at);
 	put_text(&row, s.last_error);
 	put_time(&row, s.last_error_at);
+	put_trouble(&row, &s);
 	put_time(&row, s.stats_reset);
 	Assert(row.n == desc->natts);
 	PG_RETURN_DATUM(

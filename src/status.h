@@ -14,13 +14,15 @@
 #include "storage/condition_variable.h"
 #include "storage/spin.h"
 
+#include "trouble.h"
+
 #define CA_LATENCY_BUCKETS 24 /* bucket i: below 2^i * 16 microseconds; the last takes the rest */
 
 typedef struct CaStatus
 {
 	pid_t pid;      /* 0: no worker */
 	char state[24]; /* starting, delivering, resyncing, standby, fenced, misconfigured, off, ... */
-	char redis_state[24]; /* connecting, connected, unreachable */
+	char redis_state[24]; /* connecting, connected, refuses, unreachable, ... */
 	char endpoint[256];   /* never a secret */
 	char redis_version[24];
 	TimestampTz redis_since; /* of redis_state */
@@ -53,6 +55,9 @@ typedef struct CaStatus
 	uint64 latency[CA_LATENCY_BUCKETS]; /* commits by time from commit to acknowledgement */
 	char last_error[256];
 	TimestampTz last_error_at;
+	CaTrouble trouble; /* what is wrong now; see trouble.c */
+	TimestampTz trouble_since;
+	char first_error[256]; /* of that trouble */
 	TimestampTz stats_reset;
 } CaStatus;
 
@@ -64,6 +69,8 @@ typedef struct CaShared
 	pg_atomic_uint64 confirmed;    /* as status.confirmed */
 	pg_atomic_uint32 uninstalled;  /* uninstall() was called: no delivery, no slot */
 	pg_atomic_uint32 census_asked; /* counts creations of the extension that committed */
+	pg_atomic_uint32 trouble;      /* CaTrouble that keeps keys from being delivered */
+	CaTroubleState troubles[CA_AREAS];
 	bool crashed; /* the server starts after a crash; set before, cleared by the one worker */
 	pg_atomic_uint32 reset_requested; /* counts reset_stats() calls */
 	ConditionVariable progress;       /* broadcast: confirmed advanced, a ping was answered */

@@ -33,6 +33,7 @@
  * (ca_sync_must_flush). One that is waited for is flushed always.
  */
 #include "cache_aside.h"
+#include "status.h"
 #include "sync.h"
 
 #include "access/xact.h"
@@ -461,7 +462,7 @@ warn(Outcome outcome, CaAwaitedKind kind)
 	switch (outcome)
 	{
 		case OUTAGE:
-			ca_commit_warn("Redis cannot be reached", later);
+			ca_commit_warn(ca_trouble_excuse(), later);
 			break;
 		case NO_DELIVERY:
 			ca_commit_warn("this server does not deliver, see cache_aside.status", later);

@@ -12,6 +12,7 @@
 
 #include "cache_aside.h"
 #include "sync.h"
+#include "trouble.h"
 
 #include "lib/ilist.h"
 #include "utils/snapshot.h"
@@ -298,9 +299,11 @@ extern void ca_breaker_end(void);
 
 /* ---- outage.c: Redis cannot be delivered to ---- */
 extern int ca_outage_begin(const char *reason); /* returns ms until the next attempt */
+extern void ca_outage_fenced(void);             /* another server delivers, rightly */
 extern bool ca_outage_lasts(void);
 extern void ca_outage_end(void);
-extern bool ca_outage_misconfigured(void); /* no Redis was named: do not connect */
+/* No Redis was named: do not connect. */
+extern bool ca_outage_misconfigured(CaTroubleArea area);
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern bool ca_session_step(void);   /* true: there is more to do at once */

@@ -81,6 +81,25 @@ ca_breaker_note_claim(const char *nonce, TimeLineID timeline)
 	FUZZ_CHECK(strlen(nonce) == 16);
 }
 
+/* ---- what is wrong: trouble.c keeps it in shared memory ---- */
+
+void
+ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what)
+{
+	FUZZ_CHECK(area < CA_AREAS && cause < CA_TROUBLES && strlen(what) < (Size) 1 << 30);
+}
+
+void
+ca_trouble_over(CaTroubleArea area)
+{
+}
+
+CaTrouble
+ca_trouble_judge(const char *error)
+{
+	return CA_TROUBLE_ANSWER;
+}
+
 /* ---- a standby only ---- */
 
 XLogRecPtr

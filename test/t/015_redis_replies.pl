@@ -49,7 +49,8 @@ sub story
 	wait_delivered($node);
 	is(worker_pid($node), $pid, "$name: the worker lives");
 	my $log = log_since($node, $since);
-	is(scalar(() = $log =~ /cannot deliver to Redis/g), 1, "$name: one line in the log");
+	# and before it one for the connection that was hung up
+	is(scalar(() = $log =~ /cannot deliver to Redis/g), $options{hung_up} ? 2 : 1, "$name: one line for the cause");
 	return;
 }
 
@@ -68,7 +69,7 @@ foreach my $error (
 	story("$kind to a delivery", $delivery, error => $error, qr/^\Q$error\E|\Q$error\E/);
 	next unless $kind =~ /LOADING|MASTERDOWN|NOAUTH|BUSY/;
 	story("$kind to the login", qr/^PING/, error => $error, qr/PING was refused: \Q$error\E/,
-		reconnect => 1);
+		reconnect => 1, hung_up => 1);
 }
 
 my $closed = qr/Redis closed the connection|Connection reset by peer/;
