@@ -55,6 +55,12 @@ TRUE = {
     'switchover, two commits': lambda: two(standby=True, promotion=1, clean=True),
     'a crash with asynchronous commits': lambda: Config(LAZY, 1, crash=1),
     'the same, Redis goes back': lambda: Config(LAZY, 1, crash=1, snapshot=1, goes_back=1),
+    'a clone, and the server that takes Redis back': lambda: Config(ONE, 1, clone=1, worker_dies=1),
+    'another system': lambda: Config(ONE, 1, foreign=1),
+    'another system, twice': lambda: one(foreign=2, standby=True),
+    'another system, the guard is evicted, the worker dies': lambda: Config(
+        ONE, 1, foreign=1, evict_guard=1, worker_dies=1),
+    'another system, two Redis behind one address': lambda: one(foreign=1, snapshot=1, switch=2),
     'scans that redelete asks for': lambda: Config(ONE, 1, stray_scan=1, snapshot=1, goes_back=1),
 }
 
@@ -68,6 +74,8 @@ WALKS = {
     'prepared transactions': lambda: Config(
         [T((0,), prepared=True), (0, 1), T((2,), 'pattern'), T((1, 3), prepared=True)], 4, buckets=2, readers=3,
         standby=True, promotion=1, snapshot=1, goes_back=1, evict_position=1, worker_dies=1),
+    'another system, faults of Redis': lambda: large(
+        foreign=2, standby=True, snapshot=1, goes_back=1, switch=1, evict_guard=1, evict_position=1, worker_dies=1),
     'asynchronous commits, a crash': lambda: Config(
         [T((0,), lazy=True), (0, 1), T((1,), lazy=True)], 2, readers=3, crash=1, snapshot=1, goes_back=1,
         evict_guard=1, evict_position=1, worker_dies=1),
@@ -151,6 +159,18 @@ WITHOUT = {
         guard_has_timeline=False),
     'an old primary that is not fenced': without(
         '', lambda: one(standby=True, promotion=1, old_primary=1, evict_guard=1), fence=False),
+    'a newcomer takes over at once': without(
+        'fenced', lambda: Config(ONE, 1, clone=1), newcomer_waits=False),
+    'taken back from a clone without a resync': without(
+        'settled', lambda: Config(ONE, 1, clone=1, worker_dies=1), adopt_resyncs=False),
+    'a foreign deletion marks nothing': without('stale', lambda: Config(ONE, 1, foreign=1), foreign_marks=False),
+    'a foreign deletion leaves the guard as other processes know it': without(
+        'stale', lambda: one(foreign=1, switch=2), foreign_header=False),
+    'marks that end unheard': without('stale', lambda: one(foreign=1, standby=True), foreign_echo=False),
+    'marks that end at the end of the log': without('stale', lambda: Config(ONE, 1, foreign=1), foreign_above=False),
+    'a claim forgets marks': without('stale', lambda: Config(ONE, 1, foreign=1, worker_dies=1), foreign_kept=False),
+    'made anew where another system writes, at the end of the log': without(
+        'stale', lambda: one(foreign=1, snapshot=1, switch=2), foreign_recorded=False),
     'a crash without resync': without('settled', TRUE['a crash with asynchronous commits'], crash_resync=False),
     'a crash that is no record': without('', TRUE['a crash with asynchronous commits'], crash_record=False),
     'an asynchronous commit nobody recorded': without(

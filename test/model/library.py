@@ -137,12 +137,17 @@ def apply(c, s, batch):
     return s
 
 
+def anew_above(c, s):
+    """A token of the very end may have been given before another system's deletion."""
+    return int(s.data.foreign and c.rule['foreign_recorded'])
+
+
 def epoch(c, s, clear):
     w, p = s.worker, s.processes[s.home]
     if is_known(c, p, s.data.guard) and not clear:
         s, p = raise_floor(s, p, w.read)
     elif clear or c.rule['epoch_makes']:
-        s, p = make_guard(c, s, p, w.read)
+        s, p = make_guard(c, s, p, w.read + anew_above(c, s))
     s = s._replace(processes=with_process(s, p))
     position = position_now(c, s)
     position = position._replace(confirmed=w.confirmed, restart=min(position.restart, w.confirmed))
@@ -153,7 +158,7 @@ def arm(c, s):
     w, p = s.worker, s.processes[s.home]
     if not is_known(c, p, s.data.guard):
         floor = {'E': w.read, 'position': position_now(c, s).confirmed, 'visible': visible_lsn(c, s),
-                 'began': w.target}[c.rule['anew']]
+                 'began': w.target}[c.rule['anew']] + anew_above(c, s)
         s, p = make_guard(c, s, p, floor)
     else:
         s, p = write_guard(s, p, s.data.guard)
@@ -162,15 +167,16 @@ def arm(c, s):
     return s._replace(processes=with_process(s, p), worker=w._replace(armed=True))
 
 
-def claim(c, s, timeline):
+def claim(c, s, timeline, force=False):
     """None when fenced. Nobody is told of deliveries while another process may still be armed by us."""
     data, p = s.data, s.processes[s.home]
-    if c.rule['fence'] and (data.position and data.position.timeline > timeline or
+    if c.rule['fence'] and not force and (data.position and data.position.timeline > timeline or
                             data.guard and data.guard.timeline > timeline):
         return None
     if p.timeline != timeline and c.rule['guard_has_timeline']:
         p = Process(done=p.done)
-    p = p._replace(timeline=timeline, armed=p.armed and not c.rule['claim_disarms'], claimed=True, last=True)
+    p = p._replace(timeline=timeline, armed=p.armed and not c.rule['claim_disarms'], claimed=True, last=True,
+                   silent=False, marks=p.marks if c.rule['foreign_kept'] else 0)
     if c.rule['claim_deletes'] and not is_known(c, p, data.guard):
         data = data._replace(guard=None)
     others = tuple(q._replace(claimed=False, last=False) for q in s.processes)
@@ -184,10 +190,43 @@ def armings_expire(c, s):
     return s._replace(processes=processes, worker=s.worker._replace(untold=False), told=s.delivered)
 
 
+# ---- another system that deletes keys here ----
+
+def delete_foreign(c, s):
+    """Its call: marks for those who fill, the key, and a record of it. What other processes know of the guard
+    is over, and where nobody can be marked, so is the guard."""
+    p = s.processes[s.home]
+    if c.rule['foreign_marks'] and p.timeline:
+        p = p._replace(marks=p.marks | 1, foreign=p.foreign + 1)
+    if is_known(c, p, s.data.guard):
+        s, p = write_guard(s, p, s.data.guard) if c.rule['foreign_header'] else (s, p)
+    elif c.rule['foreign_header']:
+        s = s._replace(data=s.data._replace(guard=None))
+    data = s.data
+    data = data._replace(cache=(-1,) + data.cache[1:], done=data.done | c.foreign, foreign=True)
+    return s._replace(data=data, processes=with_process(s, p), foreign=True)
+
+
+def hear_of_foreign(s):
+    """The answer to a renewal."""
+    return s._replace(worker=s.worker._replace(heard=s.processes[s.home].foreign, heard_at=s.flushed))
+
+
+def lift_marks(c, s):
+    """The next renewal: every token given before the deletion is below what was read by now."""
+    p, w = s.processes[s.home], s.worker
+    lsn = w.read + int(c.rule['foreign_above'])
+    buckets = tuple(max(b, lsn) if p.marks & 1 << i else b for i, b in enumerate(p.buckets or (0,) * c.nbuckets))
+    p = p._replace(marks=0, buckets=buckets, top=max(p.top, lsn))
+    return s._replace(processes=with_process(s, p))
+
+
 def fill_admitted(c, s, reader, key):
     if not c.rule['guarded']:
         return True
     p, guard = s.processes[s.home], s.data.guard
+    if p.marks & 1 << key % c.nbuckets:
+        return False
     if not p.armed or c.rule['token_has_timeline'] and p.timeline != reader.timeline or reader.token < p.floor:
         return False
     if guard is None:

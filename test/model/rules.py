@@ -17,7 +17,7 @@ then a stale value must be found.
 from state import Reader, Worker, bits, committed, end_session, left, spend
 from library import fill_admitted, is_known, visible_lsn
 from worker import worker_steps
-from world import reader_steps, redis_steps, server_steps, transaction_steps
+from world import other_steps, reader_steps, redis_steps, server_steps, transaction_steps
 
 
 def fill_steps(c, s):
@@ -42,7 +42,7 @@ def fill_steps(c, s):
 
 def steps(c, s):
     """(what happens, the state after it, what is wrong with the step or None)"""
-    for source in (transaction_steps, server_steps, worker_steps, redis_steps, reader_steps):
+    for source in (transaction_steps, server_steps, worker_steps, redis_steps, reader_steps, other_steps):
         for what, after in source(c, s):
             yield what, after, None
     w = s.worker
@@ -70,6 +70,8 @@ def first_state(c):
 def wrong_state(c, s):
     """What is wrong with a state, or None."""
     w, data, p = s.worker, s.data, s.processes[s.home]
+    if s.usurped:
+        return 'fenced: a server that lives'
     for k, value in enumerate(data.cache):
         if value != -1 and data.done & c.touch[k] & ~value & ~s.lost:
             return 'stale: key %d misses what was delivered: %s' % (
@@ -80,16 +82,18 @@ def wrong_state(c, s):
             s.data.position == w.expected and w.armed == c.rule['guarded'] and
             s.visible == committed(s.log, end) & ~(1 << c.n)):
         return None
-    if s.visible & ~data.done:
+    if s.visible & ~data.done & ~c.foreign:
         return 'settled: never delivered: %s' % list(bits(s.visible & ~data.done))
     for k, value in enumerate(data.cache):
         if value == -1:
             continue
+        if value & c.cloned:
+            return 'settled: key %d has a value of a clone' % k
         if value & s.lost:
             return 'settled: key %d has a value of a lost transaction' % k
         if s.visible & c.touch[k] & ~value:
             return 'settled: key %d misses %s' % (k, list(bits(s.visible & c.touch[k] & ~value)))
     if c.rule['guarded'] and is_known(c, p, data.guard):
-        if max(p.buckets + (p.floor, data.guard.floor)) > visible_lsn(c, s):
+        if max(p.buckets + (p.floor, data.guard.floor)) > visible_lsn(c, s) + s.foreign:
             return 'unfillable: %s above the visible LSN %d' % (p, visible_lsn(c, s))
     return None

@@ -43,6 +43,14 @@ RULES = dict(
     promotion_resync=True,
     promotion_clears=True,   # buckets start anew
     fence=True,              # a worker of an older timeline writes nothing
+    newcomer_waits=True,     # a newer timeline takes over only from a server that has been silent for seconds
+    adopt_resyncs=True,      # a server that takes Redis back from a newer timeline trusts nothing in it
+    foreign_marks=True,      # another system's deletion of a key marks its bucket: nobody fills
+    foreign_header=True,     # and the guard is another in all other processes' eyes
+    foreign_echo=True,       # ... until this system's worker heard of it, and read to what was flushed then
+    foreign_above=True,      # ... and then the bucket is above all tokens given so far
+    foreign_kept=True,       # a claim keeps such marks
+    foreign_recorded=True,   # and what is made anew where another system writes is above them all, too
     crash_resync=True,
     crash_record=True,       # the crash is a record of its own: its resync's floor is above old tokens
     async_recorded=True,     # asynchronous commits flush until Redis holds a position that says async
@@ -77,6 +85,7 @@ class Data(NamedTuple):
     guard: object
     position: object
     done: int = 0   # delivered into these data
+    foreign: bool = False  # another system has deleted here
 
 
 class Process(NamedTuple):
@@ -90,6 +99,9 @@ class Process(NamedTuple):
     buckets: tuple = ()
     top: int = 0           # no bucket is above
     done: int = 0          # delivered here, or known to be delivered when it was armed
+    silent: bool = False   # the claim has not been renewed for some seconds
+    marks: int = 0         # buckets of keys that another system deleted
+    foreign: int = 0       # how often it did
 
 
 class Worker(NamedTuple):
@@ -112,6 +124,8 @@ class Worker(NamedTuple):
     remembered: object = None
     acked: object = None    # the last position a call was answered for
     untold: bool = False    # armings elsewhere may not have expired yet
+    heard: int = 0          # of another system's deletions here
+    heard_at: int = 0       # end of the log then
     batch: int = 0          # under way, when apply is not atomic
     stage: int = 0          # of it: half done, done
 
@@ -148,10 +162,13 @@ class State(NamedTuple):
     old_primary: object = None  # (visible, ring, log end) of one that was not told
     crashed: bool = False
     recorded: bool = False    # the worker knows that Redis holds a position that says async
+    foreign: bool = False     # the other system has written
+    clone: int = 0            # a copy of this server on a newer timeline: 1 holds Redis, 2 did
+    usurped: bool = False     # it took it from a server that lives
 
 
 FAULTS = ('snapshot', 'goes_back', 'switch', 'flush', 'evict_guard', 'evict_position', 'evict_key',
-          'worker_dies', 'promotion', 'crash', 'old_primary', 'lost_call', 'stray_scan')
+          'worker_dies', 'promotion', 'crash', 'old_primary', 'lost_call', 'stray_scan', 'foreign', 'clone')
 
 
 class Config:
@@ -171,8 +188,11 @@ class Config:
         self.rule = dict(RULES)
         self.begin = begin          # what has happened already
         self.crash = 2 * self.n     # record: the server recovered from a crash
+        self.foreign = 2 << self.n  # what another system wrote, to the first key
+        self.cloned = 4 << self.n   # what only a clone has
         self.touch = [sum(1 << i for i, t in enumerate(self.transactions) if k in t.keys)
                       for k in range(keys)]
+        self.touch[0] |= self.foreign
         self.lazy = self.mask(lambda t: t.lazy)
         self.scans = self.mask(lambda t: t.kind == 'pattern') | 1 << self.n
         self.large = self.mask(lambda t: t.kind == 'large')

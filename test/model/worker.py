@@ -4,8 +4,8 @@ Its decisions are those of session.c, resume.c, barrier.c and delivery.c.
 """
 from state import Position, Worker, bits, commit_lsn, committed, end_session, left, messaged, spend
 from library import (
-    apply, apply_parts, arm, armings_expire, call_fails, claim, delete_keys, epoch, is_known, note_delivered, position_now,
-    read_record, visible_lsn, write_position)
+    apply, apply_parts, arm, armings_expire, call_fails, claim, delete_keys, epoch, hear_of_foreign, is_known,
+    lift_marks, note_delivered, position_now, read_record, visible_lsn, write_position)
 
 
 def connect(c, s):
@@ -18,10 +18,17 @@ def connect(c, s):
         crash_resync = False
     remembered = s.worker.remembered
     untold = c.rule['waits_for_expiry'] and not s.processes[s.home].last
-    s = claim(c, s, s.timeline)
+    adopts = s.clone == 1
+    s = claim(c, s, s.timeline, adopts)
     if s is None:
         return None, 'fenced'
     stored, end = s.data.position, s.flushed
+    if adopts: # what is stored is of another log
+        s = s._replace(clone=2)
+        if c.rule['adopt_resyncs']:
+            return blind_start(c, s, Worker(True, target=end, expected=stored, untold=untold), end)
+        stored = Position(s.timeline, end, end)
+        s = s._replace(data=s.data._replace(position=stored))
     w = Worker(True, target=end, remembered=remembered, lazy=bool(stored and stored.lazy), expected=stored,
                resync=int(crash_resync), untold=untold)
     if stored is None and remembered is not None and remembered.timeline == s.timeline:
@@ -96,6 +103,11 @@ def worker_steps(c, s):
         if not running and not (unread and c.rule['barrier_read']):
             yield 'the barrier is passed', s._replace(worker=w._replace(
                 barrier=0, unread=0, resync=int(c.rule['barrier_resync'])))
+    p = s.processes[s.home]
+    if p.marks and p.claimed and w.heard != p.foreign:
+        yield 'renews, and hears of a foreign deletion', hear_of_foreign(s)
+    if p.marks and p.claimed and (w.heard == p.foreign and w.read >= w.heard_at or not c.rule['foreign_echo']):
+        yield 'renews, and lifts the marks to %d' % w.read, lift_marks(c, s)
     if w.untold:
         yield 'an arming lasts no longer than this session', armings_expire(c, s)
     if call_fails(c, s):

@@ -2,7 +2,7 @@
 from state import (
     Data, Position, Process, Reader, Worker, commit_lsn, committed, end_session, left, messaged, spend,
     with_process)
-from library import claim, is_known, make_guard, raise_floor
+from library import claim, delete_foreign, is_known, make_guard, raise_floor
 
 
 # ---- the server ----
@@ -99,6 +99,26 @@ def old_primary_steps(c, s):
         data=claimed.data._replace(cache=cache, position=Position(1, end, end), done=claimed.data.done | known))
 
 
+# ---- other servers ----
+
+def other_steps(c, s):
+    """Another system that writes the same keys; a clone of this server with a newer timeline."""
+    p = s.processes[s.home]
+    if left(s, 'foreign'):
+        yield 'ANOTHER SYSTEM deletes key 0', delete_foreign(c, s)._replace(faults=spend(s, 'foreign'))
+    if left(s, 'clone') and not p.silent and not s.worker.session:
+        yield 'the claim is not renewed for seconds', s._replace(processes=with_process(s, p._replace(silent=True)))
+    if left(s, 'clone') and s.clone == 0 and (p.silent or not c.rule['newcomer_waits']):
+        claimed = claim(c, s, 2)
+        data = claimed.data._replace(position=Position(2, len(s.log), len(s.log)), done=0)
+        forgotten = tuple(q._replace(claimed=False, last=False, done=0) for q in claimed.processes)
+        yield 'A CLONE claims', s._replace(
+            data=data, processes=forgotten, faults=spend(s, 'clone'), clone=1, delivered=0, told=0,
+            usurped=s.worker.session)
+    if s.clone == 1:
+        yield 'the clone fills key 0', s._replace(data=s.data._replace(cache=(c.cloned,) + s.data.cache[1:]))
+
+
 # ---- Redis ----
 
 def redis_steps(c, s):
@@ -173,6 +193,10 @@ def reader_steps(c, s):
 
 
 def snapshot_of(c, s, standby):
+    return committed_for(c, s, standby) | (c.foreign if s.foreign else 0)
+
+
+def committed_for(c, s, standby):
     if s.timeline == 2:
         return s.visible if standby else s.old_primary[0] if s.old_primary else s.visible
     return committed(s.log, s.replayed) & ~(1 << c.n) if standby else s.visible
