@@ -312,7 +312,7 @@ extern void ca_warm_shmem_init(void);
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
 /* Of the library, as there. */
 #define CA_LIBRARY_PROTOCOL "1"
-#define CA_LIBRARY_REVISION 1
+#define CA_LIBRARY_REVISION 2
 #define CA_LIBRARY_CALL(verb) "cache_aside_" verb "_" CA_LIBRARY_PROTOCOL
 #define CA_BATCH_STICKS 64   /* most in one call */
 #define CA_GUARD_PRECISE 128 /* keys; a larger batch is always coarse */

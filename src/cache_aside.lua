@@ -2,8 +2,8 @@
 --[[
 cache_aside.lua: the part of cache_aside that runs inside Redis (>= 7) or Valkey.
 
-Two callers. Applications call get, fill, get_many and fill_many (and so do the SQL functions of the
-same names); only the worker of the PostgreSQL server calls claim, epoch, arm, renew and apply. The
+Two callers. Applications call get, fill, get_many, fill_many and release (and so do the SQL functions
+of the same names); only the worker of the PostgreSQL server calls claim, epoch, arm, renew and apply. The
 worker loads this file when it is missing or older; by hand:
     redis-cli -x FUNCTION LOAD REPLACE < cache_aside.lua
 
@@ -26,23 +26,28 @@ KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
                                      8  nonce under which it was made or armed last, 16 bytes
                                     24  floor, 8 bytes (an LSN)
                                     32  how often it was written since it was made, 8 bytes
-    cache_aside:lease:<key>        who may fill <key> now; expires by itself
     cache_aside:stick:<name>       LSN that reads for <name> have to see; expires by itself
 The guard's buckets, highest LSN that was invalidated among the bucket's keys, are in this process's
 memory: nothing could use those of another process, or from before a restart. The bucket of a key: the
 first 16 bits of its SHA-1.
 Keys that begin with "cache_aside:" are nobody's cache: applications' calls refuse them, so no name that
-they choose is that of a position, a guard, a stick, or the lease of another key; apply deletes none.
+they choose is that of a position, a guard or a stick; apply deletes none.
 LSN text is PostgreSQL's: 0/16B3748. A token is <system>-<timeline>-<LSN>, opaque to applications.
 An LSN is compared as two 32-bit numbers: a Lua number holds 53 bits, and Lua compares strings by
 the collation of the server's locale.
 
 FOR APPLICATIONS
     FCALL cache_aside_get 1 key lease_ms
-        the value | an array of one string, the lease: this caller shall read the database and fill
-        | nil: missing, and somebody else is filling (or lease_ms was 0). lease_ms: 0 to 60000.
+        the value | an array of one string, the lease: this caller shall read the database and fill (or
+        release); the lease may be "", when nobody needs one now | nil: missing, and somebody else is
+        filling (or lease_ms was 0). lease_ms: 0 to 60000. Writes nothing: FCALL_RO and replicas do, and
+        so does a Redis that is full, or lacks replicas or a disk to write to.
     FCALL cache_aside_fill 1 key value ttl_ms token [lease]
-        1 stored | 0 refused: the value may miss an invalidation; not an error, use it, do not cache
+        1 stored | 0 refused: the value may miss an invalidation; not an error, use it, do not cache.
+        The lease ends with this call, unless Redis itself refuses it (OOM, NOREPLICAS, READONLY, ...).
+    FCALL cache_aside_release n key... lease...
+        Whoever has a lease and stores nothing (no row, no token, an error) gives it back, where it was
+        taken: others try then, and no longer one after the other, see LEASES. -> how many were held
     FCALL cache_aside_get_many n key... lease_ms
         array of n answers of cache_aside_get (an error in the place of a key that holds no string)
     FCALL cache_aside_fill_many n key... ttl_ms token value... [lease...]     (n values, 0 or n leases;
@@ -115,26 +120,38 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
   the deletes, and a worker that dies in between finds "pending". A worker of an older timeline cannot
   claim, so it writes nothing.
 
+LEASES
+A lease is in this process's memory and lasts lease_ms at most. A replica's leases are its own: whoever
+takes one there releases it there. Losing one costs a second reader of the database, nothing else.
+Nothing stored under a lease, because the row is not there, no token was to be had, or the fill was
+refused: the next reader is likely to fare the same. Were they let in one by one, each would wait for all
+before him. So after the first time eight leases are given at once, and after the second time everybody
+gets an empty one, for eight times as long as the last one was held, at least a second. A fill that is
+stored ends that.
+
 MEMORY
 The library keeps no names but guards': of at most 16 PostgreSQL clusters, each with 64 Ki buckets, about
 2.5 MB. A seventeenth takes the place of the one whose worker called least recently, which is as if this
 process had restarted for that one: its fills are refused, its guard is not known any more, and its
-worker has to claim and arm again. Beyond that one token of at most 49 bytes is kept. Leases are
-keys of Redis: each less than 100 bytes more than the name of its key (at most 8 kB), for 60 s at most.
+worker has to claim and arm again. Beyond that one token of at most 49 bytes is kept, and leases: 8192 to
+16384 keys' with one to eight each, by the SHA-1 of the key; the oldest are forgotten.
 ]]
 
 local PROTOCOL = 1 -- in the names below and in cache_aside.h
-local REVISION = 1
+local REVISION = 2
 local MAGIC = 'CAG1'
 local HEADER = 40
 local BUCKETED = 128 -- most keys of a batch that raise buckets, 1 to 3 us each
 local MAX_LEASE = 60000
 local MAX_LEASE_TEXT = 64
+local LEASED = 8192    -- keys with leases, of each of two generations
+local WIDER = 8        -- times as many leases, each time that nothing was stored
+local EVERYBODY = 64   -- so many leases: nobody needs one
+local MIN_OPEN = 1000  -- ms
 local MAX_KEY = 8192 -- as PostgreSQL has it
 local MAX_CLAIMS = 16
 local RESERVED = 'cache_aside:'
 local GUARD = 'cache_aside:guard:'
-local LEASE = 'cache_aside:lease:'
 local STICK = 'cache_aside:stick:'
 local FAR = 4102444800000 -- when guards expire, in ms: the clock of a fill
 local SLACK = 1000        -- ms that the clock may go back
@@ -210,6 +227,12 @@ local function write_header(mine, guard)
     mine.header = MAGIC .. pack('>I4', mine.timeline) .. mine.nonce ..
         pack('>I4I4I8', mine.floor_hi, mine.floor_lo, mine.writes)
     call('SET', guard, mine.header, 'PXAT', FAR)
+end
+
+-- The guard is gone, or not as this process left it: what is delivered meanwhile raises nothing here. So
+-- should it come back (MOVE, RENAME, RESTORE, SWAPDB), it must not be known any more.
+local function forget_guard(mine)
+    mine.header, mine.armed = nil, false
 end
 
 -- Whatever was there, of whatever type.
@@ -342,8 +365,11 @@ local function claim(keys, args)
     end
     claims[guard] = mine
     note_use(mine)
-    if header and not is_known(mine, header) then
-        call('UNLINK', guard)
+    if not is_known(mine, header) then
+        forget_guard(mine)
+        if header then
+            call('UNLINK', guard)
+        end
     end
     local floor_hi, floor_lo = 0, 0
     if header then
@@ -387,6 +413,8 @@ local function epoch(keys, args)
         make_guard(mine, guard, hi, lo)
     elseif is_known(mine, header) then
         raise_floor(mine, guard, hi, lo)
+    else
+        forget_guard(mine)
     end
     call('SET', keys[1], args[3])
     return 1
@@ -438,9 +466,11 @@ end
 local function guard_batch(mine, guard, keys, hi, lo, coarse)
     if not hi then -- nobody raises buckets now: what they say would no longer be the truth
         call('UNLINK', guard)
+        forget_guard(mine)
         return false
     end
     if not is_known(mine, try('GET', guard)) then
+        forget_guard(mine)
         return false
     end
     if coarse or #keys - 2 > BUCKETED then
@@ -511,24 +541,83 @@ end
 
 -- ---- leases: one caller fills, the others wait or read the database ----
 
-local lease_seed -- tells this process's leases from those of the one before
+-- SHA-1 of a key -> { from, till, how many leases may be held at once, lease, lease... }; a lease is
+-- "<when>.<number>". Two generations: when the young one is full, the old one is forgotten.
+local young, old, young_count = {}, {}, 0
 local lease_count = 0
 
-local function new_lease(key, ms)
-    if not lease_seed then
-        local now = call('TIME')
-        lease_seed = now[1] .. '.' .. now[2] .. '.'
+local function drop_leases(hash)
+    if young[hash] then
+        young_count = young_count - 1
     end
-    lease_count = lease_count + 1
-    local lease = lease_seed .. lease_count
-    local reply = try('SET', LEASE .. key, lease, 'NX', 'PX', ms)
-    return type(reply) == 'table' and not reply.err and { lease } or false
+    young[hash], old[hash] = nil, nil
 end
 
-local function release(key, lease)
-    if lease and lease ~= '' and try('GET', LEASE .. key) == lease then
-        call('UNLINK', LEASE .. key)
+-- What is held now, or nil. A clock that went back ends it as well.
+local function leases_of(hash, time)
+    local held = young[hash] or old[hash]
+    if held and (time < held[1] or time >= held[2]) then
+        drop_leases(hash)
+        return nil
     end
+    return held
+end
+
+local function keep_leases(hash, held)
+    if young[hash] then
+        return
+    end
+    if young_count >= LEASED then
+        young, old, young_count = {}, young, 0
+    end
+    young[hash] = held
+    young_count = young_count + 1
+end
+
+-- An array of a lease, "" when everybody may try; or false: others are at it.
+local function new_lease(key, ms, time)
+    local hash = sha1hex(key)
+    local held = leases_of(hash, time) or { time, time, 1 }
+    if held[3] >= EVERYBODY then
+        return { '' }
+    end
+    if #held - 3 >= held[3] then
+        return false
+    end
+    lease_count = lease_count + 1
+    local lease = time .. '.' .. lease_count
+    held[1], held[2] = time, math.max(held[2], time + ms)
+    held[#held + 1] = lease
+    keep_leases(hash, held)
+    return { lease }
+end
+
+local function position_of(held, lease)
+    for i = 4, held and #held or 0 do
+        if held[i] == lease then
+            return i
+        end
+    end
+end
+
+-- The end of a lease. Returns whether it was held.
+local function end_lease(key, lease, stored, time)
+    local hash = sha1hex(key)
+    local held = leases_of(hash, time)
+    local at = position_of(held, lease)
+    if stored and held and (at or (lease == '' and held[3] >= EVERYBODY)) then
+        drop_leases(hash)
+    elseif at then
+        table.remove(held, at)
+        held[3] = held[3] * WIDER
+        if held[3] >= EVERYBODY then
+            local lasted = time - tonumber(match(lease, '^%d+'))
+            local open = math.min(MAX_LEASE, math.max(MIN_OPEN, WIDER * lasted))
+            drop_leases(hash)
+            keep_leases(hash, { time, time + open, EVERYBODY })
+        end
+    end
+    return at ~= nil
 end
 
 local function lease_time(text)
@@ -541,7 +630,7 @@ end
 
 -- ---- the applications' calls ----
 
-local function get_one(key, ms)
+local function get_one(key, ms, time)
     if not is_cacheable(key) then
         return bad_key()
     end
@@ -549,7 +638,7 @@ local function get_one(key, ms)
     if value or ms == 0 then -- a value, or the table of an error
         return value
     end
-    return new_lease(key, ms)
+    return new_lease(key, ms, time or now())
 end
 
 local function get(keys, args)
@@ -571,10 +660,25 @@ local function get_many(keys, args)
         return problem
     end
     local answers = {}
+    local time = ms > 0 and now()
     for i = 1, #keys do
-        answers[i] = get_one(keys[i], ms)
+        answers[i] = get_one(keys[i], ms, time)
     end
     return answers
+end
+
+local function release(keys, args)
+    bind()
+    if #args ~= #keys then
+        return failed('CA_ARGUMENT', 'usage: FCALL cache_aside_release n key... lease...')
+    end
+    local time, released = now(), 0
+    for i = 1, #keys do
+        if end_lease(keys[i], args[i], false, time) then
+            released = released + 1
+        end
+    end
+    return released
 end
 
 local token_text, token_guard, token_timeline, token_hi, token_lo -- the last token, parsed
@@ -665,7 +769,7 @@ local function fill(keys, args)
         answer = bucket_admits(mine, key) and store(key, args[1], args[2]) or 0
     end
     if lease then
-        release(key, lease)
+        end_lease(key, lease, answer == 1, now())
     end
     return answer or 0
 end
@@ -677,29 +781,31 @@ local function fill_many(keys, args)
         return failed('CA_ARGUMENT', 'usage: FCALL cache_aside_fill_many n key... ttl_ms token ' ..
             'value... [lease...]')
     end
+    local leased = #args > 2 + n
+    local time = leased and now()
     local mine, problem = admit(args[2])
-    if problem then
-        return problem
-    end
     local answers = {}
     for i = 1, n do
         local key = keys[i]
-        if is_cacheable(key) then
-            answers[i] = mine and bucket_admits(mine, key) and store(key, args[2 + i], args[1]) or 0
-            release(key, args[2 + n + i])
-        else
+        if not is_cacheable(key) then
             answers[i] = bad_key()
+        else
+            answers[i] = mine and bucket_admits(mine, key) and store(key, args[2 + i], args[1]) or 0
+            if leased then
+                end_lease(key, args[2 + n + i], answers[i] == 1, time)
+            end
         end
     end
-    return answers
+    return problem or answers
 end
 
 local function add(name, callback, flags)
     redis.register_function { function_name = 'cache_aside_' .. name, callback = callback, flags = flags }
 end
 
--- The worker's calls, and reads, must work when Redis is full: an UNLINK makes room, a read of what is
--- there is harmless. A fill is refused by Redis itself then.
+-- The worker's calls must work when Redis is full: an UNLINK makes room. What writes nothing works also
+-- on a replica, and without the replicas or the disk that writes need. A fill is refused by Redis itself
+-- then.
 local function register(name, callback, ...)
     add(name .. '_' .. PROTOCOL, callback, { ... })
 end
@@ -709,12 +815,14 @@ register('epoch', epoch, 'allow-oom')
 register('arm', arm, 'allow-oom')
 register('renew', renew, 'allow-oom') -- not 'no-writes': whoever may only read could call it
 register('apply', apply, 'allow-oom')
-register('get', get, 'allow-oom')
-register('get_many', get_many, 'allow-oom')
+register('get', get, 'no-writes')
+register('get_many', get_many, 'no-writes')
+register('release', release, 'no-writes')
 register('fill', fill)
 register('fill_many', fill_many)
 -- plain names
-add('get', get, { 'allow-oom' })
-add('get_many', get_many, { 'allow-oom' })
+add('get', get, { 'no-writes' })
+add('get_many', get_many, { 'no-writes' })
+add('release', release, { 'no-writes' })
 add('fill', fill, {})
 add('fill_many', fill_many, {})

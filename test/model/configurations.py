@@ -34,6 +34,7 @@ TRUE = {
     'a pattern, commits across it, Redis goes back': lambda: Config(
         [T((1,), 'pattern'), (0,)], 2, snapshot=1, goes_back=1),
     'the guard is evicted, the worker dies': lambda: Config(ONE, 1, evict_guard=1, worker_dies=1),
+    'a guard that comes back': lambda: Config(ONE, 1, move_guard=1, worker_dies=1),
     'the position is evicted, the worker dies': lambda: Config(ONE, 1, evict_position=1, worker_dies=1),
     'the same, two commits': lambda: two(evict_position=1, worker_dies=1),
     'FLUSHALL': lambda: Config(ONE, 1, flush=1, worker_dies=1),
@@ -115,6 +116,8 @@ WITHOUT = {
     'a scan without floor': without('stale', TRUE['a pattern'], pattern_raises_floor=False),
     'claim keeps a guard its process does not know': without(
         'stale', lambda: one(snapshot=1, switch=2), claim_deletes=False),
+    'a guard that comes back is believed': without(
+        'stale', lambda: Config(ONE, 1, move_guard=1), forgets_guard=False),
     'neither nonce nor compared position': without('', lambda: Config(ONE, 1, **BACK), nonce=False,
                                                    compares_position=False),
     'calls that do not compare the position': without('settled', lambda: two(lost_call=1),

@@ -60,12 +60,18 @@ def is_known(c, p, guard):
 def write_guard(s, p, guard):
     """Under a header that nobody else knows."""
     used = {q.header for q in s.processes} | {d.guard.header for d in (s.data, s.spare) if d and d.guard}
+    used |= {s.away.header} if s.away else set()
     header = next(n for n in range(1, 9) if n not in used)
     return s._replace(data=s.data._replace(guard=guard._replace(header=header))), p._replace(header=header)
 
 
 def make_guard(c, s, p, floor):
     return write_guard(s, p._replace(floor=floor, top=0, buckets=(0,) * c.nbuckets), Guard(p.timeline, 0, floor))
+
+
+def forget_guard(c, s):
+    p = s.processes[s.home]._replace(header=0, armed=False)
+    return s._replace(processes=with_process(s, p)) if c.rule['forgets_guard'] else s
 
 
 def call_fails(c, s):
@@ -84,7 +90,7 @@ def raise_guard(c, s, batch):
     p, guard = s.processes[s.home], s.data.guard
     if not is_known(c, p, guard):
         if c.rule['touches_known']:
-            return s._replace(worker=s.worker._replace(armed=False))
+            return forget_guard(c, s._replace(worker=s.worker._replace(armed=False)))
         if guard is None:
             s, p = make_guard(c, s, p, 0)
             guard = s.data.guard
@@ -149,6 +155,8 @@ def epoch(c, s, clear):
     elif clear or c.rule['epoch_makes']:
         s, p = make_guard(c, s, p, w.read + anew_above(c, s))
     s = s._replace(processes=with_process(s, p))
+    if not is_known(c, p, s.data.guard):
+        s = forget_guard(c, s)
     position = position_now(c, s)
     position = position._replace(confirmed=w.confirmed, restart=min(position.restart, w.confirmed))
     return acknowledged(s, position) # it delivers nothing
@@ -179,6 +187,7 @@ def claim(c, s, timeline, force=False):
                    silent=False, marks=p.marks if c.rule['foreign_kept'] else 0)
     if c.rule['claim_deletes'] and not is_known(c, p, data.guard):
         data = data._replace(guard=None)
+        p = p._replace(header=0) if c.rule['forgets_guard'] else p
     others = tuple(q._replace(claimed=False, last=False) for q in s.processes)
     return s._replace(data=data, processes=others[:s.home] + (p,) + others[s.home + 1:])
 

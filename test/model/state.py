@@ -23,6 +23,7 @@ RULES = dict(
     touches_known=True,      # apply raises only a guard its process made, never makes a part of one
     pattern_raises_floor=True,
     claim_deletes=True,      # claim deletes a guard its process has not made
+    forgets_guard=True,      # a guard that was missed is not known when it comes back
     nonce=True,              # a call of a session that did not claim this process fails
     compares_position=True,  # a call that finds another position fails
     claim_disarms=True,      # fills wait for arm
@@ -162,13 +163,14 @@ class State(NamedTuple):
     old_primary: object = None  # (visible, ring, log end) of one that was not told
     crashed: bool = False
     recorded: bool = False    # the worker knows that Redis holds a position that says async
+    away: object = None       # a guard that somebody moved or renamed
     foreign: bool = False     # the other system has written
     clone: int = 0            # a copy of this server on a newer timeline: 1 holds Redis, 2 did
     usurped: bool = False     # it took it from a server that lives
 
 
-FAULTS = ('snapshot', 'goes_back', 'switch', 'flush', 'evict_guard', 'evict_position', 'evict_key',
-          'worker_dies', 'promotion', 'crash', 'old_primary', 'lost_call', 'stray_scan', 'foreign', 'clone')
+FAULTS = ('snapshot', 'goes_back', 'switch', 'flush', 'evict_guard', 'move_guard', 'evict_position',
+          'evict_key', 'worker_dies', 'promotion', 'crash', 'old_primary', 'lost_call', 'stray_scan', 'foreign', 'clone')
 
 
 class Config:

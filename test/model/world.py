@@ -137,6 +137,11 @@ def redis_steps(c, s):
         yield 'FLUSHALL', s._replace(data=Data((-1,) * c.keys, None, None, data.done | s.visible), faults=spend(s, 'flush'))
     if left(s, 'evict_guard') and data.guard:
         yield 'GUARD EVICTED', s._replace(data=data._replace(guard=None), faults=spend(s, 'evict_guard'))
+    if left(s, 'move_guard') and data.guard:
+        yield 'GUARD MOVED AWAY', s._replace(data=data._replace(guard=None), away=data.guard,
+                                             faults=spend(s, 'move_guard'))
+    if s.away:
+        yield 'GUARD MOVED BACK', s._replace(data=data._replace(guard=s.away), away=None)
     if left(s, 'evict_position') and data.position:
         yield 'POSITION EVICTED', s._replace(data=data._replace(position=None), faults=spend(s, 'evict_position'))
     if left(s, 'evict_key'):

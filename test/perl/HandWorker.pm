@@ -72,6 +72,8 @@ sub library
 	return $text;
 }
 
+sub revision { return (slurp('cache_aside.lua') =~ /^local REVISION = (\d+)/m)[0]; }
+
 sub position_key { return "cache_aside:position:$_[0]{system}"; }
 sub guard_key { return "cache_aside:guard:$_[0]{system}"; }
 

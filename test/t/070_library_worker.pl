@@ -28,7 +28,7 @@ sub refused
 }
 
 # ---- claim
-is_deeply([ @{ $worker->claim }[ 0 .. 5 ] ], [ 1, 0, '', 0, '0/0', 0 ], 'claim of an empty Redis');
+is_deeply([ @{ $worker->claim }[ 0 .. 5 ] ], [ HandWorker::revision(), 0, '', 0, '0/0', 0 ], 'claim of an empty Redis');
 is($worker->fill('k', 'v', 'FF/0'), 0, 'claimed, not armed: no fill');
 is_deeply($worker->apply('0/100', 'k'), [ 0, 0, 0 ], 'apply works before arm, without a guard');
 ok(!$redis->exists($guard), 'apply never creates a guard');
