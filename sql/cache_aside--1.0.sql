@@ -464,9 +464,15 @@ SELECT b.relation::pg_catalog.regclass, v.rule,
 UNION ALL
 SELECT b.relation::pg_catalog.regclass, v.rule,
        pg_catalog.format('the table inherits from %s, whose rule does not see its rows', v.relation),
-       cache_aside.rule_statement(b.relation::pg_catalog.regclass, v.arguments, r.columns, r.level)
+       CASE WHEN c.relkind OPERATOR(pg_catalog.<>) 'f'
+            THEN cache_aside.rule_statement(b.relation::pg_catalog.regclass, v.arguments, r.columns, r.level)
+            WHEN pg_catalog.cardinality(v.arguments) OPERATOR(pg_catalog.>) 1
+            THEN '-- call cache_aside.invalidate() for writes to the foreign table'
+            ELSE cache_aside.rule_statement(b.relation::pg_catalog.regclass, v.arguments, r.columns,
+                                            'row'::pg_catalog.text) END
   FROM covered v
   JOIN below b ON b.ancestor OPERATOR(pg_catalog.=) v.relation AND NOT b.is_partition
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.relation
   LEFT JOIN cache_aside.rules r ON r.relation OPERATOR(pg_catalog.=) v.relation
    AND r.name OPERATOR(pg_catalog.=) v.rule
  WHERE NOT EXISTS (SELECT FROM covered o
@@ -535,6 +541,22 @@ SELECT v.relation, v.rule,
    AND (c.relkind OPERATOR(pg_catalog.=) 'p' OR a.apart
         OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s
                     WHERE s.srrelid OPERATOR(pg_catalog.=) v.relation))
+UNION ALL
+SELECT v.relation, v.rule,
+       pg_catalog.format('writes that reach a foreign table below fail: %s',
+                         pg_catalog.string_agg(b.relation::pg_catalog.regclass::pg_catalog.text, ', '
+                                               ORDER BY b.relation)),
+       pg_catalog.format('SELECT cache_aside.detach(%L, %L); %s', v.relation, v.rule,
+           CASE WHEN pg_catalog.cardinality(v.arguments) OPERATOR(pg_catalog.>) 1
+                THEN '-- and call cache_aside.invalidate() where it is written to'
+                ELSE cache_aside.rule_statement(v.relation, v.arguments, NULL::pg_catalog.name[],
+                                                'row'::pg_catalog.text) END)
+  FROM covered v
+  JOIN below b ON b.ancestor OPERATOR(pg_catalog.=) v.relation
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.relation
+   AND c.relkind OPERATOR(pg_catalog.=) 'f'
+ WHERE v.statement
+ GROUP BY v.relation, v.rule, v.arguments
 UNION ALL
 SELECT h.heir, h.rule,
        pg_catalog.format('the table has taken over the name of %s, which kept the rule', h.relation),

@@ -8,6 +8,7 @@
  *	DROP EXTENSION, DROP DATABASE                                      object access hook: a census
  *	COMMIT PREPARED                                                    utility hook, wakes the worker
  *	rules of a partitioned table and its partitions                    utility hook (partition.c)
+ *	foreign tables below a rule that works by statement                utility hook (foreign.c)
  *	CREATE TRIGGER by hand                                             utility hook, checked; object
  *	                                                                   access hook: by whom (approval.c)
  *	a table with rules gets another name or is dropped                 object access hook (heir.c)
@@ -366,6 +367,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	ca_partition_before(node);
 	run_next(statement, query, read_only_tree, context, params, environment, target, completion);
 	ca_partition_after(node);
+	ca_foreign_after(node);
 	if (commits_prepared)
 		ca_commit_note_prepared(since);
 	if (is_on())

@@ -5,12 +5,15 @@
  * moves a row to another partition, that is, deletes it here and inserts it there:
  *
  *	UPDATE			both halves go into the transition tables of the UPDATE trigger
- *	INSERT ... ON CONFLICT DO UPDATE	refused: a row cannot move
+ *	INSERT ... ON CONFLICT DO UPDATE	refused: a row cannot move ("invalid ON UPDATE specification")
  *	MERGE			the halves go into the tables of the DELETE and of the INSERT trigger, as if those actions
  *					had done it (nodeModifyTable.c compares the operation with CMD_UPDATE), but triggers
  *					fire for the actions that the statement *has*. MERGE with an UPDATE action alone fires
  *					the UPDATE trigger, with none of the moved rows; with an INSERT action too, their old
  *					rows are missing.
+ *
+ * With RETURNING (17) it is the same, at the top, in WITH, in COPY: what was not fetched, ExecutorFinish runs.
+ * UPDATE ... FOR PORTION OF is in no release up to 19.
  *
  * Row triggers see both halves. A statement trigger cannot tell what it was not given, so this looks at
  * the statement when it has run: a MERGE that has updated rows and set up the routing to other partitions,

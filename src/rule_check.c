@@ -20,6 +20,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "rules.h"
@@ -124,6 +125,8 @@ refuse_statement(Relation relation, const char *detail, const char *hint)
 static void
 check_statement_level(Relation relation)
 {
+	Oid foreign;
+
 	if (relation->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
 		refuse_statement(relation, "It is a foreign table; those have no transition tables.",
 						 "Use level => 'row'.");
@@ -132,6 +135,13 @@ check_statement_level(Relation relation)
 						 "It is a partition; writes through its parent fire no statement trigger "
 						 "of it.",
 						 "Attach the rule to the partitioned table, or use level => 'row'.");
+	foreign = ca_foreign_below(RelationGetRelid(relation));
+	if (OidIsValid(foreign))
+		refuse_statement(relation,
+						 psprintf("Foreign table \"%s\" is below it and has no transition tables: "
+								  "writes that reach it would fail.",
+								  get_rel_name(foreign)),
+						 "Use level => 'row'.");
 	if (is_subscribed(RelationGetRelid(relation)))
 		refuse_statement(relation,
 						 "A subscription feeds it; logical replication fires no statement "

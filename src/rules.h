@@ -131,6 +131,10 @@ extern void ca_partition_drop_replaced(Oid relid);
 extern void ca_partition_before(Node *statement);
 extern void ca_partition_after(Node *statement);
 
+/* ---- foreign.c: foreign tables below one with a rule by statement ---- */
+extern Oid ca_foreign_below(Oid relid); /* the table itself or one below it, or InvalidOid */
+extern void ca_foreign_after(Node *statement);
+
 /* ---- rule_check.c: what attach refuses ---- */
 extern void ca_rule_check_null(bool isnull, const char *function, const char *argument);
 extern void ca_rule_check_owner(Relation relation);
