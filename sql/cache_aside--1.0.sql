@@ -113,7 +113,7 @@ AS 'MODULE_PATHNAME', 'cache_aside_keys';
 COMMENT ON FUNCTION cache_aside.keys(regclass, jsonb) IS
 'The keys that a write of this row would delete, for people writing rules';
 
--- Everybody may call these three: they take the oid of a trigger, and look into the catalog themselves.
+-- Everybody may call these: they take the oid of a trigger, and look into the catalog themselves.
 CREATE FUNCTION cache_aside.trigger_arguments(trigger oid) RETURNS text[]
 LANGUAGE c STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_trigger_arguments';
@@ -127,6 +127,13 @@ AS 'MODULE_PATHNAME', 'cache_aside_rule_pattern';
 
 COMMENT ON FUNCTION cache_aside.rule_pattern(oid) IS
 'Glob pattern that covers every key of a trigger''s rule, without key_prefix; NULL if it is malformed';
+
+CREATE FUNCTION cache_aside.rule_columns(trigger oid) RETURNS name[]
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_rule_columns';
+
+COMMENT ON FUNCTION cache_aside.rule_columns(oid) IS
+'Columns that an UPDATE must change for the rule of this trigger to follow it, NULL when every UPDATE counts';
 
 CREATE FUNCTION cache_aside.rule_problem(trigger oid) RETURNS text
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE
@@ -182,15 +189,8 @@ SELECT t.relation,
             THEN COALESCE(t.arguments[1], '') END AS template,
        t.arguments[2] AS query,
        cache_aside.rule_pattern(pg_catalog.min(t.oid)) AS pattern,
-       (SELECT pg_catalog.array_agg(DISTINCT c.attname ORDER BY c.attname)
-          FROM pg_catalog.pg_depend d
-          JOIN pg_catalog.pg_attribute c ON c.attrelid OPERATOR(pg_catalog.=) d.refobjid
-           AND c.attnum OPERATOR(pg_catalog.=) d.refobjsubid
-         WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_trigger'::pg_catalog.regclass
-           AND d.objid OPERATOR(pg_catalog.=) ANY (pg_catalog.array_agg(t.oid))
-           AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
-           AND d.refobjid OPERATOR(pg_catalog.=) t.relation
-           AND d.refobjsubid OPERATOR(pg_catalog.>) 0) AS columns,
+       (SELECT pg_catalog.array_agg(c ORDER BY c)
+          FROM pg_catalog.unnest(cache_aside.rule_columns(pg_catalog.min(t.oid))) c) AS columns,
        CASE WHEN pg_catalog.bool_or(t.level OPERATOR(pg_catalog.=) 'row') THEN 'row'
             WHEN pg_catalog.bool_or(t.level OPERATOR(pg_catalog.=) 'statement') THEN 'statement'
             ELSE 'table' END AS level,

@@ -57,6 +57,8 @@ typedef struct DroppedTrigger
 {
 	Oid relid;
 	char *pattern;   /* NULL: not of a rule */
+	char *rule;      /* its name */
+	char *options;   /* of attach; NULL: the trigger tells none */
 	CaLostRule lost; /* its table is NULL: nothing to put down */
 } DroppedTrigger;
 
@@ -120,10 +122,33 @@ note_dropped_trigger(Oid oid)
 	trigger = palloc0(sizeof(*trigger));
 	trigger->relid = facts.relid;
 	trigger->pattern = pattern ? pstrdup(pattern) : NULL;
+	trigger->rule = pstrdup(ca_rules_name(facts.nargs, facts.args));
+	trigger->options = ca_heir_options(&facts);
 	if (!ca_heir_describe(&facts, oid, &trigger->lost))
 		trigger->lost.table = NULL;
 	dropped = lappend(dropped, trigger);
 	MemoryContextSwitchTo(previous);
+}
+
+/* What the rule's triggers agree on; a column too few in `columns` would lose keys. */
+static const char *
+options_of(const DroppedTrigger *trigger)
+{
+	const char *options = NULL;
+	ListCell *cell;
+
+	foreach (cell, dropped)
+	{
+		DroppedTrigger *other = lfirst(cell);
+
+		if (other->relid != trigger->relid || other->options == NULL ||
+			strcmp(other->rule, trigger->rule) != 0)
+			continue;
+		if (options != NULL && strcmp(options, other->options) != 0)
+			return "";
+		options = other->options;
+	}
+	return options == NULL ? "" : options;
 }
 
 static void
@@ -140,7 +165,7 @@ add_dropped_table(Oid relid, bool patterns)
 		if (patterns && trigger->pattern != NULL)
 			ca_prefix_add_rule_pattern(trigger->pattern);
 		if (trigger->lost.table != NULL)
-			ca_heir_keep(&trigger->lost);
+			ca_heir_keep(&trigger->lost, trigger->pattern == NULL ? "" : options_of(trigger));
 	}
 }
 

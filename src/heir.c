@@ -184,7 +184,6 @@ version_statement(const CaTriggerFacts *facts, const char *table)
 	if (facts->nargs > 2)
 		appendStringInfo(&sql, ", columns => %s",
 						 quote_literal_cstr(array_literal(facts->nargs - 2, facts->args + 2)));
-	appendStringInfoString(&sql, ");");
 	return sql.data;
 }
 
@@ -194,11 +193,10 @@ statement_of(const CaTriggerFacts *facts, const char *table)
 	if (facts->kind == CA_TRIGGER_NONE)
 		return version_statement(facts, table);
 	if (ca_rules_is_query(facts->nargs))
-		return psprintf("SELECT cache_aside.attach_query(%s, %s, %s, %s);",
-						quote_literal_cstr(table), quote_literal_cstr(facts->args[1]),
-						quote_literal_cstr(facts->args[0]),
+		return psprintf("SELECT cache_aside.attach_query(%s, %s, %s, %s", quote_literal_cstr(table),
+						quote_literal_cstr(facts->args[1]), quote_literal_cstr(facts->args[0]),
 						quote_literal_cstr(ca_rules_name(facts->nargs, facts->args)));
-	return psprintf("SELECT cache_aside.attach(%s, %s);", quote_literal_cstr(table),
+	return psprintf("SELECT cache_aside.attach(%s, %s", quote_literal_cstr(table),
 					quote_literal_cstr(facts->args[0]));
 }
 
@@ -220,6 +218,37 @@ ca_heir_describe(const CaTriggerFacts *facts, Oid trigger, CaLostRule *lost)
 												: pstrdup(ca_rules_name(facts->nargs, facts->args));
 	lost->statement = statement_of(facts, lost->table);
 	return true;
+}
+
+/* Columns that are compared, as an argument of attach. */
+static char *
+columns_option(const CaTriggerFacts *facts, const Bitmapset *columns)
+{
+	char **names = palloc((bms_num_members(columns) + 1) * sizeof(char *));
+	int count = 0;
+	int attnum = 0;
+
+	while ((attnum = bms_next_member(columns, attnum)) >= 0)
+	{
+		names[count] = get_attname(facts->relid, (AttrNumber) attnum, true);
+		if (names[count] != NULL)
+			count++;
+	}
+	return psprintf(", columns => %s", quote_literal_cstr(array_literal(count, names)));
+}
+
+char *
+ca_heir_options(const CaTriggerFacts *facts)
+{
+	Bitmapset *columns;
+
+	if (!TRIGGER_FOR_UPDATE(facts->type) || facts->kind == CA_TRIGGER_NONE)
+		return NULL;
+	if (facts->kind == CA_TRIGGER_STATEMENT)
+		return ca_rules_is_query(facts->nargs) ? pstrdup("") : pstrdup(", level => 'statement'");
+	columns = ca_watch_compared(facts);
+	return columns == NULL || bms_is_member(0, columns) ? pstrdup("")
+														: columns_option(facts, columns);
 }
 
 static Relation
@@ -268,7 +297,7 @@ scan_lost(Relation relation, const char *table, const char *rule,
 }
 
 void
-ca_heir_keep(const CaLostRule *lost)
+ca_heir_keep(const CaLostRule *lost, const char *options)
 {
 	Relation relation = open_lost(RowExclusiveLock);
 	Datum values[3];
@@ -281,7 +310,7 @@ ca_heir_keep(const CaLostRule *lost)
 	{
 		values[0] = CStringGetTextDatum(lost->table);
 		values[1] = CStringGetTextDatum(lost->rule);
-		values[2] = CStringGetTextDatum(lost->statement);
+		values[2] = CStringGetTextDatum(psprintf("%s%s);", lost->statement, options));
 		simple_heap_insert(relation, heap_form_tuple(RelationGetDescr(relation), values, nulls));
 	}
 	table_close(relation, NoLock);

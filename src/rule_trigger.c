@@ -47,6 +47,8 @@ static void
 copy_facts(CaTriggerFacts *facts, HeapTuple tuple, TupleDesc columns)
 {
 	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+	Datum condition;
+	bool isnull;
 
 	facts->oid = form->oid;
 	facts->relid = form->tgrelid;
@@ -55,6 +57,11 @@ copy_facts(CaTriggerFacts *facts, HeapTuple tuple, TupleDesc columns)
 	facts->type = form->tgtype;
 	facts->enabled = form->tgenabled;
 	facts->name = pstrdup(NameStr(form->tgname));
+	condition = heap_getattr(tuple, Anum_pg_trigger_tgqual, columns, &isnull);
+	facts->condition = isnull ? NULL : TextDatumGetCString(condition);
+	facts->update_of = NULL;
+	for (int i = 0; i < form->tgattr.dim1; i++)
+		facts->update_of = bms_add_member(facts->update_of, form->tgattr.values[i]);
 	facts->nargs = form->tgnargs;
 	facts->args = unpack_arguments(tuple, columns, form->tgnargs);
 }

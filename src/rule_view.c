@@ -19,6 +19,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #include "row_version.h"
 #include "rule.h"
@@ -26,6 +27,7 @@
 
 PG_FUNCTION_INFO_V1(cache_aside_trigger_arguments);
 PG_FUNCTION_INFO_V1(cache_aside_rule_pattern);
+PG_FUNCTION_INFO_V1(cache_aside_rule_columns);
 PG_FUNCTION_INFO_V1(cache_aside_rule_problem);
 
 Datum
@@ -56,6 +58,34 @@ cache_aside_rule_pattern(PG_FUNCTION_ARGS)
 	if (pattern == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(ca_prefix_from_utf8(pstrdup(pattern))));
+}
+
+/* NULL when every UPDATE counts. */
+Datum
+cache_aside_rule_columns(PG_FUNCTION_ARGS)
+{
+	ArrayBuildState *names = initArrayResult(NAMEOID, CurrentMemoryContext, false);
+	CaTriggerFacts facts;
+	Bitmapset *columns;
+	int attnum = 0;
+
+	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
+		PG_RETURN_NULL();
+	columns = ca_watch_rule(&facts);
+	if (columns == NULL || bms_is_member(0, columns))
+		PG_RETURN_NULL();
+	while ((attnum = bms_next_member(columns, attnum)) >= 0)
+	{
+		char *name = get_attname(facts.relid, (AttrNumber) attnum, true);
+		NameData column;
+
+		if (name == NULL)
+			continue;
+		namestrcpy(&column, name);
+		names =
+			accumArrayResult(names, NameGetDatum(&column), false, NAMEOID, CurrentMemoryContext);
+	}
+	PG_RETURN_DATUM(makeArrayResult(names, CurrentMemoryContext));
 }
 
 static bool

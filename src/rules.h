@@ -6,6 +6,7 @@
 
 #include "access/htup.h"
 #include "catalog/objectaccess.h"
+#include "nodes/bitmapset.h"
 #include "nodes/parsenodes.h"
 #include "storage/lockdefs.h"
 #include "utils/rel.h"
@@ -33,6 +34,8 @@ typedef struct CaTriggerFacts
 	int16 type;   /* TRIGGER_TYPE_* */
 	char enabled; /* TRIGGER_FIRES_* or TRIGGER_DISABLED */
 	char *name;
+	char *condition;      /* WHEN as the catalog has it, or NULL */
+	Bitmapset *update_of; /* attribute numbers, or NULL */
 	int nargs;
 	char **args;
 } CaTriggerFacts;
@@ -59,7 +62,7 @@ typedef struct CaLostRule
 {
 	char *table; /* qualified and quoted */
 	char *rule;
-	char *statement; /* that makes it */
+	char *statement; /* that makes it, without options and end */
 } CaLostRule;
 
 extern char *ca_heir_name(Oid relid); /* qualified and quoted */
@@ -67,7 +70,9 @@ extern char *ca_heir_name(Oid relid); /* qualified and quoted */
 extern void ca_heir_note_renamed(Oid relid);
 /* What goes with a trigger that is being dropped; false when there is nothing to put down. */
 extern bool ca_heir_describe(const CaTriggerFacts *facts, Oid trigger, CaLostRule *lost);
-extern void ca_heir_keep(const CaLostRule *lost);
+/* Options of attach that the trigger stands for, "" for none; NULL when it fires for no UPDATE. */
+extern char *ca_heir_options(const CaTriggerFacts *facts);
+extern void ca_heir_keep(const CaLostRule *lost, const char *options);
 extern void ca_heir_forget(Oid relid, const char *rule);
 
 /* ---- reach.c: rules that a changed object concerns ---- */
@@ -99,6 +104,13 @@ extern bool ca_altered_name(Oid relid); /* has the relation another name or sche
 /* ---- watch.c: columns that a row trigger watches ---- */
 /* Attribute numbers in pg_trigger.tgqual; 0 stands for the whole row. */
 extern Bitmapset *ca_watch_columns(const char *condition);
+/*
+ * The columns that an UPDATE must change for the trigger to fire, NULL when any change counts; or when nobody
+ * can tell, as of a WHEN that attach did not write.
+ */
+extern Bitmapset *ca_watch_compared(const CaTriggerFacts *facts);
+/* Of all triggers of the rule that this one belongs to. */
+extern Bitmapset *ca_watch_rule(const CaTriggerFacts *facts);
 /* A column was altered: triggers that watched it by another name or type watch everything. */
 extern void ca_watch_after_alter(Oid relid, int attnum);
 extern void ca_watch_before_alter(Oid relid, AlterTableStmt *statement);

@@ -38,6 +38,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -66,19 +67,52 @@ ca_watch_columns(const char *condition)
 	return columns;
 }
 
-/* Attribute numbers in WHEN and UPDATE OF of a pg_trigger row; 0 stands for the whole row. */
+/* Attribute numbers in WHEN and UPDATE OF; 0 stands for the whole row. */
 static Bitmapset *
-watched(HeapTuple tuple, TupleDesc desc)
+watched(const CaTriggerFacts *facts)
 {
-	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-	Bitmapset *columns = NULL;
-	bool isnull;
-	Datum condition = heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &isnull);
+	if (facts->condition == NULL)
+		return facts->update_of;
+	return bms_union(ca_watch_columns(facts->condition), facts->update_of);
+}
 
-	if (!isnull)
-		columns = ca_watch_columns(TextDatumGetCString(condition));
-	for (int i = 0; i < form->tgattr.dim1; i++)
-		columns = bms_add_member(columns, form->tgattr.values[i]);
+/* Is it the comparison that attach writes? Any other may be false for a column that it does not name. */
+static bool
+is_comparison(const char *condition)
+{
+	Node *node = stringToNode(condition);
+
+	return IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_RECORD_IMAGE_NE;
+}
+
+Bitmapset *
+ca_watch_compared(const CaTriggerFacts *facts)
+{
+	if (facts->condition != NULL && !is_comparison(facts->condition))
+		return NULL;
+	return watched(facts);
+}
+
+Bitmapset *
+ca_watch_rule(const CaTriggerFacts *facts)
+{
+	const char *name = ca_rules_name(facts->nargs, facts->args);
+	Bitmapset *columns = NULL;
+	ListCell *cell;
+
+	foreach (cell, ca_trigger_list(facts->relid))
+	{
+		CaTriggerFacts *trigger = lfirst(cell);
+		Bitmapset *compared;
+
+		if (!TRIGGER_FOR_UPDATE(trigger->type) ||
+			strcmp(ca_rules_name(trigger->nargs, trigger->args), name) != 0)
+			continue;
+		compared = ca_watch_compared(trigger);
+		if (compared == NULL)
+			return NULL;
+		columns = bms_add_members(columns, compared);
+	}
 	return columns;
 }
 
@@ -152,7 +186,7 @@ clear_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *ar
 
 	if (facts->kind != CA_TRIGGER_ROW)
 		return;
-	columns = watched(tuple, RelationGetDescr(catalog));
+	columns = watched(facts);
 	if (!bms_is_member(column->attnum, columns))
 		return;
 	clear_watch(catalog, tuple, columns);

@@ -3,7 +3,8 @@
 # dropped, and attach_like() moves everything in one call.
 #
 # Remedies: rule_heir and lost_rule in the view gaps; ca_heir_note_renamed (versions), ca_heir_describe and
-# ca_heir_keep (dropped tables) in heir.c; move_rules, move_versions, move_sequence in like.c.
+# ca_heir_keep (dropped tables) in heir.c; options_of() in ddl.c (their columns and level); is_comparison() in
+# watch.c (a WHEN by hand); move_rules, move_versions, move_sequence in like.c.
 use strict;
 use warnings;
 
@@ -75,8 +76,24 @@ foreach my $how (sort keys %lost)
 			'a query', 'row_version(version)', 's:{n}', 'u:{id}'), "dropped, $how");
 	sql($_) foreach split /\n/, sql('SELECT remedy FROM cache_aside.gaps');
 	is(sql($gaps), '', '... the remedies make the rules anew');
+	is(sql($rules), $rules_before, '... as they were, columns and level');
 	is(sql($versions), $versions_before, '... and the versions as they were');
 }
+# WHEN by hand may fire for a column that it does not name: no columns, whatever moves the rule
+my $made = 'CREATE TABLE w (id int, n int, live bool)';
+my $hand = join ';', map { 'CREATE TRIGGER w' . ++$_->[2] . " AFTER $_->[0] ON w FOR EACH $_->[1]" } [ 'INSERT OR DELETE', q{ROW EXECUTE FUNCTION cache_aside.invalidate_row('w:{id}')}, 0 ],
+  [ 'UPDATE', q{ROW WHEN (NEW.live) EXECUTE FUNCTION cache_aside.invalidate_row('w:{id}')}, 1 ],
+  [ 'TRUNCATE', q{STATEMENT EXECUTE FUNCTION cache_aside.invalidate_table('w:{id}')}, 2 ];
+sql($made, $hand);
+is(sql(q{SELECT columns IS NULL FROM cache_aside.rules WHERE name = 'w:{id}'}), 't', 'a condition by hand is no list of columns');
+sql('DROP TABLE w', $made);
+is(sql(q{SELECT split_part(remedy, ' --', 1) FROM cache_aside.gaps WHERE relation = 'w'::regclass}),
+	q{SELECT cache_aside.attach('public.w', 'w:{id}');}, '... when the table was dropped');
+sql($hand, q{CREATE TABLE w2 (LIKE w)}, q{SELECT cache_aside.attach_like('w2', 'w')}, 'DROP TABLE w');
+is(pending_of('INSERT INTO w2 VALUES (1, 1, true); UPDATE w2 SET n = 2; SELECT cache_aside.detach($$w2$$)'), "1\nw:1", '... when it is replaced');
+is(sql(q{SELECT columns IS NULL FROM cache_aside.rules WHERE name = 'w:{id}'}), 't', '... which follows every UPDATE');
+sql('DROP TABLE w2', 'DELETE FROM cache_aside.lost_rule');
+
 make();
 sql('DROP TABLE u', 'CREATE TABLE u (id int)', q{SELECT cache_aside.detach('u', 'u:{id}')});
 is(sql('SELECT string_agg(rule, $$,$$ ORDER BY rule) FROM cache_aside.gaps'), 'a query,row_version(version),s:{n}', 'one is not wanted any more');
