@@ -413,6 +413,7 @@ extern void ca_status_shmem_init(void);
  */
 extern void ca_status_wake_worker(void);
 extern void ca_status_ask_census(void); /* likewise */
+extern void ca_status_note_keys(void);  /* likewise */
 
 /* ---- worker.c ---- */
 extern void ca_worker_register(void);

@@ -5,8 +5,12 @@
  * extension is not created, or was dropped everywhere, it must leave nothing behind: no slot that
  * keeps the log, no key in Redis. It counts when it starts, when CREATE EXTENSION commits, and when
  * the log says that the extension, or a database, was dropped; that message reaches every standby.
- * A standby that stands idle counts again once a minute, because nobody wakes it, and when it is
- * promoted: then the first commit with keys does.
+ * Whatever way an extension came here that nobody noticed: as long as none is known the worker counts
+ * again once a minute, after a promotion, and when keys are committed.
+ *
+ * The first database that has it decides. That none has it is known only when every one was asked: as
+ * long as one cannot be (visits.c), what was known stays known, and keys that were committed since the
+ * last count are proof enough; they can only come from the extension's functions.
  *
  * Until the first count is in, a slot that is there stands for "yes": delivery begins at once.
  */
@@ -18,12 +22,14 @@
 #include "utils/timestamp.h"
 
 #define RECOUNT_MS 60000
+#define SHORTEST_MS 1000 /* between two counts */
 
 static bool asked = true;
 static bool running;
 static bool counted;             /* at least once */
 static bool counted_in_recovery; /* the last time */
 static bool installed;
+static bool by_proof; /* it is taken for installed without having been found */
 static int found;
 static uint32 asked_seen;
 static TimestampTz last_count;
@@ -61,6 +67,12 @@ count_one(const char *pattern, Size len)
 }
 
 static bool
+counts_for(long ms)
+{
+	return counted && !TimestampDifferenceExceeds(last_count, GetCurrentTimestamp(), ms);
+}
+
+static bool
 due(void)
 {
 	uint32 now = pg_atomic_read_u32(&ca_shared->census_asked);
@@ -70,28 +82,62 @@ due(void)
 		asked_seen = now;
 		asked = true;
 	}
-	if (counted && !installed && counted_in_recovery &&
-		(!RecoveryInProgress() ||
-		 TimestampDifferenceExceeds(last_count, GetCurrentTimestamp(), RECOUNT_MS)))
+	if (counted && !installed && counted_in_recovery && !RecoveryInProgress())
 		asked = true;
-	return asked && !ca_resync_running();
+	if (counted && (!installed || by_proof) && !counts_for(RECOUNT_MS))
+		asked = true;
+	return asked && !counts_for(SHORTEST_MS) && !ca_resync_running();
+}
+
+static void
+conclude(bool yes, bool proven)
+{
+	ca_survey_cancel();
+	running = false;
+	counted = true;
+	installed = yes;
+	by_proof = proven;
+	last_count = GetCurrentTimestamp();
+	pg_atomic_write_u32(&ca_shared->installed, yes);
+}
+
+static void
+begin(void)
+{
+	asked = false;
+	running = true;
+	found = 0;
+	counted_in_recovery = RecoveryInProgress();
+	ca_survey_begin(CA_SURVEY_CENSUS);
 }
 
 void
 ca_census_step(void)
 {
+	bool complete;
+
 	if (!running && due())
-	{
-		asked = false;
-		running = true;
-		found = 0;
-		counted_in_recovery = RecoveryInProgress();
-		ca_survey_begin(CA_SURVEY_CENSUS);
-	}
-	if (!running || !ca_survey_step(count_one))
+		begin();
+	if (!running)
 		return;
+	complete = ca_survey_step(count_one);
+	if (complete || found > 0)
+		conclude(found > 0, false);
+	else if (ca_survey_stuck() && pg_atomic_exchange_u32(&ca_shared->keys_logged, 0) != 0)
+		conclude(true, true);
+}
+
+void
+ca_census_yield(void)
+{
+	ca_survey_cancel();
 	running = false;
-	counted = true;
-	installed = found > 0;
-	last_count = GetCurrentTimestamp();
+	asked = true;
+}
+
+/* Milliseconds until ca_census_step has something to do, besides visits; -1: events matter. */
+long
+ca_census_timeout(void)
+{
+	return asked && !running && !ca_resync_running() ? SHORTEST_MS : -1;
 }

@@ -51,7 +51,7 @@ ca_commit_note_prepared(XLogRecPtr since)
 	prepared_since = since;
 }
 
-/* From the install script: the worker shall look for databases that have the extension. */
+/* From the utility hook, whatever extension it was: the worker shall look for databases that have the extension. */
 void
 ca_commit_note_created(void)
 {
@@ -76,6 +76,8 @@ ca_commit_done(bool logged)
 {
 	if (extension_created)
 		ca_status_ask_census();
+	if (logged)
+		ca_status_note_keys();
 	if (prepared_committed || extension_created || (logged && !ca_sync_wakes_later()))
 		ca_status_wake_worker();
 	if (prepared_committed || TransactionIdIsValid(GetTopTransactionIdIfAny()))

@@ -395,6 +395,8 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	ca_foreign_after(node);
 	if (commits_prepared)
 		ca_commit_note_prepared(since);
+	if (IsA(node, CreateExtensionStmt)) /* ours, or one that brings it with CASCADE */
+		ca_commit_note_created();
 	if (is_on())
 		ca_altered_note_statement(node);
 	if (OidIsValid(relid))

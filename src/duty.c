@@ -9,6 +9,7 @@
 #include "worker.h"
 #include "status.h"
 #include "sync.h"
+#include "visitor.h"
 
 #include "access/xlog.h"
 
@@ -119,12 +120,18 @@ long
 ca_duty_timeout(void)
 {
 	long timeout;
+	long visit;
 
 	if (duty == FOLLOW)
 		return standby_pause();
+	timeout = duty == DELIVER ? ca_session_timeout() : IDLE_PAUSE;
+	visit = ca_visits_timeout();
+	if (visit < 0)
+		visit = ca_census_timeout();
+	if (visit >= 0)
+		timeout = timeout < 0 ? visit : Min(timeout, visit);
 	if (duty != DELIVER)
-		return IDLE_PAUSE;
-	timeout = ca_session_timeout();
+		return timeout;
 	if (RecoveryInProgress() && ca_session_running())
 		timeout = timeout < 0 ? standby_pause() : Min(timeout, standby_pause());
 	return timeout;

@@ -31,6 +31,8 @@
 #include "utils/fmgroids.h"
 #include "utils/syscache.h"
 
+#include "status.h"
+
 PG_FUNCTION_INFO_V1(cache_aside_check_installation);
 
 #define SCHEMA "cache_aside"
@@ -128,7 +130,11 @@ cache_aside_check_installation(PG_FUNCTION_ARGS)
 		ereport(WARNING,
 				(errmsg("%s", ca_redis_misconfigured()),
 				 errdetail("Nothing is delivered until it is."), errhint("%s", CA_REDIS_URL_HINT)));
-	if (creating_extension)
-		ca_commit_note_created();
+	if (creating_extension && !ca_status_worker_began())
+		ereport(WARNING,
+				(errmsg("cache_aside's worker is not running"),
+				 errdetail("Without it nothing is delivered, and no slot keeps the log."),
+				 errhint("If the server log says that there are too many background workers, raise "
+						 "max_worker_processes and restart the server.")));
 	PG_RETURN_VOID();
 }

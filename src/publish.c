@@ -42,8 +42,9 @@ int guc_publish_interval = 250;
 char *guc_replica_name;
 
 /*
- * KEYS[1] the hash; ARGV: expiry in ms, "replica" or "primary", then names, each with its JSON but the
- * end, or with nothing: registered, but not known to us. What the primary does not name is dropped.
+ * KEYS[1] the hash; ARGV: expiry in ms, "replica", "primary", or "incomplete" for a primary that could
+ * not look into every registry, then names, each with its JSON but the end, or with nothing: registered,
+ * but not known to us. What the primary does not name is dropped, unless it may not know it.
  */
 static const char replicas_script[] =
 	"if redis.replicate_commands then redis.replicate_commands() end\n"
@@ -339,7 +340,8 @@ publish_primary(CaRedis *redis, const CaTopologyRow *rows, int count, const char
 	CaProgressView *view = ca_progress_look();
 	TimeLineID timeline = GetWALInsertionTimeLine();
 	const CaTopologyRow *own = own_row(rows, count);
-	const char *args[2 * CA_MAX_PUBLISHED + 2] = {expiry_text, "primary"};
+	const char *args[2 * CA_MAX_PUBLISHED + 2] = {
+		expiry_text, ca_topology_complete() ? "primary" : "incomplete"};
 	const char *primary[3] = {expiry_text, psprintf("%u", timeline),
 							  primary_json(own, view->end, timeline)};
 	int argc = 2;
@@ -390,9 +392,10 @@ publish(CaRedis *redis)
 		publish_standby(redis, rows, count, expiry_text);
 	else if (count > 0)
 		publish_primary(redis, rows, count, expiry_text);
-	else if (published_count > 0)
+	else if (published_count > 0 && ca_topology_complete())
 		withdraw(redis);
-	published_count = count;
+	if (count > 0 || ca_topology_complete())
+		published_count = count;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(publish_cxt);
 }

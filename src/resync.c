@@ -3,7 +3,8 @@
  * impossible.
  *
  * A resync reads the rules of every database (survey.c), then scans the keyspace for all their
- * patterns in one pass (scan.c). With cache_aside.key_prefix set it deletes what carries the prefix
+ * patterns in one pass (scan.c); when a database cannot be asked now, what the others told is deleted
+ * meanwhile, and the resync ends when that one has been asked, or is gone. With cache_aside.key_prefix set it deletes what carries the prefix
  * and asks no database. It runs in steps between normal deliveries. Requests made while one runs are
  * served together by the next; a ticket is done when a resync that began after it has ended.
  *
@@ -120,6 +121,8 @@ begin(void)
 void
 ca_resync_step(void)
 {
+	if (stage == IDLE && wanted && ca_census_running() && ca_survey_stuck())
+		ca_census_yield();
 	if (stage == IDLE && wanted && !ca_census_running())
 		begin();
 	if (stage == SURVEYING && ca_survey_step(want_pattern))

@@ -79,6 +79,7 @@ typedef struct CaTopologyRow /* UTF-8 */
 	char region[NAMEDATALEN]; /* empty: none */
 	char conninfo[1024];
 	int32 weight;
+	Oid database; /* where it is registered */
 } CaTopologyRow;
 
 extern Size ca_topology_shmem_size(void);
@@ -86,6 +87,7 @@ extern void ca_topology_shmem_request(void);
 extern void ca_topology_shmem_init(void);
 extern bool ca_topology_step(TimestampTz now);
 extern int ca_topology_rows(CaTopologyRow *rows);
+extern bool ca_topology_complete(void);
 
 /* ---- publish.c: the worker tells Redis ---- */
 extern int guc_publish_interval; /* ms; 0: never */

@@ -77,6 +77,8 @@ ca_status_shmem_init(void)
 	pg_atomic_init_u64(&ca_shared->confirmed, 0);
 	pg_atomic_init_u32(&ca_shared->uninstalled, 0);
 	pg_atomic_init_u32(&ca_shared->census_asked, 0);
+	pg_atomic_init_u32(&ca_shared->installed, 0);
+	pg_atomic_init_u32(&ca_shared->keys_logged, 0);
 	pg_atomic_init_u32(&ca_shared->trouble, CA_TROUBLE_NONE);
 	ca_shared->crashed = server_crashed();
 	pg_atomic_init_u32(&ca_shared->reset_requested, 0);
@@ -104,6 +106,16 @@ ca_status_ask_census(void)
 {
 	if (ca_shared)
 		pg_atomic_fetch_add_u32(&ca_shared->census_asked, 1);
+}
+
+/* The extension is here, whatever the worker believes: keys were committed. */
+void
+ca_status_note_keys(void)
+{
+	if (ca_shared == NULL || pg_atomic_read_u32(&ca_shared->installed) != 0)
+		return;
+	pg_atomic_write_u32(&ca_shared->keys_logged, 1);
+	ca_status_ask_census();
 }
 
 /* ---- worker side ---- */
@@ -212,6 +224,18 @@ ca_status_copy(CaStatus *status)
 	SpinLockRelease(&ca_shared->mutex);
 }
 
+#define JUST_STARTED_MS 5000
+
+bool
+ca_status_worker_began(void)
+{
+	CaStatus s;
+
+	ca_status_copy(&s);
+	return s.stats_reset != 0 ||
+		   !TimestampDifferenceExceeds(PgStartTime, GetCurrentTimestamp(), JUST_STARTED_MS);
+}
+
 /* A row under construction: columns are filled in order. */
 typedef struct Row
 {
@@ -302,7 +326,10 @@ put_trouble(Row *row, const CaStatus *s)
 {
 	bool never = s->pid == 0 && s->stats_reset == 0;
 
-	put_text(row, s->pid == 0 ? "no worker" : ca_trouble_name(s->trouble));
+	if (s->pid != 0 && s->trouble == CA_TROUBLE_DATABASE)
+		put_text(row, psprintf("waits for database %s", ca_text_show(s->waits_for)));
+	else
+		put_text(row, s->pid == 0 ? "no worker" : ca_trouble_name(s->trouble));
 	put_time(row, s->pid == 0 ? 0 : s->trouble_since);
 	put_text(row, s->pid == 0 ? "" : s->first_error);
 	put_text(row, never ? "It never began: raise max_worker_processes if the server log says that "

@@ -57,7 +57,8 @@ typedef struct CaStatus
 	TimestampTz last_error_at;
 	CaTrouble trouble; /* what is wrong now; see trouble.c */
 	TimestampTz trouble_since;
-	char first_error[256]; /* of that trouble */
+	char first_error[256];       /* of that trouble */
+	char waits_for[NAMEDATALEN]; /* database, while that is the trouble */
 	TimestampTz stats_reset;
 } CaStatus;
 
@@ -69,6 +70,8 @@ typedef struct CaShared
 	pg_atomic_uint64 confirmed;    /* as status.confirmed */
 	pg_atomic_uint32 uninstalled;  /* uninstall() was called: no delivery, no slot */
 	pg_atomic_uint32 census_asked; /* counts creations of the extension that committed */
+	pg_atomic_uint32 installed;    /* a database has the extension, as far as the worker knows */
+	pg_atomic_uint32 keys_logged;  /* a commit with keys found that it does not know one */
 	pg_atomic_uint32 trouble;      /* CaTrouble that keeps keys from being delivered */
 	CaTroubleState troubles[CA_AREAS];
 	bool crashed; /* the server starts after a crash; set before, cleared by the one worker */
@@ -82,6 +85,7 @@ typedef struct CaShared
 
 extern CaShared *ca_shared;                   /* NULL without preload */
 extern void ca_status_copy(CaStatus *status); /* an ERROR without */
+extern bool ca_status_worker_began(void);     /* or the server has just been started */
 
 /* Worker side. ca_status_now is its private copy; publish copies it out. */
 extern CaStatus ca_status_now;

@@ -6,23 +6,18 @@
  * shared memory queue, and leaves. It holds no snapshot while it waits, and is gone within
  * milliseconds, so that DROP DATABASE does not meet it for long.
  *
- * A queue that ends without the closing message means that the visitor failed: its database was
- * dropped meanwhile (then there is nothing to ask), or no worker slot was free (then we try again).
- * A census asks only whether the extension is there and answers with one pattern for each database
- * that has it.
+ * A queue that ends without the closing message means that the visitor failed; visits.c knows what then.
+ * Patterns that it has sent stay found: deleting what they match is never wrong, and the next visitor
+ * sends them again. Whoever asks gets patterns while some other database is still waited for, and so
+ * can begin with them. A census asks only whether the extension is there and answers with one pattern
+ * for each database that has it.
  *
- * Memory: patterns are handed to the caller one by one; this file keeps only the list of databases.
+ * Memory: patterns are handed to the caller one by one.
  */
 #include "worker.h"
 #include "debug.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_database.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -33,12 +28,10 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "visitor.h"
 
 #define QUEUE_SIZE (64 * 1024)
-#define RETRY_MS 1000
 
 typedef struct Visit
 {
@@ -46,14 +39,12 @@ typedef struct Visit
 	CaSurveyScope scope;
 } Visit;
 
-static MemoryContext survey_cxt;
-static List *databases; /* still to visit, of Oid; lives in survey_cxt */
+static MemoryContext visit_cxt; /* what the queue needs */
+static CaVisits visits;
 static CaSurveyScope wanted_scope;
-static BackgroundWorkerHandle *visitor;
 static dsm_segment *segment;
-static shm_mq_handle *queue;
-static TimestampTz retry_at;
-static bool complete; /* the visitor sent its closing message */
+static shm_mq_handle *queue; /* from the visitor that is out */
+static bool complete;        /* it sent its closing message */
 
 PGDLLEXPORT void cache_aside_survey_main(Datum arg);
 
@@ -139,129 +130,71 @@ cache_aside_survey_main(Datum arg)
 /* ---- the worker's side ---- */
 
 static void
-list_databases(void)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	Relation rel;
-	TableScanDesc scan;
-	HeapTuple tuple;
-
-	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	rel = table_open(DatabaseRelationId, AccessShareLock);
-	scan = table_beginscan_catalog(rel, 0, NULL);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-		MemoryContext old = MemoryContextSwitchTo(survey_cxt);
-
-		if (!ca_database_is_invalid(database) &&
-			(database->datallowconn || !database->datistemplate))
-			databases = lappend_oid(databases, database->oid);
-		MemoryContextSwitchTo(old);
-	}
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
-}
-
-void
-ca_survey_begin(CaSurveyScope scope)
-{
-	if (survey_cxt == NULL)
-		survey_cxt =
-			AllocSetContextCreate(TopMemoryContext, "cache_aside survey", ALLOCSET_SMALL_SIZES);
-	ca_survey_cancel();
-	wanted_scope = scope;
-	retry_at = 0;
-	list_databases();
-}
-
-static void
-end_visit(void)
+hang_up(void)
 {
 	if (segment)
 		dsm_detach(segment);
-	if (visitor)
-		pfree(visitor);
+	if (visit_cxt)
+		MemoryContextReset(visit_cxt);
 	segment = NULL;
-	visitor = NULL;
 	queue = NULL;
 }
 
 void
 ca_survey_cancel(void)
 {
-	if (visitor)
-		TerminateBackgroundWorker(visitor);
-	end_visit();
-	databases = NIL;
-	if (survey_cxt)
-		MemoryContextReset(survey_cxt);
+	ca_visits_cancel(&visits);
+	hang_up();
 }
 
-static bool
-send_visitor(Oid database)
+void
+ca_survey_begin(CaSurveyScope scope)
+{
+	ca_survey_cancel();
+	wanted_scope = scope;
+	ca_visits_begin(&visits);
+}
+
+bool
+ca_survey_stuck(void)
+{
+	return ca_visits_stuck(&visits);
+}
+
+/* No segment to be had is like no background worker: the next attempt comes by itself. */
+static void
+send_visitor(void)
 {
 	BackgroundWorker worker = {0};
-	Visit what = {database, wanted_scope};
+	Visit what = {ca_visits_next(&visits), wanted_scope};
+	MemoryContext old;
+	BackgroundWorkerHandle *visitor;
 	shm_mq *mq;
 
 	CA_DEBUG_POINT("visit-begins");
+	if (visit_cxt == NULL)
+		visit_cxt =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside survey", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(visit_cxt);
 	segment = dsm_create(QUEUE_SIZE, 0);
 	mq = shm_mq_create(dsm_segment_address(segment), QUEUE_SIZE);
 	shm_mq_set_receiver(mq, MyProc);
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_ConsistentState;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "cache_aside");
 	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "cache_aside_survey_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "cache_aside survey of database %u", database);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "cache_aside survey of database %u", what.database);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "cache_aside survey");
 	worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(segment));
-	worker.bgw_notify_pid = MyProcPid;
 	memcpy(worker.bgw_extra, &what, sizeof(what));
 	complete = false;
-	if (!RegisterDynamicBackgroundWorker(&worker, &visitor))
-		return false;
-	queue = shm_mq_attach(mq, segment, visitor);
-	return true;
+	visitor = ca_visits_send(&visits, &worker);
+	if (visitor)
+		queue = shm_mq_attach(mq, segment, visitor);
+	else
+		hang_up();
+	MemoryContextSwitchTo(old);
 }
 
+/* True when nothing more will come. */
 static bool
-database_exists(Oid database)
-{
-	bool found = false;
-	List *before = databases;
-	ListCell *cell;
-
-	databases = NIL;
-	list_databases();
-	foreach (cell, databases)
-		found |= lfirst_oid(cell) == database;
-	databases = before;
-	return found;
-}
-
-/* The visitor is gone: on to the next database, or to the same one again. */
-static void
-visit_ended(void)
-{
-	Oid database = linitial_oid(databases);
-
-	end_visit();
-	if (complete || !database_exists(database))
-	{
-		databases = list_delete_first(databases);
-		return;
-	}
-	ereport(LOG, (errmsg("cache_aside could not read the rules of database %u; trying again",
-						 database)));
-	retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS);
-}
-
-static void
 receive(void (*found)(const char *pattern, Size len))
 {
 	Size len;
@@ -271,13 +204,8 @@ receive(void (*found)(const char *pattern, Size len))
 	{
 		shm_mq_result result = shm_mq_receive(queue, &len, &data, true);
 
-		if (result == SHM_MQ_WOULD_BLOCK)
-			return;
-		if (result == SHM_MQ_DETACHED)
-		{
-			visit_ended();
-			return;
-		}
+		if (result != SHM_MQ_SUCCESS)
+			return result == SHM_MQ_DETACHED;
 		if (len == 0)
 			complete = true;
 		else
@@ -289,18 +217,14 @@ receive(void (*found)(const char *pattern, Size len))
 bool
 ca_survey_step(void (*found)(const char *pattern, Size len))
 {
-	MemoryContext old = MemoryContextSwitchTo(survey_cxt);
-
-	if (queue)
-		receive(found);
-	if (queue == NULL && databases != NIL && GetCurrentTimestamp() >= retry_at &&
-		!send_visitor(linitial_oid(databases)))
+	if (queue && receive(found))
 	{
-		end_visit();
-		ereport(LOG, (errmsg("cache_aside found no free background worker to read the rules"),
-					  errhint("Consider increasing max_worker_processes.")));
-		retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS);
+		hang_up();
+		ca_visits_ended(&visits, complete);
 	}
-	MemoryContextSwitchTo(old);
-	return databases == NIL;
+	else if (queue && ca_visits_too_long(&visits))
+		hang_up();
+	if (queue == NULL && ca_visits_due(&visits))
+		send_visitor();
+	return ca_visits_complete(&visits);
 }

@@ -4,25 +4,21 @@
  * The worker sends a short-lived background worker into one database after the other. The visitor
  * reads the registry there, if the extension is there, and leaves the rows in shared memory; an
  * application that asks Redis finds them whatever its database. Of a name registered in several
- * databases the last one visited counts.
+ * databases the one made last counts.
  *
  * Visits happen when the worker starts, after a commit that changed a registry, after promotion,
- * and on a standby, where replay tells nobody about changes, each STANDBY_INTERVAL. A visitor that
- * could not be started (no free slot) or failed is tried again after RETRY_INTERVAL; until a round
- * is complete the previous one stays.
+ * and on a standby, where replay tells nobody about changes, each STANDBY_INTERVAL. When all databases
+ * that are left cannot be visited (visits.c), what was collected comes into force together with what
+ * was known of these: a database that cannot be looked into keeps its replicas, also one that was left
+ * half dropped, as long as it is in the catalog. The round goes on until it is complete.
  *
  * Shared memory: rows being collected and rows in force, guarded by the LWLock of tranche
  * "cache_aside_topology". One visitor runs at a time; only it adds to what is collected.
  */
 #include "cache_aside.h"
 
-#include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/pg_database.h"
 #include "commands/extension.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -38,11 +34,12 @@
 #include "visitor.h"
 
 #define STANDBY_INTERVAL 30000 /* ms */
-#define RETRY_INTERVAL 5000    /* ms */
 
 typedef struct CaTopologyShared
 {
 	LWLock *lock;
+	uint32 done;   /* ticket of the last visitor that told everything */
+	bool complete; /* rows are all that there are */
 	int collected_count;
 	int count;
 	CaTopologyRow collected[CA_MAX_PUBLISHED];
@@ -52,14 +49,15 @@ typedef struct CaTopologyShared
 static CaTopologyShared *shared;
 
 /* The worker's state of the round under way. */
-static List *databases; /* still to visit; TopMemoryContext */
-static BackgroundWorkerHandle *visitor;
-static bool visiting;
+static CaVisits visits;
+static Oid visited;     /* by the last visitor */
+static uint32 ticket;   /* of that visitor */
+static bool visiting;   /* a round is not complete */
+static bool told_stuck; /* what can be known of it is in force */
 static bool ever_visited;
 static bool was_standby;
 static uint32 visited_version; /* of the registries when the last round began */
 static TimestampTz began_at;   /* the last round */
-static TimestampTz not_before; /* after a failure: the next round */
 
 PGDLLEXPORT void cache_aside_topology_main(Datum arg);
 
@@ -102,7 +100,7 @@ copy_utf8(char *to, const char *from, Size size)
 static void
 collect(const CaReplica *replica)
 {
-	CaTopologyRow row = {.weight = replica->weight};
+	CaTopologyRow row = {.weight = replica->weight, .database = MyDatabaseId};
 	int i;
 
 	copy_utf8(row.name, replica->name, sizeof(row.name));
@@ -113,7 +111,8 @@ collect(const CaReplica *replica)
 	for (i = 0; i < shared->collected_count; i++)
 		if (strcmp(shared->collected[i].name, row.name) == 0)
 			break;
-	if (i < CA_MAX_PUBLISHED)
+	if (i == shared->collected_count ? i < CA_MAX_PUBLISHED
+									 : row.database >= shared->collected[i].database)
 		shared->collected[i] = row;
 	if (i == shared->collected_count && i < CA_MAX_PUBLISHED)
 		shared->collected_count++;
@@ -124,8 +123,10 @@ void
 cache_aside_topology_main(Datum arg)
 {
 	const CaReplica *replicas;
+	uint32 mine;
 	int count;
 
+	memcpy(&mine, MyBgworkerEntry->bgw_extra, sizeof(mine));
 	/* The default handler ends the process in the signal itself, even with a spinlock held. */
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -140,33 +141,41 @@ cache_aside_topology_main(Datum arg)
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->done = mine;
+	LWLockRelease(shared->lock);
 }
 
 /* ---- the worker's side ---- */
 
-static void
-list_databases(void)
+static bool
+is_among(const CaTopologyRow *rows, int count, const char *name)
 {
-	Relation rel;
-	TableScanDesc scan;
-	HeapTuple tuple;
+	for (int i = 0; i < count; i++)
+		if (strcmp(rows[i].name, name) == 0)
+			return true;
+	return false;
+}
 
-	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	rel = table_open(DatabaseRelationId, AccessShareLock);
-	scan = table_beginscan_catalog(rel, 0, NULL);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+/* What was collected, and what was known of the databases that nobody could look into. */
+static void
+put_in_force(void)
+{
+	CaTopologyRow *rows = palloc(sizeof(shared->rows));
+	int count = 0;
 
-		if (database->datallowconn)
-			databases = lappend_oid(databases, database->oid);
-		MemoryContextSwitchTo(old);
-	}
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
-	CommitTransactionCommand();
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->count; i++)
+		if (ca_visits_owed(&visits, shared->rows[i].database) &&
+			!is_among(shared->collected, shared->collected_count, shared->rows[i].name))
+			rows[count++] = shared->rows[i];
+	shared->count = Min(shared->collected_count + count, CA_MAX_PUBLISHED);
+	memcpy(shared->rows, shared->collected, shared->collected_count * sizeof(CaTopologyRow));
+	memcpy(shared->rows + shared->collected_count, rows,
+		   (shared->count - shared->collected_count) * sizeof(CaTopologyRow));
+	shared->complete = ca_visits_complete(&visits);
+	LWLockRelease(shared->lock);
+	pfree(rows);
 }
 
 static void
@@ -176,93 +185,103 @@ begin_round(TimestampTz now)
 	was_standby = RecoveryInProgress();
 	began_at = now;
 	visiting = true;
-	list_databases();
+	told_stuck = false;
+	ca_visits_begin(&visits);
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	shared->collected_count = 0;
 	LWLockRelease(shared->lock);
 }
 
 static void
-end_round(void)
-{
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	shared->count = shared->collected_count;
-	memcpy(shared->rows, shared->collected, shared->count * sizeof(CaTopologyRow));
-	LWLockRelease(shared->lock);
-	visiting = false;
-	ever_visited = true;
-}
-
-/* No free slot: the round ends unfinished and begins again later. */
-static void
-give_up(TimestampTz now)
-{
-	list_free(databases);
-	databases = NIL;
-	visiting = false;
-	ever_visited = false;
-	not_before = TimestampTzPlusMilliseconds(now, RETRY_INTERVAL);
-}
-
-static void
-send_visitor(TimestampTz now)
+send_visitor(void)
 {
 	BackgroundWorker worker = {0};
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_ConsistentState;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	worker.bgw_notify_pid = MyProcPid;
-	worker.bgw_main_arg = ObjectIdGetDatum(linitial_oid(databases));
-	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "cache_aside");
+	ticket++;
+	visited = ca_visits_next(&visits);
+	worker.bgw_main_arg = ObjectIdGetDatum(visited);
+	memcpy(worker.bgw_extra, &ticket, sizeof(ticket));
 	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name),
 			 "cache_aside_topology_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "cache_aside topology");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "cache_aside topology of database %u", visited);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "cache_aside topology");
-	databases = list_delete_first(databases);
-	if (!RegisterDynamicBackgroundWorker(&worker, &visitor))
+	(void) ca_visits_send(&visits, &worker);
+}
+
+/* Half a registry is none. */
+static void
+forget_collected(void)
+{
+	int kept = 0;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->collected_count; i++)
+		if (shared->collected[i].database != visited)
+			shared->collected[kept++] = shared->collected[i];
+	shared->collected_count = kept;
+	LWLockRelease(shared->lock);
+}
+
+static void
+look_at_visitor(void)
+{
+	bool well;
+
+	if (ca_visits_stopped(&visits))
 	{
-		visitor = NULL;
-		give_up(now);
+		LWLockAcquire(shared->lock, LW_SHARED);
+		well = shared->done == ticket;
+		LWLockRelease(shared->lock);
+		if (!well)
+			forget_collected();
+		ca_visits_ended(&visits, well);
 	}
-	MemoryContextSwitchTo(old);
+	else if (ca_visits_too_long(&visits))
+		forget_collected();
 }
 
 static bool
 round_is_due(TimestampTz now)
 {
-	if (now < not_before)
-		return false;
 	return !ever_visited || visited_version != ca_progress_registry_version() ||
 		   was_standby != RecoveryInProgress() ||
 		   (was_standby && TimestampDifferenceExceeds(began_at, now, STANDBY_INTERVAL));
 }
 
-/* One step, from the worker's loop; never blocks. True when a round was completed just now. */
+/* One step, from the worker's loop; never blocks. True when other rows came into force just now. */
 bool
 ca_topology_step(TimestampTz now)
 {
-	pid_t pid;
-
-	if (visitor != NULL)
-	{
-		if (GetBackgroundWorkerPid(visitor, &pid) != BGWH_STOPPED)
-			return false;
-		pfree(visitor);
-		visitor = NULL;
-	}
-	if (!visiting && round_is_due(now))
+	look_at_visitor();
+	if ((!visiting || told_stuck) && round_is_due(now))
 		begin_round(now);
 	if (!visiting)
 		return false;
-	if (databases == NIL)
+	if (ca_visits_complete(&visits))
 	{
-		end_round();
+		put_in_force();
+		visiting = false;
 		return true;
 	}
-	send_visitor(now);
-	return false;
+	ever_visited = true;
+	if (ca_visits_due(&visits))
+		send_visitor();
+	if (told_stuck || !ca_visits_stuck(&visits))
+		return false;
+	put_in_force();
+	return told_stuck = true;
+}
+
+/* Every database was looked into for the rows in force. */
+bool
+ca_topology_complete(void)
+{
+	bool complete;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	complete = shared->complete;
+	LWLockRelease(shared->lock);
+	return complete;
 }
 
 /* Copies the rows in force; returns how many. */

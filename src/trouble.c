@@ -292,6 +292,16 @@ ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what)
 }
 
 void
+ca_trouble_tell(CaTroubleArea area, CaTrouble cause, bool tell)
+{
+	uint32 bit = 1U << cause;
+
+	ca_shared->troubles[area].told &= ~bit;
+	if (!tell)
+		ca_shared->troubles[area].told |= bit;
+}
+
+void
 ca_trouble_drop(CaTroubleArea area)
 {
 	memset(&ca_shared->troubles[area], 0, sizeof(CaTroubleState));

@@ -56,6 +56,8 @@ typedef struct CaTroubleState
 extern void ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what);
 extern void ca_trouble_over(CaTroubleArea area); /* and says so, if there was one */
 extern void ca_trouble_drop(CaTroubleArea area); /* likewise, without a word */
+/* Shall the next ca_trouble_begin be logged? By default a cause is, once in a trouble. */
+extern void ca_trouble_tell(CaTroubleArea area, CaTrouble cause, bool tell);
 extern CaTrouble ca_trouble_of(CaTroubleArea area);
 extern CaTrouble
 ca_trouble_judge(const char *error); /* Redis's words, or ours about the connection */

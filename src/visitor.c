@@ -32,7 +32,10 @@ static const char *const settings[][2] = {
 	{"statement_timeout", "0"},
 	{"lock_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},
-	{"transaction_timeout", "0"}, /* since 17 */
+	{"transaction_timeout", "0"},             /* since 17 */
+	{"max_parallel_workers_per_gather", "0"}, /* one background worker for a visit is enough */
+	{"force_parallel_mode", "off"},
+	{"debug_parallel_query", "off"}, /* its name since 16 */
 };
 
 void

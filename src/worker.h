@@ -210,6 +210,7 @@ typedef enum CaSurveyScope
 
 extern void ca_survey_begin(CaSurveyScope scope);
 extern bool ca_survey_step(void (*found)(const char *pattern, Size len));
+extern bool ca_survey_stuck(void); /* what is left cannot be asked now; it is tried again */
 extern void ca_survey_cancel(void);
 
 /* ---- resync.c: delete everything the rules could have produced ---- */
@@ -225,6 +226,8 @@ extern void ca_census_step(void);
 extern bool ca_census_running(void);
 extern bool ca_census_counted(void); /* at least once */
 extern bool ca_census_installed(void);
+extern long ca_census_timeout(void);
+extern void ca_census_yield(void); /* a resync needs the survey now */
 
 /* ---- follow.c: a standby that does not deliver ---- */
 extern bool ca_follow_step(void);

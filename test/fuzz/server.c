@@ -138,6 +138,12 @@ ca_topology_step(TimestampTz now)
 	return true;
 }
 
+bool
+ca_topology_complete(void)
+{
+	return true;
+}
+
 int
 ca_topology_rows(CaTopologyRow *rows)
 {
