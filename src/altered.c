@@ -4,6 +4,7 @@
  *	object access hook (ddl.c), whatever statement it comes from:
  *	a column is added, dropped, renamed, gets another type, collation, expression		its relation
  *	a function is replaced, altered, dropped; a view is replaced, dropped				its users
+ *	an operator is altered, dropped														its users
  *	a table, view or schema is renamed or moved											query rules
  *	a foreign server or wrapper is altered												its tables
  *
@@ -31,6 +32,7 @@
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_type.h"
@@ -83,12 +85,16 @@ fetch_column(Oid relid, int attnum)
 /* ---- what changed ---- */
 
 /*
- * A type modifier alone counts where the table is rewritten for it, which ddl.c sees. A virtual
- * column's expression is not in this row, so whatever is done to such a column counts.
+ * A type modifier alone counts where the table is rewritten for it, which ddl.c sees; a foreign table has
+ * no rows to rewrite, and shows its own by the modifier of today. A virtual column's expression is not in
+ * this row, so whatever is done to such a column counts.
  */
 static bool
 shows_other(Form_pg_attribute before, Form_pg_attribute after)
 {
+	if (before->atttypmod != after->atttypmod &&
+		get_rel_relkind(before->attrelid) == RELKIND_FOREIGN_TABLE)
+		return true;
 	return strcmp(NameStr(before->attname), NameStr(after->attname)) != 0 ||
 		   before->atttypid != after->atttypid || before->attcollation != after->attcollation ||
 		   before->attgenerated != after->attgenerated || after->attgenerated == 'v';
@@ -187,6 +193,10 @@ ca_altered_note(ObjectAccessType access, Oid class, Oid object, int part, void *
 			break;
 		case RewriteRelationId:
 			note_view(access, object);
+			break;
+		case OperatorRelationId:
+			if (access != OAT_POST_CREATE)
+				ca_reach_add(class, object);
 			break;
 		case NamespaceRelationId:
 		case ForeignServerRelationId:
