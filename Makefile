@@ -32,7 +32,7 @@ PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test bare fuzz soak demo bench lint format format-check
+people = help test bare fuzz soak oracle demo bench lint format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -80,6 +80,9 @@ fuzz:
 ## make soak      faults at random for MINUTES=5, replayable by SEED=n; also FAULTS=, GUARDED=0
 soak:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh test/soak/soak.pl
+## make oracle    random DDL and DML under rules for SECONDS=60 or SEQUENCES=n, from SEED=1; JOBS=n at a time
+oracle:
+	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' ORACLE_SECONDS='$(SECONDS)' $(here)/scripts/private.sh test/oracle/oracle.pl
 ## make demo      the main job on a real workload, in about a minute
 demo:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/demo.pl

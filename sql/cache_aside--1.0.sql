@@ -531,12 +531,12 @@ SELECT v.relation, v.rule,
   FROM covered v
   JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.relation
  CROSS JOIN LATERAL (
-    SELECT c.relispartition
-           AND EXISTS (SELECT FROM below b WHERE b.relation OPERATOR(pg_catalog.=) v.relation
-                          AND b.is_partition
+    -- a partition has the row triggers of the table above, a child has not
+    SELECT EXISTS (SELECT FROM below b WHERE b.relation OPERATOR(pg_catalog.=) v.relation
                           AND NOT EXISTS (SELECT FROM covered o
                                            WHERE o.relation OPERATOR(pg_catalog.=) b.ancestor
-                                             AND o.rule OPERATOR(pg_catalog.=) v.rule))) a (apart)
+                                             AND o.rule OPERATOR(pg_catalog.=) v.rule
+                                             AND (b.is_partition OR o.statement)))) a (apart)
  WHERE v.statement
    AND (c.relkind OPERATOR(pg_catalog.=) 'p' OR a.apart
         OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s

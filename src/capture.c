@@ -14,6 +14,7 @@
  * functions return.
  */
 #include "cache_aside.h"
+#include "debug.h"
 
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -94,7 +95,8 @@ fire_row(CaRule *rule, TriggerData *data)
 		add_pattern(rule);
 		return;
 	}
-	add_row(rule, data->tg_trigslot);
+	if (!TRIGGER_FIRED_BY_UPDATE(data->tg_event) || !CA_DEBUG_SKIP("old-key"))
+		add_row(rule, data->tg_trigslot);
 	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
 		!ca_key_same(rule->template, data->tg_trigslot, data->tg_newslot))
 		add_row(rule, data->tg_newslot);

@@ -22,6 +22,11 @@
  *	position         read on from the end of the log when connecting, not from the position
  *	promotion        after a promotion neither resync nor raise the guard's floor
  *	read             this round reads no log
+ *	prepared         COMMIT PREPARED delivers nothing
+ *	rollback-to      what a rolled-back savepoint added stays
+ *	old-key          an UPDATE gives the new key alone
+ *	merge, watch, named, truncate-clone	merge.c, watch.c's look at renamed columns, reach.c's at query
+ *	                 rules, the TRUNCATE triggers of partitions
  *	reserved         backends log keys whose names are reserved
  *	patience         not a remedy: log that cannot be read is given up at once
  *	clock            not a remedy: the wall clock, as samples for tokens see it, was set back by an hour

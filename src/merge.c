@@ -24,6 +24,7 @@
  * Input: the executor's state after ExecutorFinish, before ExecutorEnd. Output: pending patterns.
  */
 #include "cache_aside.h"
+#include "debug.h"
 
 #include "access/sysattr.h"
 #include "catalog/pg_trigger.h"
@@ -136,7 +137,8 @@ finish_query(QueryDesc *query)
 		previous_finish(query);
 	else
 		standard_ExecutorFinish(query);
-	if (!guc_enabled || (query->operation != CMD_MERGE && query->estate->es_auxmodifytables == NIL))
+	if (!guc_enabled || CA_DEBUG_SKIP("merge") ||
+		(query->operation != CMD_MERGE && query->estate->es_auxmodifytables == NIL))
 		return;
 	previous = MemoryContextSwitchTo(query->estate->es_query_cxt);
 	look_at(query->planstate);

@@ -20,6 +20,7 @@
  * is attached at the same moment begins with nothing cached under it.
  */
 #include "cache_aside.h"
+#include "debug.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -415,7 +416,7 @@ add_queries(Reach *reach)
 	bool all = ((Object *) linitial(reach->objects))->class == NamespaceRelationId;
 	ListCell *cell;
 
-	if (rules == NIL)
+	if (rules == NIL || CA_DEBUG_SKIP("named"))
 		return;
 	foreach (cell, reach->objects)
 	{

@@ -293,7 +293,7 @@ note_end(CaTap *tap)
 		case XLOG_XACT_COMMIT_PREPARED:
 			ParseCommitRecord(info, (xl_xact_commit *) data, &commit);
 			if ((info & XLOG_XACT_OPMASK) == XLOG_XACT_COMMIT_PREPARED)
-				xid = commit.twophase_xid;
+				xid = CA_DEBUG_SKIP("prepared") ? InvalidTransactionId : commit.twophase_xid;
 			commit_transaction(tap, xid, &commit);
 			break;
 		case XLOG_XACT_ABORT:

@@ -1,0 +1,231 @@
+
+=pod
+
+=head1 NAME
+
+OracleSequence - which statement comes next: tables and rules first, then whatever the seed decides
+
+=cut
+
+package OracleSequence;
+
+use strict;
+use warnings;
+
+use OracleChanges;
+use OracleRules qw(preamble trees make_rule kinds_of_rules);
+use OracleStatements;
+
+sub new
+{
+	my ($class, $oracle, $seed) = @_;
+	my $statements = OracleStatements->new(seed => $seed, always => $oracle->{always});
+	my $self = bless { oracle => $oracle, statements => $statements, savepoints => [], rules => 0, transactions => 0, since => 0 }, $class;
+	$self->{may}{$_} = rand() < 0.6 foreach qw(transactions savepoints prepare rules roles);
+	$self->{may}{$_} = 1 foreach @{ $oracle->{always} // [] };
+	return $self;
+}
+
+sub _do
+{
+	my ($self, @ops) = @_;
+	$self->{oracle}->execute(@ops);
+	return;
+}
+
+sub _sql { my ($self, @sql) = @_; return $self->_do(map { { sql => $_ } } @sql); }
+
+sub _see
+{
+	my ($self) = @_;
+	return if $self->{oracle}{writer}{in} eq 'E';
+	my $tables = $self->{oracle}->tables;
+	$self->{statements}->see($tables) if $tables;
+	return;
+}
+
+sub run
+{
+	my ($self, $count) = @_;
+	my $oracle = $self->{oracle};
+	$self->_begin;
+	delete $oracle->{broken};
+	while (@{ $oracle->{done} } < $count)
+	{
+		my $found = $self->_step // delete $oracle->{broken};
+		return $found if $found;
+	}
+	return $oracle->finish;
+}
+
+sub _begin
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my @trees = grep { $s->chance(0.45) } qw(plain partitioned inherited unlogged);
+	@trees = $s->pick(qw(plain partitioned inherited unlogged)) unless @trees;
+	push @trees, grep { $s->chance(0.5) } qw(child stored) if grep { $_ eq 'plain' } @trees;
+	$self->_sql(preamble(), trees(@trees));
+	$self->_see;
+	$self->_rule foreach 1 .. 3 + int rand 4;
+	$self->_sql(grep { defined } map { scalar $OracleStatements::Writes::kinds{insert}->($s) } 1 .. 6);
+	return;
+}
+
+# ---- steps ----
+
+sub _step
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my $in = $self->{oracle}{writer}{in};
+	$self->{since}++;
+	return $self->_look if $self->{oracle}->can_look && $s->chance($self->{since} / 40);
+	return $self->_out_of_error if $in eq 'E';
+	return $self->_inside if $in eq 'T' && $s->chance(0.3);
+	return $self->_between if $in eq 'I' && $s->chance(0.2);
+	return $self->_change if $s->chance(0.3);
+	return $self->_writes;
+}
+
+sub _look
+{
+	my ($self) = @_;
+	$self->{since} = 0;
+	return $self->{oracle}->look;
+}
+
+sub _writes
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my @sql;
+	foreach (1 .. 1 + int rand 4)
+	{
+		my ($sql) = $s->write;
+		next unless defined $sql;
+		$sql = "SET ROLE oracle_writer; $sql; RESET ROLE" if $self->{may}{roles} && $s->chance(0.15) && $sql !~ /^COPY|^SET/;
+		push @sql, $sql;
+	}
+	$self->_sql(@sql) if @sql;
+	return undef;
+}
+
+sub _change
+{
+	my ($self) = @_;
+	my ($sql, $name) = $self->{statements}->change;
+	return undef unless defined $sql;
+	if ($name =~ /^gap/ && $self->{oracle}->can_look)
+	{
+		my $found = $self->_look;
+		return $found if $found;
+	}
+	$self->_sql($sql);
+	$self->_see;
+	return undef;
+}
+
+sub _between
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my @prepared = sort keys %{ $self->{oracle}{prepared} };
+	if (@prepared)
+	{
+		$self->_sql($s->pick('COMMIT', 'COMMIT', 'ROLLBACK') . " PREPARED '$prepared[0]'");
+		$self->_see;
+	}
+	elsif ($self->{may}{rules} && $s->chance(0.2)) { $self->_rules; }
+	elsif ($self->{may}{transactions})
+	{
+		$self->{savepoints} = [];
+		$self->_sql('BEGIN' . $s->pick('', '', '', ' ISOLATION LEVEL REPEATABLE READ', ' ISOLATION LEVEL SERIALIZABLE'));
+	}
+	return undef;
+}
+
+sub _inside
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my $sql = $s->pick('COMMIT', 'COMMIT', 'ROLLBACK', ('savepoint') x 3, 'prepare');
+	if ($sql eq 'savepoint')
+	{
+		$sql = $self->_savepoint // return undef;
+	}
+	elsif ($sql eq 'prepare')
+	{
+		return undef unless $self->{may}{prepare};
+		$sql = "PREPARE TRANSACTION 'g" . ++$self->{transactions} . "'";
+	}
+	$self->_sql($sql);
+	$self->_see if $sql =~ /^ROLLBACK|^PREPARE/;
+	return undef;
+}
+
+sub _savepoint
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	return undef unless $self->{may}{savepoints};
+	my @open = @{ $self->{savepoints} };
+	if (!@open || $s->chance(0.5))
+	{
+		my $name = $s->new_name('s');
+		push @{ $self->{savepoints} }, $name;
+		return "SAVEPOINT $name";
+	}
+	my $at = int rand @open;
+	my $back = $s->chance(0.6);
+	splice @{ $self->{savepoints} }, $back ? $at + 1 : $at;
+	return ($back ? 'ROLLBACK TO ' : 'RELEASE ') . $open[$at];
+}
+
+sub _out_of_error
+{
+	my ($self) = @_;
+	my $name = $self->{savepoints}[-1];
+	$self->_sql(defined $name && $self->{statements}->chance(0.8) ? "ROLLBACK TO $name" : 'ROLLBACK');
+	$self->_see;
+	return undef;
+}
+
+# ---- rules ----
+
+sub _rule
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my $table = $s->table('rp') // return undef;
+	my @kinds = kinds_of_rules($table, $s->{tables});
+	return undef unless @kinds;
+	my $kind = $s->pick(@kinds);
+	return undef if $kind =~ /query|called|join|view|stored/ && $self->{may}{prepare};
+	my $rule = make_rule($kind, substr($kind, 0, 1) . ++$self->{rules}, $table, $s->pick('say', 'said'));
+	$self->_do({ sql => $rule->{sql}, class => $rule });
+	return undef;
+}
+
+sub _rules
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my $oracle = $self->{oracle};
+	my @classes = grep { !$_->{retired} } @{ $oracle->{classes} };
+	return $self->_rule if $s->chance(0.4) || !@classes;
+	my $class = $s->pick(@classes);
+	if ($s->chance(0.3))
+	{
+		$self->_do({ sql => join('; ', map { "SELECT cache_aside.detach('$class->{table}', '$_')" } @{ $class->{rules} }[0]), retire => $class->{name} });
+	}
+	else
+	{
+		my ($row) = $oracle->{reader}->rows('SELECT remedy FROM cache_aside.gaps ORDER BY md5(remedy) LIMIT 1');
+		$self->_sql($row->[0] =~ s/;\s*$//r) if $row && $row->[0] !~ /^--/;
+		$self->_see;
+	}
+	return undef;
+}
+
+1;

@@ -1,0 +1,63 @@
+# The oracle of 249 finds what it is for: each remedy is left out in turn, and is missed within some hundred
+# sequences; the first key that stands is shrunk to a script of few statements.
+use strict;
+use warnings;
+
+use Faults;
+use Oracle;
+use OracleShrink;
+use RedisServer;
+use Test::More;
+
+RedisServer->skip_all_unless_available;
+my $why_not = debug_build();
+plan(skip_all => $why_not) if $why_not;
+
+my $most = 600;    # sequences; in fact a few dozen
+my $oracle = Oracle->new;
+
+sub configure
+{
+	my ($lines) = @_;
+	my $before = $oracle->{reader}->value('SELECT pg_conf_load_time()');
+	$oracle->{pg}->configure($lines);
+	RedisServer->wait_until(sub { $oracle->{reader}->value('SELECT pg_conf_load_time()') ne $before }) or die 'not reloaded';
+	return;
+}
+
+# What is found, and after how many sequences. Kinds of statements that can find it are in each of them.
+sub find
+{
+	$oracle->{always} = [@_];
+	foreach my $n (1 .. $most)
+	{
+		my $found = $oracle->sequence($n);
+		return ($found, $n) if $found;
+	}
+	return;
+}
+
+my $settings = "cache_aside.debug_point = ''\ncache_aside.ddl_invalidates = on\n";
+my @without = (
+	[ 'the old key of an UPDATE', "cache_aside.debug_point = 'old-key=skip'\n", 'update' ],
+	[ 'DDL', "cache_aside.ddl_invalidates = off\n" ],
+	[ 'COMMIT PREPARED', "cache_aside.debug_point = 'prepared=skip'\n", qw(transactions prepare) ],
+	[ 'savepoints that are rolled back', "cache_aside.debug_point = 'rollback-to=skip'\n", qw(transactions savepoints) ],
+	[ 'TRUNCATE triggers of partitions', "cache_aside.debug_point = 'truncate-clone=skip'\n", qw(truncate) ],
+	[ 'columns that are renamed', "cache_aside.debug_point = 'watch=skip'\n", qw(replace_column) ],
+	[ 'MERGE that moves rows', "cache_aside.debug_point = 'merge=skip'\n", qw(merge) ],
+	[ 'what a query rule names', "cache_aside.debug_point = 'named=skip'\n", qw(refresh view function) ]);
+foreach my $case (@without)
+{
+	my ($name, $lines, @kinds) = @$case;
+	configure("$settings$lines");
+	my ($found, $n) = find(@kinds);
+	ok($found, "without $name") or next;
+	note("$n sequences: $found->{what}, rule " . ($found->{class}{kind} // ''));
+	next unless $name =~ /UPDATE/;
+	my $script = OracleShrink->new($oracle, $found)->shrink(20)->script;
+	note($script);
+	cmp_ok(scalar(() = $script =~ /;$/mg), '<', 20, 'shrunk to a few statements');
+	like($script, qr/cache_aside\.attach\b.*\n(.*\n)*.*UPDATE|MERGE|DO|WITH/, 'that show what is wrong');
+}
+done_testing();
