@@ -74,6 +74,13 @@
 #else
 #define ca_create_physical_slot(name) ReplicationSlotCreate(name, false, RS_PERSISTENT, false)
 #endif
+/* 16 notes why a slot keeps nothing any more; before, the only reason took its restart LSN. */
+#if PG_VERSION_NUM >= 160000
+#define ca_slot_is_invalid(slot)                                                                   \
+	((slot)->data.invalidated != RS_INVAL_NONE || XLogRecPtrIsInvalid((slot)->data.restart_lsn))
+#else
+#define ca_slot_is_invalid(slot) XLogRecPtrIsInvalid((slot)->data.restart_lsn)
+#endif
 #if PG_VERSION_NUM >= 180000
 #define ca_acquire_slot(name) ReplicationSlotAcquire(name, true, false)
 #else

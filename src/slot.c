@@ -4,7 +4,12 @@
  * A physical replication slot keeps WAL from the restart LSN, and behind it what the last
  * redelivery_window wrote, so that a Redis that went back in time can be brought forward again. It
  * never keeps more than max_wal_retained: past that the slot moves on, and a session that needs what
- * is gone finds the gap when it reads. A slot that was invalidated or dropped is made anew.
+ * is gone finds the gap when it reads.
+ *
+ * A slot that was invalidated or dropped is made anew, and the server log says so. Invalid is not only one
+ * without a restart LSN: one that was idle for too long (18) has its own still, and keeps nothing. The new
+ * one begins where log is needed, if that is still there: a checkpoint would take what lies before its
+ * own. Not, if the old one had grown too large: the same would happen to the new one.
  *
  * The slot is acquired, moved and released within one call: whoever invalidates slots waits for a
  * holder. Without a slot (none free, wal_level = minimal) delivery goes on and says so once. Errors
@@ -14,7 +19,10 @@
 #include "debug.h"
 #include "status.h"
 
+#include <sys/stat.h>
+
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "storage/condition_variable.h"
@@ -72,34 +80,95 @@ keep_from(XLogRecPtr restart)
 	return keep;
 }
 
-static void
-make_slot(void)
+/* A segment that has the name of an older timeline counts as gone. */
+static bool
+segment_is_there(XLogSegNo segment)
 {
+	XLogRecPtr end;
+	char path[MAXPGPATH];
+	struct stat info;
+
+	XLogFilePath(path, ca_wal_timeline(&end), segment, wal_segment_size);
+	return stat(path, &info) == 0;
+}
+
+/* The first place between the two from which all log is there. */
+static XLogRecPtr
+first_kept(XLogRecPtr from, XLogRecPtr to)
+{
+	XLogSegNo first, segment;
+
+	XLByteToSeg(from, first, wal_segment_size);
+	XLByteToSeg(to, segment, wal_segment_size);
+	while (segment > first && segment_is_there(segment - 1))
+		segment--;
+	return segment == first ? from : Min(to, segment * wal_segment_size);
+}
+
+/* Of the slot that we hold. Log that goes between the look and this leaves a gap, as it would have. */
+static void
+set_restart(XLogRecPtr lsn)
+{
+	SpinLockAcquire(&MyReplicationSlot->mutex);
+	MyReplicationSlot->data.restart_lsn = lsn;
+	SpinLockRelease(&MyReplicationSlot->mutex);
+	ReplicationSlotMarkDirty();
+	ReplicationSlotsComputeRequiredLSN();
+}
+
+/* `from`: keep the log from there, if it can be had; invalid: from the last checkpoint. */
+static void
+make_slot(XLogRecPtr from)
+{
+	XLogRecPtr reserved;
+
 	ca_check_slot_requirements();
 	ca_create_physical_slot(SLOT_NAME);
 	ReplicationSlotReserveWal();
+	reserved = MyReplicationSlot->data.restart_lsn;
+	if (!XLogRecPtrIsInvalid(from) && from < reserved)
+		set_restart(first_kept(from, reserved));
 	ReplicationSlotMarkDirty();
 	ReplicationSlotSave();
 	ereport(LOG,
 			(errmsg("cache_aside keeps the log it needs with replication slot \"%s\"", SLOT_NAME)));
 }
 
+static void
+tell_lost(const char *how)
+{
+	ereport(LOG, (errmsg("replication slot \"%s\" %s; making it anew", SLOT_NAME, how),
+				  errdetail("If log that had yet to be delivered was removed meanwhile, everything "
+							"the rules could have cached is deleted instead.")));
+}
+
 /* Leaves the slot acquired. */
 static void
-acquire_slot(void)
+acquire_slot(XLogRecPtr keep)
 {
+	static bool had; /* it is gone although nobody uninstalled anything */
+
 	if (SearchNamedReplicationSlot(SLOT_NAME, true) == NULL)
 	{
-		make_slot();
-		return;
+		if (had)
+			tell_lost("was dropped");
+		had = false; /* told once, however often making it fails */
+		make_slot(keep);
 	}
-	ca_acquire_slot(SLOT_NAME);
-	if (!XLogRecPtrIsInvalid(MyReplicationSlot->data.restart_lsn))
+	else
+		ca_acquire_slot(SLOT_NAME);
+	if (SlotIsLogical(MyReplicationSlot))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("replication slot \"%s\" is somebody's logical slot", SLOT_NAME)));
+	had = true;
+	if (!ca_slot_is_invalid(MyReplicationSlot))
 		return;
-	ereport(LOG, (errmsg("replication slot \"%s\" was invalidated; making it anew", SLOT_NAME)));
+	tell_lost("was invalidated");
+	if (XLogRecPtrIsInvalid(MyReplicationSlot->data.restart_lsn))
+		keep = InvalidXLogRecPtr; /* it had grown too large */
 	ReplicationSlotRelease();
 	ReplicationSlotDrop(SLOT_NAME, true);
-	make_slot();
+	make_slot(keep);
 }
 
 static void
@@ -107,17 +176,11 @@ move_slot(XLogRecPtr keep)
 {
 	XLogRecPtr now;
 
-	acquire_slot();
-	now = MyReplicationSlot->data.restart_lsn;
+	acquire_slot(keep);
 	CA_DEBUG_POINT("slot-moves");
-	if (now < keep)
-	{
-		SpinLockAcquire(&MyReplicationSlot->mutex);
-		MyReplicationSlot->data.restart_lsn = now = keep;
-		SpinLockRelease(&MyReplicationSlot->mutex);
-		ReplicationSlotMarkDirty();
-		ReplicationSlotsComputeRequiredLSN();
-	}
+	if (MyReplicationSlot->data.restart_lsn < keep)
+		set_restart(keep);
+	now = MyReplicationSlot->data.restart_lsn;
 	ReplicationSlotRelease();
 	ca_status_now.slot_restart = now;
 	last_complaint[0] = '\0';
