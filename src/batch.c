@@ -2,8 +2,10 @@
  * batch.c: what one call to Redis carries: entries of visible commits, as many as fit.
  *
  * Keys and sticks go into the batch; patterns ask for a scan, resync() and crashes for a resync, and
- * the commit then stays queued until that is over. A large transaction is streamed from the log
- * (reread.c), behind everybody else's small ones. Batches live in a context of their own until their
+ * the commit then stays queued until that is over. A pattern that scan.c has no room for stops its
+ * commit, and no other, until there is. A large transaction is streamed from the log (reread.c), behind
+ * everybody else's small ones, but for one batch in LARGE_TURN, which is its own: else small ones
+ * without end would keep it, and with it the log, for ever. Batches live in a context of their own until their
  * answer is in.
  */
 #include "worker.h"
@@ -12,6 +14,8 @@
 #include "redelete.h"
 
 #include "utils/memutils.h"
+
+#define LARGE_TURN 8
 
 static MemoryContext batch_cxt;
 static CaReread *reread;        /* of the large commit being sent ... */
@@ -180,6 +184,24 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 	}
 }
 
+/* Nothing is left of it to send. */
+static void
+note_sent(CaBatch *batch, CaCommit *commit)
+{
+	commit->sent = true;
+	if (commit == reread_commit)
+		stop_rereading();
+	if (commit->unread)
+		commit->resync = ca_resync_request(CA_SURVEY_ALL, commit->unread);
+	if (commit->scan != 0 || commit->resync != 0)
+	{
+		ca_queue_wait(commit);
+		return;
+	}
+	ca_queue_take(commit);
+	dlist_push_tail(&batch->done, &commit->node);
+}
+
 /* Moves as much of a commit as fits into the batch. */
 static void
 fill_from(CaBatch *batch, CaCommit *commit)
@@ -188,24 +210,18 @@ fill_from(CaBatch *batch, CaCommit *commit)
 
 	while (!batch_full(batch))
 	{
-		if (next_entry(commit, &entry))
+		if (!next_entry(commit, &entry))
 		{
-			add_entry(batch, commit, &entry);
-			continue;
-		}
-		if (log_gone)
+			if (!log_gone)
+				note_sent(batch, commit);
 			return;
-		commit->sent = true;
-		if (commit == reread_commit)
-			stop_rereading();
-		if (commit->unread)
-			commit->resync = ca_resync_request(CA_SURVEY_ALL, commit->unread);
-		if (commit->scan == 0 && commit->resync == 0)
-		{
-			ca_queue_take(commit);
-			dlist_push_tail(&batch->done, &commit->node);
 		}
-		return;
+		if (entry.kind == CA_ENTRY_PATTERN && ca_scan_full())
+		{
+			commit->cursor.next = entry.data - CA_ENTRY_HEADER_SIZE; /* again, later */
+			return;
+		}
+		add_entry(batch, commit, &entry);
 	}
 }
 
@@ -213,9 +229,13 @@ fill_from(CaBatch *batch, CaCommit *commit)
 static void
 fill(CaBatch *batch)
 {
+	static int turn;
 	dlist_mutable_iter iter;
 	CaCommit *large = reread_commit;
 
+	if (large && ++turn % LARGE_TURN == 0)
+		fill_from(batch, large);
+	large = reread_commit; /* it may be over */
 	dlist_foreach_modify (iter, ca_queue_list())
 	{
 		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);

@@ -195,10 +195,10 @@ note_delivered(CaBatch *batch)
 	{
 		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
 
-		if (!ca_arming_untold())
+		if (!ca_arming_untold() && commit->others == 0)
 			ca_sync_delivered(commit->start, commit->end);
 		ca_status_latency(commit->time);
-		ca_status_now.commits++;
+		ca_status_now.commits += 1 + commit->others;
 	}
 	for (int i = 0; i < batch->nkeys; i++)
 		ca_redelete_note(CA_ENTRY_KEY, batch->bytes.data + batch->keys[i].offset,
@@ -372,7 +372,7 @@ ca_delivery_arm(XLogRecPtr caught_up_to)
 	{
 		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
 
-		if (commit->end > caught_up_to)
+		if (commit->start >= caught_up_to)
 			break;
 		if (commit->visible)
 			return;

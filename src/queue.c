@@ -6,7 +6,17 @@
  * until a snapshot taken after reading says that it no longer runs. It holds back the confirmed LSN
  * and the visible LSN, but not the delivery of others.
  *
- * Memory is bounded: the tap is stopped while more than QUEUE_LIMIT commits or QUEUE_BYTES are here.
+ * Nobody here stops the tap but a Redis that is slow, and then there is nothing to gain by reading on:
+ *
+ *	visible, not sent	at most QUEUE_LIMIT commits and QUEUE_BYTES; then the tap waits. Also those whose
+ *						patterns scan.c has no room for
+ *	not visible			each belongs to a process or a prepared transaction that has not ended, so their
+ *						number is bounded; past INVISIBLE_BYTES their entries are dropped and will be read
+ *						again from the log
+ *	sent				they wait for a scan or a resync, for minutes maybe, and need nothing but their
+ *						place. Past WAITING_LIMIT those that wait for the same are merged into one, which
+ *						is the range from the first's beginning to the last's end. A range says less:
+ *						synchronous committers in it are told when the confirmed LSN passes them
  */
 #include "worker.h"
 #include "debug.h"
@@ -17,11 +27,18 @@
 
 #define QUEUE_LIMIT 8192
 #define QUEUE_BYTES (16 * 1024 * 1024)
+#define INVISIBLE_BYTES (8 * 1024 * 1024)
+#define WAITING_LIMIT 1024
+#define COLLECTORS 16
 
 static dlist_head queue = DLIST_STATIC_INIT(queue);
 static int queued;
 static Size queued_bytes;
-static int invisible;   /* of those queued */
+static int invisible;                    /* of those queued */
+static int waiting;                      /* of those queued, for a scan or a resync */
+static Size invisible_bytes;             /* of those queued, as of the last look */
+static CaCommit *collectors[COLLECTORS]; /* of those waiting: others are merged into them */
+static int ncollectors;
 static bool async_seen; /* an asynchronous commit carried keys, ever */
 
 void
@@ -39,7 +56,7 @@ ca_queue_reset(void)
 {
 	while (!dlist_is_empty(&queue))
 		ca_commit_free(dlist_container(CaCommit, node, dlist_pop_head_node(&queue)));
-	queued = invisible = 0;
+	queued = invisible = waiting = ncollectors = 0;
 	queued_bytes = 0;
 }
 
@@ -85,7 +102,7 @@ ca_queue_add(void *unused, CaCommit *commit)
 bool
 ca_queue_full(void)
 {
-	return queued >= QUEUE_LIMIT || queued_bytes >= QUEUE_BYTES;
+	return queued - invisible - waiting >= QUEUE_LIMIT || queued_bytes >= QUEUE_BYTES;
 }
 
 bool
@@ -124,15 +141,101 @@ ca_queue_oldest(void)
 	return dlist_is_empty(&queue) ? NULL : dlist_head_element(CaCommit, node, &queue);
 }
 
+static void
+drop_entries(CaCommit *commit)
+{
+	queued_bytes -= commit->entries.len;
+	if (commit->entries.data)
+		pfree(commit->entries.data);
+	memset(&commit->entries, 0, sizeof(commit->entries));
+}
+
 void
 ca_queue_take(CaCommit *commit)
 {
 	dlist_delete(&commit->node);
 	queued--;
+	waiting -= commit->waits;
 	queued_bytes -= commit->entries.len;
+	for (int i = 0; i < ncollectors; i++)
+		if (collectors[i] == commit)
+			collectors[i--] = collectors[--ncollectors];
+}
+
+/* ---- those that wait for a scan or a resync ---- */
+
+/* The queue is in the order of `start`, and merging keeps the lower one. */
+static void
+merge(CaCommit *into, CaCommit *commit)
+{
+	if (commit->start < into->start)
+	{
+		dlist_delete(&into->node);
+		dlist_insert_before(&commit->node, &into->node);
+	}
+	into->start = Min(into->start, commit->start);
+	into->end = Max(into->end, commit->end);
+	into->first = Min(into->first, commit->first);
+	into->time = Min(into->time, commit->time);
+	into->scan = Max(into->scan, commit->scan);
+	into->resync = Max(into->resync, commit->resync);
+	into->prepared |= commit->prepared;
+	into->others += 1 + commit->others;
+	ca_queue_take(commit);
+	ca_commit_free(commit);
+}
+
+/*
+ * Tickets are few, so nearly always there is a collector for the same; if not, the newest waits for
+ * both, and gets no more once others are gone.
+ */
+static void
+collect(CaCommit *commit)
+{
+	for (int i = 0; i < ncollectors; i++)
+		if (collectors[i]->scan == commit->scan && collectors[i]->resync == commit->resync)
+		{
+			merge(collectors[i], commit);
+			return;
+		}
+	if (ncollectors < COLLECTORS)
+		collectors[ncollectors++] = commit;
+	else
+		merge(collectors[COLLECTORS - 1], commit);
+}
+
+/* All its keys are sent; it has tickets. It may be gone after this. */
+void
+ca_queue_wait(CaCommit *commit)
+{
+	drop_entries(commit);
+	commit->waits = true;
+	waiting++;
+	if (waiting > WAITING_LIMIT)
+		collect(commit);
 }
 
 /* ---- visibility ---- */
+
+/* They are read again from the log, once they are visible. */
+static void
+forget_invisible(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &queue)
+	{
+		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
+
+		if (invisible_bytes <= INVISIBLE_BYTES / 2)
+			return;
+		if (commit->visible || commit->entries.len == 0)
+			continue;
+		invisible_bytes -= commit->entries.len;
+		drop_entries(commit);
+		commit->large = true;
+	}
+}
 
 static XLogRecPtr
 mark_visible(Snapshot snapshot, XLogRecPtr read_end)
@@ -140,6 +243,7 @@ mark_visible(Snapshot snapshot, XLogRecPtr read_end)
 	XLogRecPtr visible = read_end;
 	dlist_iter iter;
 
+	invisible_bytes = 0;
 	dlist_foreach (iter, &queue)
 	{
 		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
@@ -147,13 +251,18 @@ mark_visible(Snapshot snapshot, XLogRecPtr read_end)
 		if (commit->visible)
 			continue;
 		if (XidInMVCCSnapshot(commit->xid, snapshot) && !CA_DEBUG_SKIP("commit"))
+		{
 			visible = Min(visible, commit->start);
+			invisible_bytes += commit->entries.len;
+		}
 		else
 		{
 			commit->visible = true;
 			invisible--;
 		}
 	}
+	if (invisible_bytes > INVISIBLE_BYTES)
+		forget_invisible();
 	return visible;
 }
 

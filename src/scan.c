@@ -28,7 +28,9 @@
 #include "utils/timestamp.h"
 
 #define STEP_KEYS 512
-#define PASS_PATTERNS 1024 /* most in one pass: every key is matched against all of them */
+#define PASS_PATTERNS 1024  /* most in one pass: every key is matched against all of them */
+#define MOST_PATTERNS 32768 /* asked for and not served; what transactions may add stops here, */
+#define MOST_BYTES (8 * 1024 * 1024) /* or here */
 #define LOOK_COST (16 * 1024 * 1024) /* bytes of keys times bytes of patterns in one step */
 #define CHEAP_PATTERN 128            /* bytes; with one star at most, Redis may match it */
 
@@ -44,6 +46,7 @@ static MemoryContext scan_cxt;
 static dlist_head wanted = DLIST_STATIC_INIT(wanted); /* for the next pass */
 static dlist_head served = DLIST_STATIC_INIT(served); /* by the pass under way */
 static uint64 nwanted;
+static Size wanted_bytes;
 static uint64 begun; /* passes */
 static uint64 ended;
 static bool running;
@@ -73,6 +76,7 @@ ca_scan_reset(void)
 	free_patterns(&wanted);
 	free_patterns(&served);
 	nwanted = 0;
+	wanted_bytes = 0;
 	running = waiting = false;
 	ended = begun;
 	page_count = page_looked = page_matched = 0;
@@ -116,7 +120,14 @@ ca_scan_request(const char *pattern, Size len)
 	memcpy(p->text, pattern, len);
 	dlist_push_tail(&wanted, &p->node);
 	nwanted++;
+	wanted_bytes += len;
 	return p->pass;
+}
+
+bool
+ca_scan_full(void)
+{
+	return nwanted >= MOST_PATTERNS || wanted_bytes >= MOST_BYTES;
 }
 
 uint64
@@ -189,7 +200,12 @@ begin_pass(void)
 	if (match.data == NULL)
 		initStringInfo(&match);
 	for (int i = 0; i < PASS_PATTERNS && !dlist_is_empty(&wanted); i++, nwanted--)
-		dlist_push_tail(&served, dlist_pop_head_node(&wanted));
+	{
+		Pattern *p = dlist_container(Pattern, node, dlist_pop_head_node(&wanted));
+
+		wanted_bytes -= p->len;
+		dlist_push_tail(&served, &p->node);
+	}
 	choose_match();
 	MemoryContextSwitchTo(old);
 	CA_DEBUG_POINT("scan-begins");

@@ -314,7 +314,7 @@ run(void)
 		visible = ca_queue_look(visible, timeline, &oldest_running);
 	}
 	request_resync(oldest_running);
-	if (caught_up || ca_queue_full()) /* full of commits that wait for one */
+	if (caught_up)
 		ca_resync_step();
 	sent = ca_delivery_send();
 	ca_redelete_step(redis);

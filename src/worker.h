@@ -74,6 +74,8 @@ typedef struct CaCommit
 	bool begun;       /* the cursor is, or was, in entries */
 	CaMessage cursor; /* entries, or one message of a large commit */
 	bool sent;        /* every key was sent; only a scan or a resync may be missing */
+	bool waits;       /* ... and is */
+	uint64 others;    /* commits merged into it, see queue.c */
 	uint64 scan;      /* ticket of the last scan for its patterns; 0: none */
 	uint64 resync;    /* ticket of the resync it asked for; 0: none */
 } CaCommit;
@@ -128,6 +130,7 @@ extern CaCommit *ca_queue_oldest(void);
 extern dlist_head *ca_queue_list(void);
 extern XLogRecPtr ca_queue_first_message(void);
 extern void ca_queue_take(CaCommit *commit); /* out of the queue, to the caller */
+extern void ca_queue_wait(CaCommit *commit); /* for its tickets; it may be merged into another */
 extern XLogRecPtr ca_queue_look(XLogRecPtr read_end, TimeLineID timeline,
 								TransactionId *oldest_running);
 extern void ca_queue_discard_visible(void);
@@ -196,6 +199,7 @@ extern uint64 ca_scan_done(void); /* tickets at or below it are done */
 extern void ca_scan_reset(void);
 extern void ca_scan_step(CaRedis *redis); /* sends the next SCAN or UNLINK, if one is due */
 extern bool ca_scan_running(void);
+extern bool ca_scan_full(void);   /* no room for what transactions ask for: later */
 extern bool ca_scan_begins(void); /* the next step begins a pass: raise the floor first */
 extern long ca_scan_timeout(void);
 extern const char *ca_scan_error(void);
