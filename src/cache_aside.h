@@ -123,6 +123,8 @@ extern bool ca_prefix_reserves(const char *pattern, Size len);
 extern void ca_prefix_check_pattern(const char *pattern, Size len, const char *what);
 extern void ca_prefix_each(char kind, const char *str, Size len, const char *what,
 						   CaKeyHandler handler, void *arg);
+extern int ca_prefix_count(void); /* of the setting, at least 1, which may be the empty one */
+extern const char *ca_prefix_get(int i);
 extern void ca_prefix_escape(StringInfo target, const char *text, Size len); /* glob characters */
 
 /* ---- text.c: bytes that may be no text of this database ---- */
@@ -246,6 +248,7 @@ extern const CaReply *ca_reply_element(const CaReply *reply, Size i);
  * do (state FAILED instead). Lives in `cxt`. `client_name` is shown by CLIENT LIST.
  */
 extern CaRedis *ca_redis_open(MemoryContext cxt, const char *client_name);
+extern int ca_redis_database(const CaRedis *redis);
 extern void ca_redis_close(CaRedis *redis); /* NULL is fine; pending handlers get NULL */
 /* Makes it FAILED and forgets the handlers without calling them. */
 extern void ca_redis_abandon(CaRedis *redis, const char *reason);
@@ -351,6 +354,7 @@ typedef struct CaClaim
 	TimeLineID guard_timeline; /* 0: there is no guard */
 	bool same;                 /* it was claimed last with the nonce before */
 	int64 now;                 /* Redis's time, ms */
+	bool guard_known;          /* the guard is as it was left there, by a claim of this scope */
 } CaClaim;
 
 typedef struct CaApplied
@@ -375,9 +379,9 @@ extern const char *ca_guard_key(void);     /* cache_aside:guard:<system identifi
 /* Each queues one command; `expected` is the position's text that Redis must hold, "" for none. */
 /* Two commands, either of which may answer that a name exists. `older`: one of ours is there. */
 extern void ca_guard_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg);
-/* With a new nonce; `previous`: the one before, or "". */
+/* With a new nonce; `previous`: the one before, or ""; `scope`: the database's number. */
 extern void ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous,
-						   CaReplyHandler handler, void *arg);
+						   const char *scope, CaReplyHandler handler, void *arg);
 extern const char *ca_guard_nonce(void);
 extern void ca_guard_epoch(CaRedis *redis, const char *expected, const char *position,
 						   XLogRecPtr floor, bool clear, CaReplyHandler handler, void *arg);
@@ -385,6 +389,8 @@ extern void ca_guard_epoch(CaRedis *redis, const char *expected, const char *pos
 extern void ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
 						 CaReplyHandler handler, void *arg);
 extern void ca_guard_renew(CaRedis *redis, int64 until, CaReplyHandler handler, void *arg);
+/* The claim is given up: no fill is admitted from here on. */
+extern void ca_guard_disarm(CaRedis *redis, CaReplyHandler handler, void *arg);
 extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
 						   const char *position, CaReplyHandler handler, void *arg);
 /* false: not the answer of such a call (see ca_guard_problem) */

@@ -58,12 +58,13 @@ FOR APPLICATIONS
 
 FOR THE WORKER (names end in _<PROTOCOL>; KEYS[1] = position, KEYS[2] = guard in each, both of one <system>: any other name is
 CA_ARGUMENT, so that a user without write access to cache_aside:* cannot make these calls)
-    cache_aside_claim_1 2 position guard  nonce timeline previous
-        nonce: 16 bytes, new for each connection; previous: the one before it, or "". Fills are refused from
-        here until arm.
+    cache_aside_claim_1 2 position guard  nonce timeline previous scope
+        nonce: 16 bytes, new for each connection; previous: the one before it, or "". scope: where in this
+        process the keys are, the number of the database; claims of another scope are others'. Fills are
+        refused from here until arm.
         -> {revision of the library, 1 if there is a position else 0, its text or "", timeline of the guard or
         0 when there is none, floor of the guard "X/X", 1 if this process was claimed last with `previous`
-        else 0, now}
+        else 0, now, 1 if the guard is there as this process wrote it last for this scope else 0}
         Error CA_FENCED when position or guard are of a newer timeline; nothing changed then.
     cache_aside_epoch_1 2 position guard  nonce expected new floor clear
         In one step: floor, and the position that says "pending". clear "1": the guard is made anew
@@ -78,6 +79,9 @@ CA_ARGUMENT, so that a user without write access to cache_aside:* cannot make th
         -> {1 the guard was there, 2 it was made anew, now}
     cache_aside_renew_1 2 position guard  nonce until
         Writes nothing. -> {1 if fills are admitted else 0, now}
+    cache_aside_disarm_1 2 position guard  nonce
+        The claim ends: fills are refused, and the nonce is worth nothing, until somebody claims again.
+        Writes nothing. -> 1; 0: it was not the claim of this nonce
     Times (now, until) are milliseconds of this server's clock.
     cache_aside_apply_1 2+n position guard key...  nonce expected new lsn [stick-key lsn ttl_ms]...
         One batch. lsn: the highest commit LSN in it; with a "+" before it the floor rises instead of
@@ -114,6 +118,10 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
   must have ended. A renewal says until when, in a time that this server told before: one that lay in
   the socket of a master that was stopped extends nothing. The clock costs no TIME: the guard expires in
   the year 2100, and the time until then is asked for. A clock that goes back ends the arming.
+* A database of Redis has no name that a function could ask for, and SWAPDB, MOVE, RENAME or RESTORE put
+  any key anywhere. So which claim a fill is judged by is decided by the header that it finds under the
+  token's guard, not by where it finds it: the header is in one place of memory only, which knows what was
+  delivered to the data it went with. The worker's calls name their claim by its nonce.
 * Every raise went through this process, so floor, buckets and the highest LSN in any of them are in
   its memory too; a fill whose R is not below that needs no bucket.
 * epoch writes floor and position together, before anything is deleted: a stale fill cannot follow
@@ -130,7 +138,7 @@ gets an empty one, for eight times as long as the last one was held, at least a 
 stored ends that.
 
 MEMORY
-The library keeps no names but guards': of at most 16 PostgreSQL clusters, each with 64 Ki buckets, about
+The library keeps no names but guards': of at most 16 claims, each with 64 Ki buckets, about
 2.5 MB. A seventeenth takes the place of the one whose worker called least recently, which is as if this
 process had restarted for that one: its fills are refused, its guard is not known any more, and its
 worker has to claim and arm again. Beyond that one token of at most 49 bytes is kept, and leases: 8192 to
@@ -150,19 +158,23 @@ local EVERYBODY = 64   -- so many leases: nobody needs one
 local MIN_OPEN = 1000  -- ms
 local MAX_KEY = 8192 -- as PostgreSQL has it
 local MAX_CLAIMS = 16
+local MAX_SCOPE = 64
 local RESERVED = 'cache_aside:'
 local GUARD = 'cache_aside:guard:'
 local STICK = 'cache_aside:stick:'
 local FAR = 4102444800000 -- when guards expire, in ms: the clock of a fill
 local SLACK = 1000        -- ms that the clock may go back
 
--- guard key -> the claim: nonce, timeline; armed, while the guard's time left is above left_until;
+-- name (guard key, blank, scope) -> the claim: guard, nonce, timeline; armed, while the
+-- guard's time left is above left_until;
 -- left_seen: the least that was seen of it; used: the number of its worker's last call (of
 -- worker_calls); and the guard that this process knows: header (as it
 -- was written last), writes, floor_hi, floor_lo; top_hi, top_lo: no bucket is above; buckets: 256
 -- rows of 256, made when needed, of the high (1 to 256) and low (257 to 512) halves of LSNs. A row is
 -- small enough to grow in no time.
 local claims = {}
+local by_header = {} -- the same claims, by the header of their guard
+local by_nonce = {}  -- and by their nonce
 local worker_calls = 0
 
 -- Libraries are out of reach while this file loads; bound by the first call.
@@ -224,14 +236,21 @@ end
 -- With each change of the guard: no two states of it have the same header.
 local function write_header(mine, guard)
     mine.writes = mine.writes + 1
+    if mine.header then
+        by_header[mine.header] = nil
+    end
     mine.header = MAGIC .. pack('>I4', mine.timeline) .. mine.nonce ..
         pack('>I4I4I8', mine.floor_hi, mine.floor_lo, mine.writes)
+    by_header[mine.header] = mine
     call('SET', guard, mine.header, 'PXAT', FAR)
 end
 
 -- The guard is gone, or not as this process left it: what is delivered meanwhile raises nothing here. So
 -- should it come back (MOVE, RENAME, RESTORE, SWAPDB), it must not be known any more.
 local function forget_guard(mine)
+    if mine.header then
+        by_header[mine.header] = nil
+    end
     mine.header, mine.armed = nil, false
 end
 
@@ -294,17 +313,30 @@ local function note_use(mine)
     mine.used = worker_calls
 end
 
+local function forget(name)
+    local mine = claims[name]
+    if mine then
+        claims[name] = nil
+        if mine.header then
+            by_header[mine.header] = nil
+        end
+        if by_nonce[mine.nonce] == mine then -- not of one that was claimed under the same
+            by_nonce[mine.nonce] = nil
+        end
+    end
+end
+
 -- Forgets the claim that was used least recently, if there are as many as may be.
 local function make_room()
     local count, oldest = 0, nil
-    for guard, claim in pairs(claims) do
+    for name, claim in pairs(claims) do
         count = count + 1
         if not oldest or claim.used < claims[oldest].used then
-            oldest = guard
+            oldest = name
         end
     end
     if count >= MAX_CLAIMS then
-        claims[oldest] = nil
+        forget(oldest)
     end
 end
 
@@ -333,6 +365,27 @@ local function extend(mine, text)
     return true
 end
 
+-- Takes the place of the last claim of the same scope, and keeps what that knows of the guard, if it was
+-- of this timeline.
+local function take_over(name, guard, nonce, timeline)
+    local mine = { guard = guard, nonce = nonce, timeline = timeline, armed = false, writes = 0,
+        left_until = FAR, left_seen = FAR }
+    local last = claims[name]
+    if last and last.timeline == timeline then
+        mine.header, mine.writes = last.header, last.writes
+        mine.floor_hi, mine.floor_lo = last.floor_hi, last.floor_lo
+        mine.top_hi, mine.top_lo, mine.buckets = last.top_hi, last.top_lo, last.buckets
+    end
+    forget(name)
+    make_room()
+    claims[name], by_nonce[nonce] = mine, mine
+    if mine.header then
+        by_header[mine.header] = mine
+    end
+    note_use(mine)
+    return mine, last and last.nonce
+end
+
 local function claim(keys, args)
     bind()
     local position, guard = keys[1], keys[2]
@@ -341,9 +394,9 @@ local function claim(keys, args)
     if problem then
         return problem
     end
-    if #args < 2 or #args > 3 or #nonce ~= 16 or not timeline or timeline > 4294967295 or
-        (args[3] and args[3] ~= '' and #args[3] ~= 16) then
-        return failed('CA_ARGUMENT', 'claim takes a nonce of 16 bytes, a timeline and perhaps the nonce before')
+    if #args ~= 4 or #nonce ~= 16 or not timeline or timeline > 4294967295 or
+        (args[3] ~= '' and #args[3] ~= 16) or #args[4] > MAX_SCOPE then
+        return failed('CA_ARGUMENT', 'claim takes a nonce of 16 bytes, a timeline, the nonce before and a scope')
     end
     local header = read_header(guard)
     local guard_timeline = header and header_timeline(header) or 0
@@ -353,19 +406,9 @@ local function claim(keys, args)
         return failed('CA_FENCED', 'a server of timeline ' ..
             math.max(position_timeline, guard_timeline) .. ' delivers here, this one is of ' .. timeline)
     end
-    local mine = { nonce = nonce, timeline = timeline, armed = false, writes = 0, left_until = FAR, left_seen = FAR }
-    local last = claims[guard]
-    if last and last.timeline == timeline then
-        mine.header, mine.writes = last.header, last.writes
-        mine.floor_hi, mine.floor_lo = last.floor_hi, last.floor_lo
-        mine.top_hi, mine.top_lo, mine.buckets = last.top_hi, last.top_lo, last.buckets
-    end
-    if not last then
-        make_room()
-    end
-    claims[guard] = mine
-    note_use(mine)
-    if not is_known(mine, header) then
+    local mine, before = take_over(guard .. ' ' .. args[4], guard, nonce, timeline)
+    local known = is_known(mine, header)
+    if not known then
         forget_guard(mine)
         if header then
             call('UNLINK', guard)
@@ -376,24 +419,34 @@ local function claim(keys, args)
         floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
     end
     return { REVISION, text and 1 or 0, text or '', guard_timeline,
-        string.format('%X/%X', floor_hi, floor_lo), last and last.nonce == args[3] and 1 or 0, now() }
+        string.format('%X/%X', floor_hi, floor_lo), before and before == args[3] and 1 or 0, now(),
+        known and 1 or 0 }
 end
 
--- The claim, or nil and the error to answer with.
-local function check(keys, nonce, expected)
+-- The claim under this nonce, or nil and the error to answer with.
+local function claimed(keys, nonce)
     local wrong = misnamed(keys)
     if wrong then
         return nil, wrong
     end
-    local mine = claims[keys[2]]
-    if not mine or mine.nonce ~= nonce then
+    local mine = by_nonce[nonce or '']
+    if not mine or mine.guard ~= keys[2] then
         return nil, failed('CA_NONCE', 'this connection has not claimed this Redis, or it restarted')
+    end
+    note_use(mine)
+    return mine
+end
+
+-- Likewise, for a call that compares the position.
+local function check(keys, nonce, expected)
+    local mine, problem = claimed(keys, nonce)
+    if not mine then
+        return nil, problem
     end
     local text = read_position(keys[1])
     if (text or '') ~= expected then
         return nil, failed('CA_POSITION', 'the position is not the expected one')
     end
-    note_use(mine)
     return mine
 end
 
@@ -445,21 +498,30 @@ local function arm(keys, args)
     return { answer, now() }
 end
 
+-- Data of another state were put here, or none: what is armed for the guard of before would be renewed
+-- wherever it lies now.
 local function renew(keys, args)
     bind()
-    local wrong = misnamed(keys)
-    if wrong then
-        return wrong
+    local mine, problem = claimed(keys, args[1])
+    if not mine then
+        return problem
     end
-    local mine = claims[keys[2]]
-    if not mine or mine.nonce ~= args[1] then
-        return failed('CA_NONCE', 'this connection has not claimed this Redis, or it restarted')
-    end
+    mine.armed = mine.armed and is_known(mine, read_header(keys[2])) and true or false
     if #args ~= 2 or not extend(mine, args[2]) then
         return failed('CA_ARGUMENT', 'renew takes a nonce and a time')
     end
-    note_use(mine)
-    return { mine.armed and is_known(mine, read_header(keys[2])) and 1 or 0, now() }
+    return { mine.armed and 1 or 0, now() }
+end
+
+local function disarm(keys, args)
+    bind()
+    local mine, problem = claimed(keys, args[1])
+    if not mine then
+        return match(problem.err, '^CA_NONCE') and 0 or problem
+    end
+    mine.armed = false
+    by_nonce[mine.nonce] = nil
+    return 1
 end
 
 -- Raises what is there; true if there is something that can be raised.
@@ -704,11 +766,12 @@ local function is_armed(mine)
     return mine.armed and left > mine.left_until
 end
 
--- Does the guard as a whole admit the last token: armed, still there, its timeline, its floor?
-local function guard_admits(mine)
-    return mine.armed and mine.timeline == token_timeline and
+-- The claim whose guard as a whole admits the last token: there, armed, its timeline, its floor; or false.
+local function guard_admits()
+    local mine = by_header[try('GET', token_guard) or '']
+    return mine and mine.armed and mine.guard == token_guard and mine.timeline == token_timeline and
         (token_hi > mine.floor_hi or (token_hi == mine.floor_hi and token_lo >= mine.floor_lo)) and
-        try('GET', token_guard) == mine.header and is_armed(mine)
+        is_armed(mine) and mine
 end
 
 -- Does the key's bucket admit it, in a guard that does?
@@ -722,19 +785,26 @@ local function bucket_admits(mine, key)
     return not hi or token_hi > hi or (token_hi == hi and token_lo >= lo)
 end
 
+-- Does anybody deliver here for the cluster of the last token?
+local function is_known_cluster()
+    for _, claim in pairs(claims) do
+        if claim.guard == token_guard then
+            return true
+        end
+    end
+    return not next(claims) or call('EXISTS', token_guard) == 1
+end
+
 -- The claim whose guard admits the token; false: refused; or an error.
 local function admit(token)
     if token ~= token_text and not parse_token(token) then
         return nil, failed('CA_TOKEN', 'this is not a token of cache_aside.read_token()')
     end
-    local mine = claims[token_guard]
-    if not mine then
-        if next(claims) and call('EXISTS', token_guard) == 0 then
-            return nil, failed('CA_TOKEN', 'the token is of a cluster that does not deliver here')
-        end
-        return false
+    local mine = guard_admits()
+    if not mine and not is_known_cluster() then
+        return nil, failed('CA_TOKEN', 'the token is of a cluster that does not deliver here')
     end
-    return guard_admits(mine) and mine
+    return mine
 end
 
 -- A key that holds something else than a string is refused; SET alone would overwrite it.
@@ -752,8 +822,8 @@ end
 local function fill(keys, args)
     local key, token, lease = keys[1], args[3], args[4]
     if token == token_text and not lease and key and not keys[2] then
-        local mine = claims[token_guard]
-        if mine and is_cacheable(key) and guard_admits(mine) and bucket_admits(mine, key) then
+        local mine = is_cacheable(key) and guard_admits()
+        if mine and bucket_admits(mine, key) then
             return store(key, args[1], args[2])
         end
     end
@@ -814,6 +884,7 @@ register('claim', claim, 'allow-oom')
 register('epoch', epoch, 'allow-oom')
 register('arm', arm, 'allow-oom')
 register('renew', renew, 'allow-oom') -- not 'no-writes': whoever may only read could call it
+register('disarm', disarm, 'allow-oom')
 register('apply', apply, 'allow-oom')
 register('get', get, 'no-writes')
 register('get_many', get_many, 'no-writes')

@@ -118,6 +118,7 @@ handle_claim(void *arg, const CaReply *reply)
 			problem = CA_GUARD_NOT_LOADED;
 		else if (claim.found)
 			keep_stored(claim.position, claim.position_len);
+		claimed.guard_known = claim.guard_known;
 		if (!claim.older)
 			ca_arming_claimed(&claim);
 	}
@@ -154,10 +155,13 @@ static void
 send_claim(void)
 {
 	XLogRecPtr end;
+	char scope[16];
 
 	claimed.stored[0] = '\0';
 	claimed.nonsense = false;
-	ca_guard_claim(redis, ca_wal_timeline(&end), ca_arming_previous(), handle_claim, NULL);
+	claimed.database = ca_redis_database(redis);
+	snprintf(scope, sizeof(scope), "%d", claimed.database);
+	ca_guard_claim(redis, ca_wal_timeline(&end), ca_arming_previous(), scope, handle_claim, NULL);
 	answers_missing++;
 }
 

@@ -32,9 +32,11 @@ static CaPosition sent;                                   /* as of the last batc
 static CaPosition acked;                                  /* as of the last one answered */
 static char expected[CA_POSITION_TEXT];
 static TimestampTz last_sent;
-static bool armed;          /* guarded fills are admitted */
-static bool arming;         /* an arming was sent and is not answered yet */
-static bool marked;         /* state or barrier changed since the last position */
+static bool armed;   /* guarded fills are admitted */
+static bool arming;  /* an arming was sent and is not answered yet */
+static bool marked;  /* state or barrier changed since the last position */
+static bool looking; /* at the position; it must be this: */
+static char looked_for[CA_POSITION_TEXT];
 static char failure[256];   /* empty: none */
 static XLogRecPtr begun_at; /* where the session began */
 
@@ -68,7 +70,7 @@ ca_delivery_start(CaTap *new_tap, CaRedis *new_redis, const CaPosition *position
 	begun_at = position->confirmed;
 	strlcpy(expected, stored, sizeof(expected));
 	last_sent = 0;
-	armed = arming = false;
+	armed = arming = looking = false;
 	marked = true; /* write it at once: it may be absent, or of another timeline */
 	ca_sync_connecting();
 }
@@ -80,6 +82,12 @@ ca_delivery_mark(CaPositionState state, uint64 barrier)
 	sent.state = state;
 	sent.barrier = barrier;
 	marked = true;
+}
+
+void
+ca_delivery_cover(const CaKeyspace *keyspace)
+{
+	sent.keyspace = *keyspace;
 }
 
 void
@@ -173,6 +181,7 @@ compute_position(CaPosition *position)
 	if (!XLogRecPtrIsInvalid(queued))
 		position->restart = Min(position->restart, queued);
 	position->async |= ca_queue_async();
+	ca_tap_mark(tap, position);
 	position->sequence = sent.sequence + 1;
 }
 
@@ -321,12 +330,48 @@ handle_guard(void *arg, const CaReply *reply)
 		ca_arming_clock(now);
 }
 
+/* `arg`: the text that must be there */
+static void
+handle_look(void *arg, const CaReply *reply)
+{
+	Size len = 0;
+	const char *found = "";
+
+	looking = false;
+	if (!answered_well(reply))
+		return;
+	if (ca_reply_type(reply) == CA_REPLY_STRING)
+		found = ca_reply_text(reply, &len);
+	if (len != strlen(looked_for) || memcmp(found, looked_for, len) != 0)
+		fail("the position is not the expected one");
+}
+
+/* Nothing but the position tells an idle worker that other data are here (SWAPDB, FLUSHDB). */
+static void
+look_at_position(void)
+{
+	const char *argv[] = {"GET", ca_position_key()};
+	size_t len[] = {3, strlen(argv[1])};
+
+	if (looking || failure[0] || !ca_arming_renewal_due())
+		return;
+	strlcpy(looked_for, expected, sizeof(looked_for));
+	ca_redis_send(redis, 2, argv, len, handle_look, NULL);
+	looking = true;
+}
+
 /* The arming goes on, and whether the guard is still there is known; a missing one is made anew. */
 void
 ca_delivery_renew(void)
 {
 	static char yes;
 
+	if (!ca_apply_guarded())
+	{
+		marked |= armed; /* it was switched off: the next batch takes the guard away */
+		armed = false;
+		look_at_position();
+	}
 	if (!armed || arming || failure[0] || !ca_arming_renewal_due())
 		return;
 	ca_guard_renew(redis, ca_arming_until(), handle_guard, &yes);
@@ -335,7 +380,8 @@ ca_delivery_renew(void)
 
 /*
  * Raises the guard's floor to the end of what was read, in one call with the position: every fill
- * whose snapshot is older is refused from here on, so that nothing returns behind a scan. `clear`:
+ * whose snapshot is older is refused from here on, so that nothing returns behind a scan (nor is that of
+ * another log on this timeline admitted: see position.c for why `seen` may be above it). `clear`:
  * the buckets start anew, because LSNs of another timeline are in them.
  */
 void
@@ -350,7 +396,7 @@ ca_delivery_raise_floor(bool clear)
 	next.confirmed = sent.confirmed; /* this call delivers nothing */
 	next.restart = Min(next.restart, sent.restart);
 	ca_position_format(&next, formatted);
-	ca_guard_epoch(redis, expected, formatted, ca_tap_read_end(tap), clear, handle_guard, NULL);
+	ca_guard_epoch(redis, expected, formatted, next.seen, clear, handle_guard, NULL);
 	strlcpy(expected, formatted, sizeof(expected));
 	sent = next;
 }
@@ -377,7 +423,8 @@ ca_delivery_arm(XLogRecPtr caught_up_to)
 		if (commit->visible)
 			return;
 	}
-	ca_guard_arm(redis, expected, ca_tap_read_end(tap), ca_arming_until(), handle_guard, &yes);
+	ca_guard_arm(redis, expected, Max(ca_tap_read_end(tap), sent.seen), ca_arming_until(),
+				 handle_guard, &yes);
 	arming = true;
 }
 

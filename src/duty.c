@@ -95,6 +95,15 @@ ca_duty_step(void)
 	return duty == FOLLOW && ca_follow_step();
 }
 
+void
+ca_duty_reconnect(void)
+{
+	if (duty == FOLLOW)
+		ca_follow_reconnect();
+	else
+		ca_session_close();
+}
+
 CaRedis *
 ca_duty_redis(void)
 {

@@ -42,6 +42,13 @@ hang_up(void)
 }
 
 void
+ca_follow_reconnect(void)
+{
+	hang_up();
+	next_look = 0;
+}
+
+void
 ca_follow_close(void)
 {
 	hang_up();

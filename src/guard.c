@@ -138,8 +138,8 @@ ca_guard_nonce(void)
 }
 
 void
-ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous, CaReplyHandler handler,
-			   void *arg)
+ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous, const char *scope,
+			   CaReplyHandler handler, void *arg)
 {
 	char number[16];
 
@@ -150,6 +150,7 @@ ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous, CaRepl
 	add(nonce, NONCE_LEN);
 	add_text(number);
 	add_text(previous);
+	add_text(scope);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
 
@@ -162,10 +163,11 @@ is_kind(const CaReply *reply, Size i, CaReplyType kind)
 bool
 ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
 {
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 7 ||
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 8 ||
 		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER) ||
 		!is_kind(reply, 2, CA_REPLY_STRING) || !is_kind(reply, 3, CA_REPLY_INTEGER) ||
-		!is_kind(reply, 5, CA_REPLY_INTEGER) || !is_kind(reply, 6, CA_REPLY_INTEGER))
+		!is_kind(reply, 5, CA_REPLY_INTEGER) || !is_kind(reply, 6, CA_REPLY_INTEGER) ||
+		!is_kind(reply, 7, CA_REPLY_INTEGER))
 		return false;
 	claim->older = ca_reply_integer(ca_reply_element(reply, 0)) < CA_LIBRARY_REVISION;
 	claim->found = ca_reply_integer(ca_reply_element(reply, 1)) != 0;
@@ -173,6 +175,7 @@ ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
 	claim->guard_timeline = (TimeLineID) ca_reply_integer(ca_reply_element(reply, 3));
 	claim->same = ca_reply_integer(ca_reply_element(reply, 5)) != 0;
 	claim->now = ca_reply_integer(ca_reply_element(reply, 6));
+	claim->guard_known = ca_reply_integer(ca_reply_element(reply, 7)) != 0;
 	return true;
 }
 
@@ -218,6 +221,14 @@ ca_guard_renew(CaRedis *redis, int64 until, CaReplyHandler handler, void *arg)
 	begin_call(CA_LIBRARY_CALL("renew"), "2");
 	add(nonce, NONCE_LEN);
 	add_text(ms);
+	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+void
+ca_guard_disarm(CaRedis *redis, CaReplyHandler handler, void *arg)
+{
+	begin_call(CA_LIBRARY_CALL("disarm"), "2");
+	add(nonce, NONCE_LEN);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
 

@@ -73,6 +73,21 @@ parse_prefixes(void)
 	prefixes_stale = false;
 }
 
+int
+ca_prefix_count(void)
+{
+	if (prefixes_stale)
+		parse_prefixes();
+	return prefix_count;
+}
+
+/* Valid until the setting changes */
+const char *
+ca_prefix_get(int i)
+{
+	return prefixes[i];
+}
+
 static void
 refuse_long_entry(Size len, const char *what)
 {

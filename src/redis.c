@@ -389,6 +389,13 @@ ca_redis_error(const CaRedis *redis)
 	return redis->error;
 }
 
+/* The number of the one that it selects, whatever the setting says by now */
+int
+ca_redis_database(const CaRedis *redis)
+{
+	return redis->url.db;
+}
+
 const CaRedisUrl *
 ca_redis_url(const CaRedis *redis)
 {

@@ -11,8 +11,13 @@
  *	                                   unlogged tables are empty here, whatever else is in doubt
  *	found, a newer timeline            we are an old primary: write nothing ("fenced")
  *	found, resync pending              begin the resync again
- *	found, beyond our log              out of recovery only: our log was lost, resync
- *	absent, but Redis's very history   evicted: go on from what was acknowledged, write it again
+ *	found, beyond our log, or our log
+ *	is not the one that it tells of    ours was lost (out of recovery) or rolled back: blind start, resync
+ *	found, of another database         moved there, or swapped: go on from it, resync
+ *	found, without some prefix         go on from it, delete what is under that prefix
+ *	absent, but the very data          evicted: go on from what was acknowledged, write it again
+ *	absent, and we know where we were  other data may be here (flushed, swapped, another Redis): go on
+ *	                                   from what was acknowledged, which is a place in our log, resync
  *	absent or nonsense                 blind start: go on from the last checkpoint, resync; nonsense
  *	                                   may be another version's, see start_behind_another
  *
@@ -44,11 +49,16 @@ ca_resume_remember(const CaClaimed *claimed, const CaPosition *position)
 	position_known = true;
 }
 
-/* The same process with the same data (the run id alone survives REPLICAOF and back). */
+/*
+ * The same process with the same data: the run id alone survives REPLICAOF and back, both survive FLUSHDB,
+ * SWAPDB and another database. The guard is written with each delivery and is in no other data; without one
+ * (guard = off, Redis before 7) nobody knows.
+ */
 static bool
-same_history(const CaClaimed *claimed)
+same_data(const CaClaimed *claimed)
 {
-	return position_known && claimed->replication_id[0] &&
+	return claimed->guard_known && claimed->replication_id[0] &&
+		   claimed->database == known_claimed.database &&
 		   strcmp(claimed->run_id, known_claimed.run_id) == 0 &&
 		   strcmp(claimed->replication_id, known_claimed.replication_id) == 0;
 }
@@ -66,10 +76,58 @@ start_blind(CaPosition *position, TimeLineID timeline)
 	position->confirmed = position->restart;
 }
 
+/* The log at the stored position is not there, or not what it was; its sequence and `seen` still count. */
+static void
+start_anew(CaResume *resume, TimeLineID timeline, const char *reason)
+{
+	CaPosition *position = &resume->position;
+	uint64 sequence = position->sequence;
+	XLogRecPtr seen = position->seen;
+
+	start_blind(position, timeline);
+	position->sequence = sequence;
+	position->seen = seen;
+	resume->scope = CA_SURVEY_ALL;
+	resume->reason = reason;
+}
+
 CaPositionState
 ca_resume_state(const CaResume *resume)
 {
-	return resume->scope == CA_SURVEY_ALL ? CA_POSITION_PENDING : CA_POSITION_UNLOGGED;
+	return resume->scope == CA_SURVEY_ALL        ? CA_POSITION_PENDING
+		   : resume->scope == CA_SURVEY_PREFIXES ? CA_POSITION_WIDENED
+												 : CA_POSITION_UNLOGGED;
+}
+
+/* See position.c for why these two. */
+static CaLandmarkState
+verify(const CaPosition *position)
+{
+	CaLandmarkState last = ca_landmark_check(&position->last);
+
+	return last == CA_LANDMARK_SAME && ca_landmark_check(&position->timed) == CA_LANDMARK_OTHER
+			   ? CA_LANDMARK_OTHER
+			   : last;
+}
+
+/* Is the position's log ours? False: it was, and a new beginning is chosen. */
+static bool
+is_same_log(CaResume *resume, TimeLineID timeline)
+{
+	CaLandmarkState state = verify(&resume->position);
+
+	if (state == CA_LANDMARK_AHEAD && RecoveryInProgress())
+	{
+		resume->unverified = true;
+		return true;
+	}
+	if (state == CA_LANDMARK_OTHER || state == CA_LANDMARK_AHEAD)
+		start_anew(resume, timeline, "the log was rolled back behind what Redis was told of");
+	else if (state == CA_LANDMARK_GONE)
+		start_anew(resume, timeline, "the log before the position is gone, and cannot be compared");
+	else
+		return true;
+	return false;
 }
 
 /*
@@ -120,11 +178,19 @@ cross_fork(CaResume *resume, TimeLineID timeline)
 	list_free_deep(history);
 	if (XLogRecPtrIsInvalid(fork))
 	{
-		start_blind(position, timeline);
-		resume->scope = CA_SURVEY_ALL;
-		resume->reason = "the position is of a timeline that is not in this server's history";
+		start_anew(resume, timeline,
+				   "the position is of a timeline that is not in this server's history");
+		position->seen = InvalidXLogRecPtr; /* tokens say which timeline they are of */
 		return;
 	}
+	resume->after_promotion = !CA_DEBUG_SKIP("promotion");
+	if (position->seen <= fork && !is_same_log(resume, timeline))
+	{
+		position->seen = InvalidXLogRecPtr;
+		return;
+	}
+	position->seen = InvalidXLogRecPtr;
+	position->last = position->timed = (CaLandmark){0};
 	if (position->confirmed > fork && !CA_DEBUG_SKIP("promotion"))
 		position->barrier = Max(position->barrier, above_prepared());
 	position->confirmed = Min(position->confirmed, fork);
@@ -132,7 +198,6 @@ cross_fork(CaResume *resume, TimeLineID timeline)
 	position->timeline = timeline;
 	if (CA_DEBUG_SKIP("promotion"))
 		return;
-	resume->after_promotion = true;
 	if (resume->reason != NULL && resume->scope == CA_SURVEY_ALL)
 		return;
 	resume->reason = "this server was promoted";
@@ -145,9 +210,50 @@ note_unfinished(CaResume *resume)
 {
 	if (resume->position.state == CA_POSITION_OK)
 		return;
+	if (resume->position.state == CA_POSITION_WIDENED)
+	{
+		resume->position.state = CA_POSITION_OK; /* which prefixes it lacks is seen anew */
+		return;
+	}
 	resume->reason = "a resync was not finished";
 	if (resume->position.state == CA_POSITION_UNLOGGED)
 		resume->scope = CA_SURVEY_UNLOGGED;
+}
+
+/* One of the prefixes is none: what is cached under it only the rules know. */
+static bool
+new_prefixes_are_real(const CaKeyspace *known)
+{
+	for (int i = 0; i < ca_prefix_count(); i++)
+		if (ca_prefix_get(i)[0] == '\0' && !ca_keyspace_has(known, ""))
+			return false;
+	return true;
+}
+
+/* Nobody deleted what this database holds under a prefix that the position does not name. */
+static void
+compare_keyspace(CaResume *resume)
+{
+	const CaKeyspace *known = &resume->found.keyspace;
+	const CaKeyspace *now = &resume->keyspace;
+	bool moved = known->database != now->database;
+
+	if (!moved && ca_keyspace_covers(known, now))
+		return;
+	if (!moved && resume->reason == NULL && !now->combined && !known->combined &&
+		new_prefixes_are_real(known))
+	{
+		resume->position.keyspace = *known;
+		ca_keyspace_intersect(&resume->position.keyspace, now);
+		ca_resync_widen(known);
+		resume->scope = CA_SURVEY_PREFIXES;
+	}
+	else
+		resume->scope = CA_SURVEY_ALL;
+	resume->unless_clean = false;
+	if (resume->reason == NULL || resume->scope != CA_SURVEY_ALL)
+		resume->reason = moved ? "the position is of another database of Redis"
+							   : "cache_aside.key_prefix was changed";
 }
 
 static void
@@ -161,23 +267,21 @@ resume_stored(CaResume *resume, TimeLineID timeline, XLogRecPtr end)
 	else if (position->timeline < timeline)
 		cross_fork(resume, timeline);
 	else if (position->confirmed > end && !RecoveryInProgress())
-	{
-		start_blind(position, timeline);
-		resume->scope = CA_SURVEY_ALL;
-		resume->reason = "the position in Redis lies beyond this server's log";
-	}
+		start_anew(resume, timeline, "the position in Redis lies beyond this server's log");
+	else
+		(void) is_same_log(resume, timeline);
 }
 
-/* The log at the stored position is gone; only its sequence and its timeline still count. */
+/* No position. Where this process was is a good place to read from, whatever Redis this is. */
 static void
-resume_behind_gap(CaResume *resume, bool parsed, TimeLineID timeline)
+resume_remembered(CaResume *resume, const CaClaimed *claimed)
 {
-	uint64 sequence = parsed ? resume->position.sequence : 0;
-
-	resume->fenced = parsed && resume->position.timeline > timeline;
-	start_blind(&resume->position, timeline);
-	resume->position.sequence = sequence;
-	resume->reason = "the log that had to be delivered next is gone";
+	resume->position = resume->found = known_position;
+	note_unfinished(resume);
+	if (same_data(claimed))
+		return;
+	resume->scope = CA_SURVEY_ALL;
+	resume->reason = "Redis holds no position, and perhaps other data than before";
 }
 
 /* Decides where reading resumes; `log_gone`: the last session found a gap. */
@@ -191,19 +295,20 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 
 	memset(resume, 0, sizeof(*resume));
 	resume->scope = CA_SURVEY_ALL;
+	ca_keyspace_current(claimed->database, &resume->keyspace);
 	parsed = !absent && !claimed->nonsense &&
 			 ca_position_parse(claimed->stored, strlen(claimed->stored), &resume->position);
 	if (parsed)
 		resume->found = resume->position;
 	if (log_gone)
-		resume_behind_gap(resume, parsed, timeline);
+	{
+		resume->fenced = parsed && resume->position.timeline > timeline;
+		start_anew(resume, timeline, "the log that had to be delivered next is gone");
+	}
 	else if (parsed)
 		resume_stored(resume, timeline, end);
-	else if (absent && same_history(claimed) && known_position.timeline == timeline)
-	{
-		resume->position = resume->found = known_position;
-		note_unfinished(resume);
-	}
+	else if (absent && position_known && known_position.timeline == timeline)
+		resume_remembered(resume, claimed);
 	else
 	{
 		if (absent)
@@ -213,8 +318,24 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 		resume->nonsense = !absent;
 		resume->reason = absent ? "Redis holds no position" : "the position in Redis is not one";
 	}
+	if (resume->found.timeline != 0)
+		compare_keyspace(resume);
 	if (resume->reason)
 		resume->position.state = ca_resume_state(resume);
+	if (resume->scope != CA_SURVEY_PREFIXES)
+		resume->position.keyspace = resume->keyspace;
+}
+
+bool
+ca_resume_verified(CaResume *resume, bool *log_gone)
+{
+	CaLandmarkState state = resume->unverified ? verify(&resume->found) : CA_LANDMARK_SAME;
+
+	if (state == CA_LANDMARK_AHEAD)
+		return false;
+	*log_gone |= state != CA_LANDMARK_SAME;
+	resume->unverified = false;
+	return !*log_gone;
 }
 
 /*
@@ -231,6 +352,8 @@ ca_resume_skip(CaResume *resume)
 	position->confirmed = position->restart;
 	position->timeline = ca_wal_timeline(&end);
 	position->async = false;
+	position->keyspace = resume->keyspace;
+	position->last = position->timed = (CaLandmark){0};
 	resume->scope = CA_SURVEY_ALL;
 	resume->unless_clean = false;
 	resume->reason = "the log that had to be delivered next is skipped";

@@ -32,20 +32,31 @@ static CaSurveyScope wanted_scope;
 static uint64 begun;
 static uint64 ended;
 static uint64 scan_ticket;
+static CaKeyspace known; /* prefixes that are not new */
 
 uint64
 ca_resync_request(CaSurveyScope scope, const char *reason)
 {
-	if (!wanted || scope > wanted_scope)
+	if (wanted && scope != wanted_scope)
+		scope = CA_SURVEY_ALL;
+	if (!wanted || scope != wanted_scope)
 	{
 		wanted_scope = scope;
 		ereport(LOG, (errmsg(scope == CA_SURVEY_ALL
 								 ? "cache_aside deletes everything its rules could have cached: %s"
+							 : scope == CA_SURVEY_PREFIXES
+								 ? "cache_aside deletes what is cached under new prefixes: %s"
 								 : "cache_aside deletes what was cached from unlogged tables: %s",
 							 reason)));
 	}
 	wanted = true;
 	return begun + 1;
+}
+
+void
+ca_resync_widen(const CaKeyspace *keyspace)
+{
+	known = *keyspace;
 }
 
 uint64
@@ -89,12 +100,35 @@ want_prefix(void *unused, const char *pattern, Size len)
 	want_pattern(pattern, len);
 }
 
+static void
+want_new_prefixes(void)
+{
+	StringInfoData pattern;
+
+	initStringInfo(&pattern);
+	for (int i = 0; i < ca_prefix_count(); i++)
+	{
+		if (ca_keyspace_has(&known, ca_prefix_get(i)))
+			continue;
+		resetStringInfo(&pattern);
+		ca_prefix_escape(&pattern, ca_prefix_get(i), strlen(ca_prefix_get(i)));
+		appendStringInfoChar(&pattern, '*');
+		want_pattern(pattern.data, pattern.len);
+	}
+	pfree(pattern.data);
+}
+
 /* The fast path: one pattern for each prefix; not when one of them is empty. */
 static bool
 want_prefixes(void)
 {
 	bool all_prefixed = true;
 
+	if (wanted_scope == CA_SURVEY_PREFIXES)
+	{
+		want_new_prefixes();
+		return true;
+	}
 	if (wanted_scope != CA_SURVEY_ALL)
 		return false;
 	ca_prefix_each(CA_ENTRY_PATTERN, "*", 1, NULL, look_at_prefix, &all_prefixed);

@@ -208,6 +208,7 @@ note_progress(TransactionId oldest_running)
 	{
 		resync_ticket = 0;
 		resync_due = false;
+		ca_delivery_cover(&resume.keyspace);
 	}
 	if (passed)
 		ca_tap_lift_barrier(tap);
@@ -273,7 +274,8 @@ read_log(void)
 		log_gone = true;
 	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
 	if (!caught_up && !is_behind(resume.position.confirmed) &&
-		(result == CA_TAP_END || (result == CA_TAP_MORE && ca_tap_read_end(tap) >= catch_up_to)))
+		(result == CA_TAP_END || (result == CA_TAP_MORE && ca_tap_read_end(tap) >= catch_up_to)) &&
+		ca_resume_verified(&resume, &log_gone))
 		note_caught_up();
 	return result == CA_TAP_MORE;
 }

@@ -57,6 +57,8 @@ struct CaTap
 	bool after_shutdown;       /* the last record was a shutdown checkpoint */
 	int switches;              /* timelines that began above `skip` */
 	int clean_switches;        /* ... right behind a shutdown checkpoint */
+	CaLandmark last;           /* the record read last */
+	CaLandmark timed;          /* the last one that has a time */
 	TimestampTz missing_since; /* 0: nothing is missing */
 	CaCommitHandler handler;   /* during ca_tap_read only */
 	void *handler_arg;
@@ -356,6 +358,30 @@ note_record(CaTap *tap)
 	tap->after_shutdown = false;
 }
 
+/* For the position; see there. */
+static void
+note_landmark(CaTap *tap)
+{
+	uint8 rmid = XLogRecGetRmid(tap->reader);
+	uint8 info = XLogRecGetInfo(tap->reader) & ~XLR_INFO_MASK;
+
+	tap->last.start = tap->reader->ReadRecPtr;
+	tap->last.crc = tap->reader->record->header.xl_crc;
+	if (rmid == RM_XACT_ID && (info & XLOG_XACT_OPMASK) != XLOG_XACT_ASSIGNMENT &&
+		(info & XLOG_XACT_OPMASK) != XLOG_XACT_INVALIDATIONS)
+		tap->timed = tap->last;
+}
+
+void
+ca_tap_mark(const CaTap *tap, CaPosition *position)
+{
+	position->seen = Max(position->seen, tap->read_end);
+	if (tap->last.start > position->last.start)
+		position->last = tap->last;
+	if (tap->timed.start > position->timed.start)
+		position->timed = tap->timed;
+}
+
 static CaTapResult
 missing(CaTap *tap, const char *what)
 {
@@ -399,6 +425,7 @@ read_records(CaTap *tap, Size budget)
 			return missing(tap, problem ? problem : "invalid record");
 		}
 		note_record(tap);
+		note_landmark(tap);
 		tap->read_end = tap->reader->EndRecPtr;
 		tap->missing_since = 0;
 		if (tap->reader->readRecordBufSize > READER_LIMIT)

@@ -126,19 +126,26 @@ wait_for_event(WaitKind kind, long timeout)
 
 /* ---- the loop ---- */
 
+/* What decides where keys are, and who we are there: a new session compares it with what Redis holds. */
 static void
 reload(void)
 {
-	char *before = pstrdup(guc_redis_url);
-	char *file_before = pstrdup(guc_redis_password_file);
+	char *const *const settings[] = {&guc_redis_url, &guc_redis_password_file, &guc_key_prefix};
+	char *before[lengthof(settings)];
+	bool changed = false;
 
+	for (int i = 0; i < lengthof(settings); i++)
+		before[i] = pstrdup(*settings[i]);
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	ca_breaker_end_pause();
-	if (strcmp(before, guc_redis_url) != 0 || strcmp(file_before, guc_redis_password_file) != 0)
-		ca_session_close();
-	pfree(before);
-	pfree(file_before);
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		changed |= strcmp(before[i], *settings[i]) != 0;
+		pfree(before[i]);
+	}
+	if (changed)
+		ca_duty_reconnect();
 }
 
 /* The server stops: deliver what is in the log, if Redis is there and quick. */

@@ -21,9 +21,47 @@
 typedef enum CaPositionState
 {
 	CA_POSITION_OK,       /* everything at or below confirmed is delivered */
+	CA_POSITION_WIDENED,  /* but under prefixes that it does not name */
 	CA_POSITION_UNLOGGED, /* unlogged tables are empty, what was cached from them is not gone yet */
 	CA_POSITION_PENDING   /* a resync began and did not finish: begin again */
 } CaPositionState;
+
+/* ---- keyspace.c: which keys a position speaks for ---- */
+#define CA_KEYSPACE_PREFIXES 8
+#define CA_KEYSPACE_TEXT 88 /* 9 bytes a prefix, and a number */
+
+typedef struct CaKeyspace
+{
+	int database;
+	bool combined; /* too many prefixes: one hash of all */
+	int count;
+	uint32 hashes[CA_KEYSPACE_PREFIXES]; /* of prefixes, ascending */
+} CaKeyspace;
+
+extern void ca_keyspace_current(int database, CaKeyspace *keyspace);
+extern bool ca_keyspace_has(const CaKeyspace *keyspace, const char *prefix);
+extern bool ca_keyspace_covers(const CaKeyspace *known, const CaKeyspace *now);
+extern void ca_keyspace_intersect(CaKeyspace *keyspace, const CaKeyspace *other);
+extern void ca_keyspace_format(const CaKeyspace *keyspace, char *out);
+extern void ca_keyspace_parse(int database, const char *prefixes, CaKeyspace *keyspace);
+
+/* ---- landmark.c: is this still the log that was read? ---- */
+typedef struct CaLandmark
+{
+	XLogRecPtr start; /* of a record; 0: none is known */
+	uint32 crc;       /* its own */
+} CaLandmark;
+
+typedef enum CaLandmarkState
+{
+	CA_LANDMARK_NONE, /* there is nothing to compare with */
+	CA_LANDMARK_SAME,
+	CA_LANDMARK_OTHER, /* another record, or none begins there: the log was rolled back, or rewritten */
+	CA_LANDMARK_AHEAD, /* the log ends before it; a standby may not have replayed it again yet */
+	CA_LANDMARK_GONE   /* that log was removed */
+} CaLandmarkState;
+
+extern CaLandmarkState ca_landmark_check(const CaLandmark *landmark);
 
 typedef struct CaPosition
 {
@@ -32,11 +70,15 @@ typedef struct CaPosition
 	XLogRecPtr restart;   /* reading resumes here, the start of a record */
 	uint64 sequence;      /* grows with each write: no two positions are the same text */
 	CaPositionState state;
-	bool async;     /* asynchronous commits carried keys: a crash may have lost some */
-	uint64 barrier; /* full xid: transactions below it may have messages never read; 0: none */
+	bool async;          /* asynchronous commits carried keys: a crash may have lost some */
+	uint64 barrier;      /* full xid: transactions below it may have messages never read; 0: none */
+	CaKeyspace keyspace; /* whose keys are deleted up to confirmed */
+	XLogRecPtr seen;     /* log was read up to here, by whoever wrote it: no token is beyond */
+	CaLandmark last;     /* the last record read */
+	CaLandmark timed;    /* the last one with a time in it */
 } CaPosition;
 
-#define CA_POSITION_TEXT 160 /* bytes enough for any position and its NUL */
+#define CA_POSITION_TEXT 320 /* bytes enough for any position and its NUL */
 
 extern const char *ca_position_key(void); /* cache_aside:position:<system identifier> */
 extern void ca_position_format(const CaPosition *position, char *text);
@@ -99,6 +141,8 @@ typedef struct CaTap CaTap;
 extern CaTap *ca_tap_open(MemoryContext cxt, XLogRecPtr restart, XLogRecPtr confirmed,
 						  TransactionId barrier);
 extern void ca_tap_lift_barrier(CaTap *tap);
+/* Notes what was read last, unless the position names something later. */
+extern void ca_tap_mark(const CaTap *tap, CaPosition *position);
 /* It had to forget open transactions since the last call: the barrier it raised, a full xid; else 0. */
 extern uint64 ca_tap_forgot(CaTap *tap);
 extern void ca_tap_close(CaTap *tap);
@@ -145,6 +189,7 @@ extern bool ca_delivery_unanswered(void);
 /* Is there something unacknowledged of it? Everything up to its LSN has been read. */
 extern bool ca_delivery_owes(const CaAwaited *awaited);
 extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
+extern void ca_delivery_cover(const CaKeyspace *keyspace); /* the next position speaks for it */
 extern void ca_delivery_raise_barrier(uint64 barrier);
 extern uint64 ca_delivery_barrier(void); /* of the position as the next batch writes it */
 extern void ca_delivery_raise_floor(bool clear);
@@ -208,6 +253,7 @@ extern const char *ca_scan_error(void);
 typedef enum CaSurveyScope
 {
 	CA_SURVEY_CENSUS,   /* is the extension there? */
+	CA_SURVEY_PREFIXES, /* nothing: what carries a new prefix; see ca_resync_widen */
 	CA_SURVEY_UNLOGGED, /* rules on unlogged tables */
 	CA_SURVEY_ALL       /* every rule and registered pattern */
 } CaSurveyScope;
@@ -219,7 +265,9 @@ extern void ca_survey_cancel(void);
 
 /* ---- resync.c: delete everything the rules could have produced ---- */
 extern uint64 ca_resync_request(CaSurveyScope scope, const char *reason); /* a ticket */
-extern uint64 ca_resync_done(void); /* tickets at or below it are done */
+extern void
+ca_resync_widen(const CaKeyspace *known); /* PREFIXES means those that it does not name */
+extern uint64 ca_resync_done(void);       /* tickets at or below it are done */
 extern bool ca_resync_running(void);
 extern void ca_resync_step(void);
 extern void ca_resync_interrupted(void); /* the session ended */
@@ -236,6 +284,7 @@ extern void ca_census_yield(void); /* a resync needs the survey now */
 /* ---- follow.c: a standby that does not deliver ---- */
 extern bool ca_follow_step(void);
 extern void ca_follow_close(void);
+extern void ca_follow_reconnect(void);
 extern CaRedis *ca_follow_redis(void);
 
 /* ---- claim.c: who is this Redis, and what does it hold? ---- */
@@ -243,8 +292,10 @@ typedef struct CaClaimed
 {
 	char stored[CA_POSITION_TEXT]; /* text of the position; empty: absent */
 	bool nonsense;                 /* something that cannot be one */
-	char run_id[48];               /* of the Redis process, */
-	char replication_id[48];       /* and of the history of its data */
+	bool guard_known;              /* the guard in these data is as this server left it there */
+	int database;
+	char run_id[48];         /* of the Redis process, */
+	char replication_id[48]; /* and of the history of its data */
 } CaClaimed;
 
 typedef enum CaClaimState
@@ -266,6 +317,8 @@ typedef struct CaResume
 {
 	CaPosition found; /* as Redis holds it, or held it; all zero: it does not */
 	CaPosition position;
+	CaKeyspace keyspace;  /* as the settings have it */
+	bool unverified;      /* what it says of the log is to be compared when that is replayed */
 	const char *reason;   /* why a resync is needed; NULL: it is not */
 	CaSurveyScope scope;  /* of what */
 	bool unless_clean;    /* ... of unlogged tables only if the old primary was shut down cleanly */
@@ -278,6 +331,8 @@ extern void ca_resume_remember(const CaClaimed *claimed, const CaPosition *posit
 extern void ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone);
 extern void ca_resume_skip(CaResume *resume);
 extern CaPositionState ca_resume_state(const CaResume *resume); /* until that resync has ended */
+/* On a standby, which had to replay it again: is the log that the position names the same by now? */
+extern bool ca_resume_verified(CaResume *resume, bool *log_gone);
 
 /* ---- barrier.c: transactions that were open where reading began ---- */
 extern void ca_barrier_begin(const CaPosition *position);
@@ -327,6 +382,7 @@ extern void ca_ping_refuse(void);         /* there is nobody to ask */
 
 /* ---- duty.c: deliver, follow, or nothing ---- */
 extern bool ca_duty_step(void);
+extern void ca_duty_reconnect(void); /* to the Redis that the settings name by now */
 extern CaRedis *ca_duty_redis(void);
 extern long ca_duty_timeout(void);
 

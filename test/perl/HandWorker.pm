@@ -47,6 +47,7 @@ sub new
 		position => '',
 		sequence => 0,
 		protocol => 1,
+		scope => '0',
 		%args
 	}, $class;
 	$self->load unless @{ $redis->command('FUNCTION', 'LIST') };
@@ -81,7 +82,7 @@ sub guard_key { return "cache_aside:guard:$_[0]{system}"; }
 sub call
 {
 	my ($self, $function, $keys, @args) = @_;
-	$function .= "_$self->{protocol}" if $function =~ /^(claim|epoch|arm|renew|apply)$/;
+	$function .= "_$self->{protocol}" if $function =~ /^(claim|epoch|arm|renew|disarm|apply)$/;
 	my ($reply) = $self->{redis}
 	  ->pipeline([ 'FCALL', "cache_aside_$function", scalar(@$keys), @$keys, @args ]);
 	return $reply;
@@ -99,7 +100,7 @@ sub claim
 	my ($self) = @_;
 	my $previous = $self->{nonce} // '';
 	$self->{nonce} = sprintf('%08d%08d', $$ % 1e8, ++$nonces);
-	my $reply = $self->_worker_call('claim', [], $self->{timeline}, $previous);
+	my $reply = $self->_worker_call('claim', [], $self->{timeline}, $previous, $self->{scope});
 	$self->{position} = $reply->[2] if ref $reply eq 'ARRAY';
 	return $reply;
 }
@@ -132,6 +133,12 @@ sub renew
 {
 	my ($self, $until) = @_;
 	return $self->_worker_call('renew', [], $until);
+}
+
+sub disarm
+{
+	my ($self) = @_;
+	return $self->_worker_call('disarm', []);
 }
 
 sub epoch

@@ -291,6 +291,13 @@ sub client
 	return $self->_fresh_client(%args);
 }
 
+# The same server, seen from another of its databases.
+sub database
+{
+	my ($self, $db) = @_;
+	return bless { %$self, db => $db, client => undef }, ref $self;
+}
+
 sub _call
 {
 	my ($self, $method, @args) = @_;

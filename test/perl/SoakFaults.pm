@@ -194,6 +194,6 @@ sub _evict
 	clients_killed => sub { _hang_up($_[1]) },
 	position_evicted => sub { $_[1]->del(_position_key($_[1])) },
 	position_nonsense => sub { $_[1]->set(_position_key($_[1]), "\xffnonsense") },
-	position_beyond => sub { $_[1]->set(_position_key($_[1]), '1 FF/0 FF/0 1 ok 0 0 1') });
+	position_beyond => sub { my $key = _position_key($_[1]); $_[1]->set($key, ($_[1]->get($key) // '') =~ s{^(\d+) \S+ \S+}{$1 FF/0 FF/0}r) });
 
 1;

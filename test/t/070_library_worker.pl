@@ -90,8 +90,8 @@ refused('CA_NONCE', 'arm with a foreign nonce', sub { $worker->arm('3/0') });
 refused('CA_NONCE', 'epoch with a foreign nonce', sub { $worker->epoch('3/0', 0) });
 $worker->{nonce} = $nonce;
 
-refused('CA_ARGUMENT', 'claim with a short nonce', sub { $worker->call('claim', [ $position, $guard ], 'short', 1) });
-refused('CA_ARGUMENT', 'claim without a timeline', sub { $worker->call('claim', [ $position, $guard ], $nonce, 'x') });
+refused('CA_ARGUMENT', 'claim with a short nonce', sub { $worker->call('claim', [ $position, $guard ], 'short', 1, '', '0') });
+refused('CA_ARGUMENT', 'claim without a timeline', sub { $worker->call('claim', [ $position, $guard ], $nonce, 'x', '', '0') });
 
 # ---- epoch
 is($worker->epoch('4/0', 0), 1, 'epoch');

@@ -31,7 +31,11 @@ sub start_blind
 	$c->query('CHECKPOINT');
 	my $resyncs = status($node, 'resyncs');
 	my $log = log_position($node);
-	$redis->kill9->start;
+	my $worker = worker_pid($node);
+	$redis->kill9;
+	kill 'TERM', $worker; # it remembers where it was
+	wait_worker($node, $worker);
+	$redis->start;
 	ok(wait_until(sub { status($node, 'resyncs') > $resyncs && status($node, 'state') eq 'delivering' }),
 		'a blind start, and its resync has ended');
 	return $log;

@@ -31,7 +31,7 @@ foreach my $keys (
 	[ "$position\n", "$guard\n" ])
 {
 	foreach my $call ([ 'claim', $nonce, 1 ], [ 'epoch', $nonce, '', 'p', '0/1', 1 ],
-		[ 'arm', $nonce, '', '0/1', 1 ], [ 'renew', $nonce, 1 ], [ 'apply', $nonce, '', 'p', '0/1' ])
+		[ 'arm', $nonce, '', '0/1', 1 ], [ 'renew', $nonce, 1 ], [ 'disarm', $nonce ], [ 'apply', $nonce, '', 'p', '0/1' ])
 	{
 		my ($name, @args) = @$call;
 		like($worker->call($name, $keys, @args), qr/^CA_ARGUMENT KEYS/, "$name of (@$keys)");
@@ -40,10 +40,10 @@ foreach my $keys (
 is_deeply([ $redis->keys('cache_aside:*') ], [], 'nothing was written');
 foreach my $timeline ('', 'x', '-1', '1e9', '0x10', '4294967296', '9' x 400)
 {
-	like($worker->call('claim', [ $position, $guard ], $nonce, $timeline), qr/^CA_ARGUMENT/, "timeline $timeline");
+	like($worker->call('claim', [ $position, $guard ], $nonce, $timeline, '', '0'), qr/^CA_ARGUMENT/, "timeline $timeline");
 }
 like($worker->call('claim', [ $position, $guard ], @$_), qr/^CA_ARGUMENT/, 'claim with ' . @$_ . ' arguments')
-  foreach [], [$nonce], [ $nonce, 1, 2 ];
+  foreach [], [$nonce], [ $nonce, 1, 2, 3 ], [ $nonce, 1, '' ], [ $nonce, 1, '', 's' x 65 ], [ $nonce, 1, '', 0, 0 ];
 $worker->claim;
 $worker->arm('0/100');
 like($worker->call('epoch', [ $position, $guard ], $worker->{nonce}, '', 'p'), qr/^CA_ARGUMENT/, 'epoch cut short');
@@ -124,11 +124,12 @@ sub flood
 }
 $redis->command('CONFIG', 'RESETSTAT');
 flood('a million pairs of any names', 1_000_000, qw(FCALL cache_aside_claim_1 2 user:p%d user:g%d), $nonce, 1);
-flood('clusters', 100_000, qw(FCALL cache_aside_claim_1 2 cache_aside:position:%d cache_aside:guard:%d), $nonce, 1);
+flood('clusters', 100_000, qw(FCALL cache_aside_claim_1 2 cache_aside:position:%d cache_aside:guard:%d), $nonce, 1, 'x' x 16, 0);
+flood('scopes', 100_000, qw(FCALL cache_aside_claim_1 2), $position, $guard, $nonce, 1, 'x' x 16, '%d');
 flood('tokens', 100_000, qw(FCALL cache_aside_fill 1 k v 1000 %d-1-0/%d));
 flood('leases', 100_000, qw(FCALL cache_aside_get 1 lease%d 60000));
 my ($calls) = $redis->info('cmdstat_fcall') =~ /^calls=(\d+)/;
-is($calls, 1_300_000, 'every call was made');
+is($calls, 1_400_000, 'every call was made');
 is($worker->get('lease00100000', 60000), undef, 'to the last');
 is(ref $worker->get('lease00000001', 60000), 'ARRAY', 'the first leases are forgotten');
 is_deeply([ $redis->keys('cache_aside:lease*') ], [], 'and none is a key');
@@ -139,7 +140,8 @@ $redis->pipeline(
 	[ 'FCALL', 'cache_aside_fill', 1, $huge, 'v', 1000, $token ],
 	[ 'FCALL', 'cache_aside_get', 1, 'k', $huge ],
 	[ 'FCALL', 'cache_aside_claim_1', 2, "cache_aside:position:$huge", "cache_aside:guard:$huge", $nonce, 1 ],
-	[ 'FCALL', 'cache_aside_claim_1', 2, $position, $guard, $nonce, $huge ],
+	[ 'FCALL', 'cache_aside_claim_1', 2, $position, $guard, $nonce, $huge, '', 0 ],
+	[ 'FCALL', 'cache_aside_claim_1', 2, $position, $guard, $nonce, 1, '', $huge ],
 	[ 'FCALL', 'cache_aside_fill', 1, 'k', 'v', 1000, "$huge-1-0/1" ]) foreach 1 .. 3;
 flood('after huge arguments', 10_000, qw(FCALL cache_aside_get 1 k 0));
 ok($redis->command('PING'), 'Redis is there');

@@ -70,7 +70,7 @@ my $app = RedisUsers::connect($redis, 'app');
 my %before = map { $_ => $redis->command('DUMP', $_) } $redis->keys('cache_aside:*');
 my @worker_calls = (
 	[ 'claim_1', $nonce, 1 ], [ 'epoch_1', $nonce, $worker->{position}, 'p', '0/1', 1 ],
-	[ 'arm_1', $nonce, $worker->{position}, '0/1', 1 ], [ 'renew_1', $nonce, 1 ], [ 'apply_1', $nonce, $worker->{position}, 'p', 'F/0' ]);
+	[ 'arm_1', $nonce, $worker->{position}, '0/1', 1 ], [ 'renew_1', $nonce, 1 ], [ 'disarm_1', $nonce ], [ 'apply_1', $nonce, $worker->{position}, 'p', 'F/0' ]);
 my @names = ([ $position, $guard ], [ 'cache_aside:position:5', 'cache_aside:guard:5' ], [ 'user:1', 'user:2' ], []);
 
 sub call
