@@ -999,18 +999,19 @@ AS 'MODULE_PATHNAME', 'cache_aside_wait_for';
 COMMENT ON PROCEDURE cache_aside.wait_for(pg_lsn, interval, text) IS
 'on a standby: wait until this LSN was replayed; reached, timeout, not in recovery or other timeline';
 
-CREATE FUNCTION cache_aside.stick(name text, ttl interval DEFAULT '30 s') RETURNS void
+CREATE FUNCTION cache_aside.stick(name text, ttl interval DEFAULT '30 s', wait boolean DEFAULT true)
+RETURNS void
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cache_aside_stick';
-COMMENT ON FUNCTION cache_aside.stick(text, interval) IS
-'when this transaction commits, leaves its LSN in Redis as cache_aside:stick:<name>';
-REVOKE ALL ON FUNCTION cache_aside.stick(text, interval) FROM PUBLIC;
+COMMENT ON FUNCTION cache_aside.stick(text, interval, boolean) IS
+'when this transaction commits, leaves its LSN in Redis as cache_aside:stick:<name>; COMMIT waits for it';
+REVOKE ALL ON FUNCTION cache_aside.stick(text, interval, boolean) FROM PUBLIC;
 
 CREATE FUNCTION cache_aside.stuck_at(name text) RETURNS pg_lsn
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'cache_aside_stuck_at';
 COMMENT ON FUNCTION cache_aside.stuck_at(text) IS
-'the LSN that stick() left in Redis under this name, NULL if there is none';
+'the LSN that stick() left in Redis under this name, NULL if there is certainly none';
 REVOKE ALL ON FUNCTION cache_aside.stuck_at(text) FROM PUBLIC;
 
 CREATE FUNCTION cache_aside.check_conninfo(conninfo text) RETURNS boolean

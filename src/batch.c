@@ -47,6 +47,20 @@ ca_batch_free(CaBatch *batch)
 	pfree(batch);
 }
 
+/* A stick without a name, if some may be lost. */
+static void
+add_forgotten(CaBatch *batch)
+{
+	uint32 ttl;
+	XLogRecPtr lsn = ca_stick_forgotten(&ttl);
+
+	if (XLogRecPtrIsInvalid(lsn))
+		return;
+	batch->sticks[0] = (CaStick){.len = strlen(CA_STICK_PREFIX), .ttl = ttl, .lsn = lsn};
+	batch->nsticks = 1;
+	appendBinaryStringInfo(&batch->bytes, CA_STICK_PREFIX, strlen(CA_STICK_PREFIX));
+}
+
 CaBatch *
 ca_batch_make(void)
 {
@@ -63,6 +77,7 @@ ca_batch_make(void)
 	initStringInfo(&batch->bytes);
 	batch->nkeys = batch->nsticks = 0;
 	batch->lsn = InvalidXLogRecPtr;
+	add_forgotten(batch);
 	MemoryContextSwitchTo(old);
 	return batch;
 }

@@ -449,9 +449,13 @@ ca_breaker_leave(void)
 void
 ca_breaker_forget(void)
 {
+	bool never;
+
 	if (unlink(START_FILE) != 0 && errno != ENOENT)
 		ereport(LOG, (errcode_for_file_access(),
 					  errmsg("could not remove file \"%s\": %m", START_FILE)));
+	never = start.claims == NONE_EVER;
 	memset(&start, 0, sizeof(start));
+	start.claims = never ? NONE_EVER : NOT_KNOWN;
 	show_skip();
 }

@@ -149,7 +149,10 @@ extern void ca_spill_seek(struct BufFile *file, int64 offset);
 extern void ca_spill_read(struct BufFile *file, void *target, Size len);
 
 /* ---- commit.c: right after a commit; nothing here raises ---- */
-extern void ca_commit_note_created(void);              /* CREATE EXTENSION runs */
+extern bool ca_commit_waits(void);           /* will this transaction wait for its delivery? */
+extern void ca_commit_note_stick(bool wait); /* it leaves a stick */
+extern void ca_commit_prepared(void);        /* it is prepared, and ends for this session */
+extern void ca_commit_note_created(void);    /* CREATE EXTENSION runs */
 extern void ca_commit_note_prepared(XLogRecPtr since); /* a COMMIT PREPARED ran */
 extern void ca_commit_done(bool logged);               /* XACT_EVENT_COMMIT; did it log messages? */
 extern void ca_commit_aborted(void);

@@ -22,7 +22,7 @@
 #include "utils/timestamp.h"
 
 #define RECOUNT_MS 60000
-#define SHORTEST_MS 1000 /* between two counts */
+#define SHORTEST_MS 1000 /* between two counts because of keys */
 
 static bool asked = true;
 static bool running;
@@ -84,9 +84,11 @@ due(void)
 	}
 	if (counted && !installed && counted_in_recovery && !RecoveryInProgress())
 		asked = true;
+	if (pg_atomic_read_u32(&ca_shared->keys_logged) != 0 && !counts_for(SHORTEST_MS))
+		asked = true;
 	if (counted && (!installed || by_proof) && !counts_for(RECOUNT_MS))
 		asked = true;
-	return asked && !counts_for(SHORTEST_MS) && !ca_resync_running();
+	return asked && !ca_resync_running();
 }
 
 static void
@@ -98,6 +100,7 @@ conclude(bool yes, bool proven)
 	installed = yes;
 	by_proof = proven;
 	last_count = GetCurrentTimestamp();
+	pg_atomic_write_u32(&ca_shared->keys_logged, 0);
 	pg_atomic_write_u32(&ca_shared->installed, yes);
 }
 
@@ -139,5 +142,7 @@ ca_census_yield(void)
 long
 ca_census_timeout(void)
 {
-	return asked && !running && !ca_resync_running() ? SHORTEST_MS : -1;
+	bool keys = pg_atomic_read_u32(&ca_shared->keys_logged) != 0;
+
+	return (asked || keys) && !running && !ca_resync_running() ? SHORTEST_MS : -1;
 }

@@ -38,8 +38,11 @@
 static bool prepared_committed = false;
 static XLogRecPtr prepared_since; /* end of the log before that statement */
 static bool extension_created = false;
+static SubTransactionId stick_at = InvalidSubTransactionId; /* the first that leaves a stick */
+static bool stick_waits = false;                            /* one of them is to be waited for */
 static CaAwaited awaited;                         /* commit to be waited for; lsn invalid: none */
 static bool due = false;                          /* the transaction that is ending wrote */
+static bool told_anyway = false;                  /* ... and left a stick */
 static bool unreported = false;                   /* commit_lsn is still to be told to the client */
 static XLogRecPtr commit_lsn = InvalidXLogRecPtr; /* end of this session's last commit that wrote */
 
@@ -49,6 +52,43 @@ ca_commit_note_prepared(XLogRecPtr since)
 {
 	prepared_committed = true;
 	prepared_since = since;
+}
+
+bool
+ca_commit_waits(void)
+{
+	return guc_synchronous || stick_waits;
+}
+
+void
+ca_commit_note_stick(bool wait)
+{
+	if (stick_at == InvalidSubTransactionId)
+		stick_at = GetCurrentSubTransactionId();
+	stick_waits |= wait;
+}
+
+static void
+forget_sticks(void)
+{
+	stick_at = InvalidSubTransactionId;
+	stick_waits = false;
+}
+
+/* A subtransaction that ends has begun, or those it took in have, after all that are older than it. */
+static void
+at_subtransaction_event(SubXactEvent event, SubTransactionId my_id, SubTransactionId parent_id,
+						void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && stick_at != InvalidSubTransactionId &&
+		my_id <= stick_at)
+		forget_sticks();
+}
+
+void
+ca_commit_prepared(void)
+{
+	forget_sticks();
 }
 
 /* From the utility hook, whatever extension it was: the worker shall look for databases that have the extension. */
@@ -85,9 +125,11 @@ ca_commit_done(bool logged)
 		commit_lsn = XactLastCommitEnd;
 		due = true;
 	}
-	if (guc_synchronous && (logged || prepared_committed))
+	if (ca_commit_waits() && (logged || prepared_committed))
 		await(prepared_committed);
+	told_anyway = stick_at != InvalidSubTransactionId;
 	prepared_committed = extension_created = false;
+	forget_sticks();
 }
 
 /* Is this a commit in the middle of a statement? Some hold session locks across theirs. */
@@ -131,7 +173,7 @@ after_locks(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void 
 	if (due && is_commit)
 	{
 		due = false;
-		unreported = guc_report_commit_lsn;
+		unreported = guc_report_commit_lsn || told_anyway;
 		wait_if_asked();
 	}
 	report_token();
@@ -144,6 +186,7 @@ ca_commit_aborted(void)
 	prepared_committed = extension_created = false;
 	due = false;
 	awaited.lsn = InvalidXLogRecPtr;
+	forget_sticks();
 }
 
 /* Once per backend, from _PG_init. */
@@ -151,6 +194,7 @@ void
 ca_commit_init(void)
 {
 	RegisterResourceReleaseCallback(after_locks, NULL);
+	RegisterSubXactCallback(at_subtransaction_event, NULL);
 }
 
 PG_FUNCTION_INFO_V1(cache_aside_commit_lsn);

@@ -418,6 +418,7 @@ at_transaction_event(XactEvent event, void *arg)
 			reset_set();
 			break;
 		case XACT_EVENT_PREPARE:
+			ca_commit_prepared();
 			set.logged = false;
 			reset_set();
 			break;

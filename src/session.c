@@ -58,6 +58,7 @@ close_session(void)
 {
 	ca_redis_close(redis);
 	redis = NULL;
+	ca_status_now.settled = false;
 	ca_resync_interrupted();
 	ca_redelete_interrupted();
 	ca_delivery_reset();
@@ -143,6 +144,7 @@ begin_running(void)
 					  XidFromFullTransactionId(FullTransactionIdFromU64(position->barrier)));
 	ca_delivery_start(tap, redis, position, claimed->stored);
 	session_timeline = ca_wal_timeline(&catch_up_to);
+	ca_stick_begin(claimed->stored[0] == '\0', catch_up_to);
 	caught_up = false;
 	looked_at = InvalidXLogRecPtr;
 	phase = RUNNING;
@@ -235,6 +237,7 @@ publish_position(XLogRecPtr visible)
 	ca_status_now.restart = position->restart;
 	ca_status_now.read_end = ca_tap_read_end(tap);
 	ca_status_now.visible = visible;
+	ca_stick_settle(caught_up && (ca_delivery_idle() || position->confirmed >= caught_up_to));
 	if (ca_resync_running())
 		ca_status_state("resyncing");
 	else

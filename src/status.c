@@ -115,7 +115,6 @@ ca_status_note_keys(void)
 	if (ca_shared == NULL || pg_atomic_read_u32(&ca_shared->installed) != 0)
 		return;
 	pg_atomic_write_u32(&ca_shared->keys_logged, 1);
-	ca_status_ask_census();
 }
 
 /* ---- worker side ---- */

@@ -32,6 +32,7 @@ typedef struct CaStatus
 	XLogRecPtr read_end;
 	XLogRecPtr visible;
 	XLogRecPtr slot_restart; /* invalid: no slot */
+	bool settled;            /* what the log held when the session began is delivered */
 	TimestampTz oldest;      /* commit time of the oldest undelivered commit; 0: none */
 	uint64 commits;          /* with keys, delivered */
 	uint64 keys;

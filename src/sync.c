@@ -349,14 +349,14 @@ ca_sync_active(void)
 void
 ca_sync_prepare(void)
 {
-	if (guc_synchronous && wait_event == 0)
+	if (ca_commit_waits() && wait_event == 0)
 		wait_event = ca_wait_event("CacheAsideSynchronous");
 }
 
 bool
 ca_sync_must_flush(void)
 {
-	return guc_synchronous || shared == NULL ||
+	return ca_commit_waits() || shared == NULL ||
 		   (synchronous_commit == SYNCHRONOUS_COMMIT_OFF &&
 			pg_atomic_read_u32(&shared->async_recorded) == 0);
 }
@@ -364,7 +364,7 @@ ca_sync_must_flush(void)
 bool
 ca_sync_wakes_later(void)
 {
-	return guc_synchronous && shared != NULL && ca_gather_active(&shared->gather);
+	return ca_commit_waits() && shared != NULL && ca_gather_active(&shared->gather);
 }
 
 static Outcome

@@ -231,6 +231,11 @@ extern int64 ca_arming_until(void);                  /* ms, of Redis's clock */
 extern bool ca_arming_renewal_due(void);
 extern bool ca_arming_untold(void); /* another process may still be armed: tell nobody */
 
+/* ---- stick.c: sticks that Redis may have lost ---- */
+extern void ca_stick_begin(bool absent, XLogRecPtr end);
+extern void ca_stick_settle(bool delivered);
+extern XLogRecPtr ca_stick_forgotten(uint32 *ttl);
+
 /* ---- batch.c: entries of visible commits, as many as fit ---- */
 extern CaBatch *ca_batch_make(void);
 extern bool ca_batch_fill(CaBatch *batch);

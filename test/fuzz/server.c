@@ -81,6 +81,20 @@ ca_breaker_note_claim(const char *nonce, TimeLineID timeline)
 	FUZZ_CHECK(strlen(nonce) == 16);
 }
 
+/* ---- the worker's state ---- */
+
+void
+ca_status_copy(CaStatus *status)
+{
+	*status = ca_status_now;
+}
+
+XLogRecPtr
+GetFlushRecPtr(TimeLineID *insertTLI)
+{
+	return 1;
+}
+
 /* ---- what is wrong: trouble.c keeps it in shared memory ---- */
 
 void
