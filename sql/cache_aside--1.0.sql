@@ -160,6 +160,23 @@ COMMENT ON TABLE cache_aside.lost_rule IS
 
 SELECT pg_catalog.pg_extension_config_dump('cache_aside.lost_rule', '');
 
+CREATE TABLE cache_aside.view_rule (
+	relation regclass NOT NULL,
+	template text NOT NULL
+);
+
+COMMENT ON TABLE cache_aside.view_rule IS
+'Rules of materialized views, which can have no trigger; written by attach and detach';
+
+SELECT pg_catalog.pg_extension_config_dump('cache_aside.view_rule', '');
+
+CREATE FUNCTION cache_aside.template_pattern(template text) RETURNS text
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_template_pattern';
+
+COMMENT ON FUNCTION cache_aside.template_pattern(text) IS
+'Glob pattern that covers every key of a template, without key_prefix; NULL if it is malformed';
+
 -- One row per trigger that belongs to a rule, partitions' copies included.
 CREATE VIEW cache_aside.rule_triggers AS
 SELECT t.tgrelid::pg_catalog.regclass AS relation,
@@ -202,10 +219,15 @@ SELECT t.relation,
        pg_catalog.array_agg(t.trigger ORDER BY t.trigger) AS triggers
   FROM cache_aside.rule_triggers t
  WHERE NOT t.inherited
- GROUP BY t.relation, t.rule, t.arguments;
+ GROUP BY t.relation, t.rule, t.arguments
+UNION ALL
+SELECT v.relation, v.template, v.template, NULL, cache_aside.template_pattern(v.template), NULL, 'refresh', 'always',
+       ARRAY[]::pg_catalog.name[]
+  FROM cache_aside.view_rule v
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.relation AND c.relkind OPERATOR(pg_catalog.=) 'm';
 
 COMMENT ON VIEW cache_aside.rules IS
-'Cache rules of this database, read from the triggers that are them';
+'Cache rules of this database, read from the triggers that are them, and those of materialized views';
 
 /* ---- row versions ---- */
 
@@ -583,10 +605,12 @@ SELECT DISTINCT c.oid::pg_catalog.regclass, l.rule,
   FROM cache_aside.lost_rule l
   JOIN pg_catalog.pg_namespace n ON true
   JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
-   AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::pg_catalog."char"[])
+   AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f', 'm']::pg_catalog."char"[])
    AND pg_catalog.format('%I.%I', n.nspname, c.relname) OPERATOR(pg_catalog.=) l.relation
  WHERE NOT EXISTS (SELECT FROM cache_aside.rule_triggers o
                     WHERE o.relation OPERATOR(pg_catalog.=) c.oid AND o.rule OPERATOR(pg_catalog.=) l.rule)
+   AND NOT EXISTS (SELECT FROM cache_aside.view_rule o
+                    WHERE o.relation OPERATOR(pg_catalog.=) c.oid AND o.template OPERATOR(pg_catalog.=) l.rule)
    AND NOT (l.rule OPERATOR(pg_catalog.~~) 'row\_version(%)' AND EXISTS (SELECT FROM cache_aside.versioned o
                     WHERE o.relation OPERATOR(pg_catalog.=) c.oid))
 UNION ALL

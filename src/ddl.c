@@ -200,7 +200,10 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 	if (class == TriggerRelationId)
 		note_dropped_trigger(object);
 	else if (class == RelationRelationId && part == 0)
+	{
 		add_dropped_table(object, is_on());
+		ca_view_rule_note_dropped(object);
+	}
 }
 
 /* ---- ALTER TABLE ---- */

@@ -251,11 +251,11 @@ ca_heir_options(const CaTriggerFacts *facts)
 														: columns_option(facts, columns);
 }
 
-static Relation
-open_lost(LOCKMODE mode)
+Relation
+ca_heir_open(const char *name, LOCKMODE mode)
 {
 	Oid schema = get_namespace_oid("cache_aside", true);
-	Oid relid = OidIsValid(schema) ? get_relname_relid("lost_rule", schema) : InvalidOid;
+	Oid relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 
 	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION ? table_open(relid, mode)
 																		   : NULL;
@@ -299,7 +299,7 @@ scan_lost(Relation relation, const char *table, const char *rule,
 void
 ca_heir_keep(const CaLostRule *lost, const char *options)
 {
-	Relation relation = open_lost(RowExclusiveLock);
+	Relation relation = ca_heir_open("lost_rule", RowExclusiveLock);
 	Datum values[3];
 	bool nulls[3] = {false};
 	bool found;
@@ -325,7 +325,7 @@ delete_row(Relation relation, TupleTableSlot *slot)
 void
 ca_heir_forget(Oid relid, const char *rule)
 {
-	Relation relation = open_lost(RowExclusiveLock);
+	Relation relation = ca_heir_open("lost_rule", RowExclusiveLock);
 	bool found;
 
 	if (relation == NULL)

@@ -75,26 +75,29 @@ preview_query(Relation relation, const Trigger *trigger, Datum row, const char *
 }
 
 static void
-preview_rule(Relation relation, const Trigger *trigger, Datum row, ReturnSetInfo *result)
+preview_template(Relation relation, const char *text_of_rule, Datum row, ReturnSetInfo *result)
 {
-	char *what = psprintf("Rule \"%s\"", ca_rules_name(trigger->tgnargs, trigger->tgargs));
-	TupleTableSlot *slot;
+	TupleTableSlot *slot = populate_row(relation, row);
 	const char *missing = NULL;
-	CaTemplate *template;
+	CaTemplate *template = ca_key_parse(text_of_rule, slot->tts_tupleDescriptor,
+										RelationGetRelationName(relation), &missing);
 
-	ca_text_require_all(trigger->tgnargs, trigger->tgargs, "argument of a cache rule's trigger");
-	if (ca_rules_is_query(trigger->tgnargs))
-	{
-		preview_query(relation, trigger, row, what, result);
-		return;
-	}
-	slot = populate_row(relation, row);
-	template = ca_key_parse(trigger->tgargs[0], slot->tts_tupleDescriptor,
-							RelationGetRelationName(relation), &missing);
 	if (missing == NULL)
 		ca_key_build(template, slot, put_prefixed, result);
 	else
 		put_prefixed(result, ca_key_pattern(template), strlen(ca_key_pattern(template)));
+}
+
+static void
+preview_rule(Relation relation, const Trigger *trigger, Datum row, ReturnSetInfo *result)
+{
+	char *what = psprintf("Rule \"%s\"", ca_rules_name(trigger->tgnargs, trigger->tgargs));
+
+	ca_text_require_all(trigger->tgnargs, trigger->tgargs, "argument of a cache rule's trigger");
+	if (ca_rules_is_query(trigger->tgnargs))
+		preview_query(relation, trigger, row, what, result);
+	else
+		preview_template(relation, trigger->tgargs[0], row, result);
 }
 
 /* Which keys would a change of this row invalidate? The owner only: query rules run as owner. */
@@ -106,6 +109,7 @@ cache_aside_keys(PG_FUNCTION_ARGS)
 	CaIdentity caller;
 	TriggerDesc *triggers;
 	List *seen = NIL;
+	ListCell *cell;
 
 	ca_rule_check_null(PG_ARGISNULL(0), "keys", "relation");
 	ca_rule_check_null(PG_ARGISNULL(1), "keys", "row");
@@ -128,6 +132,8 @@ cache_aside_keys(PG_FUNCTION_ARGS)
 		seen = lappend(seen, name);
 		preview_rule(relation, trigger, PG_GETARG_DATUM(1), result);
 	}
+	foreach (cell, ca_view_rule_list(RelationGetRelid(relation)))
+		preview_template(relation, lfirst(cell), PG_GETARG_DATUM(1), result);
 	ca_owner_leave(&caller);
 	SPI_finish();
 	relation_close(relation, NoLock);

@@ -6,7 +6,8 @@
  * of every rule that can be concerned, in the pending set:
  *
  *	rules of tables		of the object itself, of every table that has a column of the type (through
- *						arrays, domains, ranges, composites, row types), of the tables above those
+ *						arrays, domains, ranges, composites, row types), of the tables above those;
+ *						those of a materialized view likewise (view_rule.c)
  *	query rules			whose query names something of that set, or a view on it, in between or not;
  *						all of them if a schema got another name
  *
@@ -405,6 +406,7 @@ add_tables(Reach *reach)
 			continue;
 		foreach (rule, ca_trigger_list(object->oid))
 			add_rule(lfirst(rule));
+		ca_view_rule_add_patterns(object->oid);
 	}
 }
 

@@ -21,6 +21,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -116,6 +117,7 @@ ca_rules_add_patterns(Relation relation)
 {
 	TriggerDesc *triggers = triggers_of(relation);
 
+	ca_view_rule_add_patterns(RelationGetRelid(relation));
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		Trigger *trigger = &triggers->triggers[i];
@@ -350,6 +352,12 @@ cache_aside_attach(PG_FUNCTION_ARGS)
 	text_of_rule = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	statement = parse_level(fcinfo);
 	relation = relation_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
+	if (relation->rd_rel->relkind == RELKIND_MATVIEW)
+	{
+		ca_view_rule_attach(relation, text_of_rule, statement || !PG_ARGISNULL(2));
+		relation_close(relation, NoLock);
+		PG_RETURN_TEXT_P(cstring_to_text(text_of_rule));
+	}
 	ca_rule_check_relation(relation, statement);
 	template = ca_key_parse(text_of_rule, RelationGetDescr(relation),
 							RelationGetRelationName(relation), NULL);
@@ -464,5 +472,7 @@ cache_aside_detach(PG_FUNCTION_ARGS)
 			elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
 		SPI_finish();
 	}
+	count += ca_view_rule_detach(PG_GETARG_OID(0),
+								 PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	PG_RETURN_INT32(count);
 }

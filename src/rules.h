@@ -75,6 +75,16 @@ extern char *ca_heir_options(const CaTriggerFacts *facts);
 extern void ca_heir_keep(const CaLostRule *lost, const char *options);
 extern void ca_heir_forget(Oid relid, const char *rule);
 
+/* A table of the extension by its name, or NULL. */
+extern Relation ca_heir_open(const char *name, LOCKMODE mode);
+
+/* ---- view_rule.c: rules of materialized views ---- */
+extern List *ca_view_rule_list(Oid relid); /* their templates; none for any other relation */
+extern void ca_view_rule_add_patterns(Oid relid);
+extern void ca_view_rule_attach(Relation view, const char *template, bool has_options);
+extern int ca_view_rule_detach(Oid relid, const char *name); /* NULL: all; how many */
+extern void ca_view_rule_note_dropped(Oid relid);
+
 /* ---- reach.c: rules that a changed object concerns ---- */
 /* Adds the patterns of all rules that see rows, types or functions of the object. */
 extern void ca_reach_add(Oid class, Oid oid);

@@ -166,7 +166,7 @@ SELECT refused($$'r21.users', 'x:{id}', columns => '{name}', level => 'statement
 SELECT refused($$'r21.users', 'x:{ctid}'$$);
 SELECT refused($$'pg_class', 'x:{oid}'$$);
 SELECT refused($$'r21.a_view', 'x:{id}'$$);
-SELECT refused($$'r21.a_matview', 'x:{id}'$$);
+SELECT refused($$'r21.a_matview', 'x:{id}', level => 'statement'$$);
 SELECT refused($$'r21.a_sequence', 'x'$$);
 SELECT refused($$'a_temp', 'x:{id}'$$);
 SELECT refused($$'r21.a_foreign', 'x:{id}', level => 'statement'$$);
