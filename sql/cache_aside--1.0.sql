@@ -516,7 +516,10 @@ SELECT t.relation, t.rule,
        pg_catalog.format('trigger %I no longer compares columns, one of them was changed (%s): every UPDATE counts',
                          t.trigger, o.compared),
        pg_catalog.format('SELECT cache_aside.detach(%L, %L); %s', t.relation, t.rule,
-                         cache_aside.rule_statement(t.relation, t.arguments, CASE WHEN pg_catalog.cardinality(o.columns) OPERATOR(pg_catalog.>) 0 THEN o.columns END, t.level))
+                         cache_aside.rule_statement(t.relation, t.arguments, CASE WHEN pg_catalog.cardinality(o.columns) OPERATOR(pg_catalog.>) 0
+                                            AND pg_catalog.cardinality(o.columns) OPERATOR(pg_catalog.=)
+                                                pg_catalog.cardinality(pg_catalog.string_to_array(o.compared, ', '))
+                                         THEN o.columns END, t.level))
   FROM cache_aside.rule_triggers t
   JOIN pg_catalog.pg_trigger g ON g.oid OPERATOR(pg_catalog.=) t.oid
  CROSS JOIN LATERAL (SELECT d.compared,

@@ -13,7 +13,8 @@
  * or collation: WHEN and UPDATE OF go, and with them the dependencies on columns. From then on every
  * UPDATE counts: keys too many, none missed, by the template's names of today. A warning says so, and
  * gaps, with the statement that makes the rule anew; the names it watched are kept as the trigger's
- * comment, which is dumped too.
+ * comment, which is dumped too. A column that was dropped is left out; if one of the names is gone all the
+ * same, its column bears another, so the statement names no columns rather than too few.
  *
  * When: for DROP COLUMN and ALTER TYPE before the statement, which would be refused otherwise; for
  * RENAME in the object access hook, so whatever statement renames. A trigger of ours is changed under
@@ -119,9 +120,9 @@ ca_watch_rule(const CaTriggerFacts *facts)
 
 /* ---- to watch no more ---- */
 
-/* "doc, price": the names as they were. */
+/* "doc, price": the names as they were, without that of a column which goes (0: none). */
 static char *
-names_of(Oid relid, const Bitmapset *columns)
+names_of(Oid relid, const Bitmapset *columns, AttrNumber gone)
 {
 	StringInfoData names;
 	int attnum = 0;
@@ -131,7 +132,7 @@ names_of(Oid relid, const Bitmapset *columns)
 	{
 		char *name = get_attname(relid, (AttrNumber) attnum, true);
 
-		if (name != NULL)
+		if (name != NULL && attnum != gone)
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", quote_identifier(name));
 	}
 	return names.data;
@@ -152,7 +153,7 @@ warn_watch(Oid relid, const char *trigger, const char *template, const char *col
 }
 
 static void
-clear_watch(Relation catalog, HeapTuple tuple, const Bitmapset *columns)
+clear_watch(Relation catalog, HeapTuple tuple, const Bitmapset *columns, AttrNumber gone)
 {
 	Datum values[Natts_pg_trigger] = {0};
 	bool nulls[Natts_pg_trigger] = {0};
@@ -169,14 +170,15 @@ clear_watch(Relation catalog, HeapTuple tuple, const Bitmapset *columns)
 	deleteDependencyRecordsForSpecific(TriggerRelationId, form->oid, DEPENDENCY_NORMAL,
 									   RelationRelationId, form->tgrelid);
 	CreateComments(form->oid, TriggerRelationId, 0,
-				   psprintf("cache_aside: compared %s", names_of(form->tgrelid, columns)));
+				   psprintf("cache_aside: compared %s", names_of(form->tgrelid, columns, gone)));
 }
 
 typedef struct ChangedColumn
 {
 	AttrNumber attnum;
 	char *name;
-	bool any; /* some trigger watched it */
+	bool goes; /* it is dropped, not renamed or retyped */
+	bool any;  /* some trigger watched it */
 } ChangedColumn;
 
 static void
@@ -190,7 +192,7 @@ clear_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *ar
 	columns = watched(facts);
 	if (!bms_is_member(column->attnum, columns))
 		return;
-	clear_watch(catalog, tuple, columns);
+	clear_watch(catalog, tuple, columns, column->goes ? column->attnum : 0);
 	column->any = true;
 	if (!OidIsValid(facts->parent))
 		warn_watch(facts->relid, facts->name, facts->nargs > 0 ? facts->args[0] : "", column->name);
@@ -198,9 +200,9 @@ clear_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *ar
 
 /* The triggers of a table that watch the column. */
 static void
-clear_table(Oid relid, AttrNumber attnum)
+clear_table(Oid relid, AttrNumber attnum, bool goes)
 {
-	ChangedColumn column = {attnum, get_attname(relid, attnum, true), false};
+	ChangedColumn column = {attnum, get_attname(relid, attnum, true), goes, false};
 
 	ca_trigger_each(relid, RowExclusiveLock, clear_trigger, &column);
 	if (column.any)
@@ -213,7 +215,7 @@ void
 ca_watch_after_alter(Oid relid, int attnum)
 {
 	if (ca_altered_column(relid, attnum) && !CA_DEBUG_SKIP("watch"))
-		clear_table(relid, (AttrNumber) attnum);
+		clear_table(relid, (AttrNumber) attnum, false);
 }
 
 /* The name of the column that the command drops or gives another type, or NULL. */
@@ -226,7 +228,7 @@ changed_column(const AlterTableCmd *command)
 }
 
 static void
-clear_tree(Oid relid, const char *column)
+clear_tree(Oid relid, const char *column, bool goes)
 {
 	ListCell *cell;
 
@@ -235,7 +237,7 @@ clear_tree(Oid relid, const char *column)
 		AttrNumber attnum = get_attnum(lfirst_oid(cell), column);
 
 		if (attnum > 0)
-			clear_table(lfirst_oid(cell), attnum);
+			clear_table(lfirst_oid(cell), attnum, goes);
 	}
 }
 
@@ -251,13 +253,14 @@ ca_watch_before_alter(Oid relid, AlterTableStmt *statement)
 
 	foreach (cell, statement->cmds)
 	{
-		const char *column = changed_column(lfirst(cell));
+		AlterTableCmd *command = lfirst(cell);
+		const char *column = changed_column(command);
 
 		if (column == NULL || !ca_owns_relation(relid, GetUserId()) ||
 			get_attnum(relid, column) <= 0)
 			continue;
 		LockRelationOid(relid, AccessExclusiveLock);
-		clear_tree(relid, column);
+		clear_tree(relid, column, command->subtype == AT_DropColumn);
 		CommandCounterIncrement(); /* for the next column, which may be the same trigger's */
 	}
 }

@@ -132,7 +132,7 @@ sub _vacuum
 	return;
 }
 
-# ---- operations: { sql => text }, { sql, class => ... }, { sql, retire => name }, { look => 1 } ----
+# ---- operations: { sql => text }, { sql, class => ... }, { look => 1 } ----
 
 my $plain = qr/\A(INSERT|UPDATE|DELETE|MERGE|COPY|WITH|SELECT \*|SAVEPOINT|RELEASE|ROLLBACK TO|BEGIN|SET|PREPARE q)/;
 
@@ -165,7 +165,7 @@ sub _after
 	$self->{changed} = 1 if $self->{locks} || $sql =~ /PREPARED/;
 	$self->_note_effect($op);
 	push @{ $self->{classes} }, { %{ $op->{class} }, cached => {} } if $op->{class} && !$op->{error};
-	$self->_retire($op->{retire}) if $op->{retire};
+	$self->_retire_detached($sql);
 	$self->{locks} = 0 if $self->{writer}{in} eq 'I';
 	return;
 }
@@ -210,10 +210,13 @@ sub _note_effect
 	return;
 }
 
-sub _retire
+# Whoever detaches a rule is left alone with its keys; unless it is made anew at once.
+sub _retire_detached
 {
-	my ($self, $name) = @_;
-	foreach my $class (grep { $_->{name} eq $name } @{ $self->{classes} })
+	my ($self, $sql) = @_;
+	my %gone = map { ($_ => 1) } $sql =~ /cache_aside\.detach\('[^']*', '([^']*)'\)/g or return;
+	return if $sql =~ /cache_aside\.attach/;
+	foreach my $class (grep { grep { $gone{$_} } @{ $_->{rules} } } @{ $self->{classes} })
 	{
 		$class->{retired} = 1;
 		$self->_forget($class);

@@ -105,7 +105,7 @@ our %kinds;
 	view => sub {
 		my ($s) = @_;
 		return unless $s->{tables}{'app.v'} && $s->{tables}{'app.f'};
-		return 'CREATE OR REPLACE VIEW app.v AS SELECT ' . $s->pick('f.id AS fid, f.t_id AS tid', 'f.t_id AS fid, f.id AS tid', 'f.id AS fid, f.t_id % 6 + 1 AS tid')
+		return 'CREATE OR REPLACE VIEW app.v AS SELECT ' . $s->pick('f.id AS fid, f.t_id AS tid', 'f.t_id AS fid, f.id AS tid')
 		  . ', ' . $s->pick('f.b', 'upper(f.b) AS b', "'k'::text AS b") . ' FROM app.f' . $s->pick('', ' WHERE f.id > 2', ' WHERE f.id < 4');
 	},
 	function => sub {
@@ -116,7 +116,84 @@ our %kinds;
 	},
 	refresh => sub {
 		my ($s) = @_;
-		return $s->{tables}{'app.m'} ? 'REFRESH MATERIALIZED VIEW app.m' : undef;
+		return unless $s->{tables}{'app.m'};
+		return $s->pick('REFRESH MATERIALIZED VIEW app.m', 'REFRESH MATERIALIZED VIEW app.m', 'REFRESH MATERIALIZED VIEW app.m WITH NO DATA',
+			'CREATE UNIQUE INDEX ON app.m (id); REFRESH MATERIALIZED VIEW CONCURRENTLY app.m');
+	},
+	made_anew => sub {    # a view or a materialized one, dropped and made in one
+		my ($s) = @_;
+		my $what = $s->pick('m', 'v');
+		return unless $s->{tables}{"app.$what"};
+		return 'DROP VIEW app.v; CREATE VIEW app.v AS SELECT id AS fid, t_id AS tid, b FROM app.f WHERE id <> ' . $s->id if $what eq 'v' && $s->{tables}{'app.f'};
+		return unless $s->{tables}{'app.t'} && $s->has('app.t', 'a') && $s->has('app.t', 'b');
+		return 'DROP MATERIALIZED VIEW app.m; CREATE MATERIALIZED VIEW app.m AS SELECT id, a + 1 AS a, b FROM app.t';
+	},
+	instead => sub {
+		my ($s) = @_;
+		return unless $s->{tables}{'app.v'} && $s->{tables}{'app.f'};
+		return 'CREATE OR REPLACE FUNCTION app.instead() RETURNS trigger LANGUAGE plpgsql AS \'BEGIN IF TG_OP = $$DELETE$$ THEN DELETE FROM app.f WHERE id = OLD.fid; RETURN OLD; '
+		  . 'ELSE INSERT INTO app.f (id, b) VALUES (NEW.fid, NEW.b) ON CONFLICT (id) DO UPDATE SET b = NEW.b; RETURN NEW; END IF; END\'; '
+		  . 'CREATE OR REPLACE TRIGGER instead INSTEAD OF INSERT OR UPDATE OR DELETE ON app.v FOR EACH ROW EXECUTE FUNCTION app.instead()';
+	},
+	rewrite_rule => sub {
+		my ($s) = @_;
+		my ($t, $o) = ($s->table('r'), $s->target('r'));
+		return unless defined $t && defined $o && $t ne $o && $s->has($o, 'id') && $s->has($t, 'id');
+		my $set = $s->assignment($o) // return;
+		return $s->pick("CREATE OR REPLACE RULE also AS ON UPDATE TO $t DO ALSO UPDATE $o SET $set WHERE id = OLD.id",
+			"CREATE OR REPLACE RULE also AS ON INSERT TO $t DO ALSO DELETE FROM $o WHERE id = NEW.id", "DROP RULE also ON $t");
+	},
+	typed => sub {
+		my ($s) = @_;
+		my $n = $s->new_name('k');
+		return $s->pick("ALTER TYPE app.kind ADD ATTRIBUTE $n int CASCADE", 'ALTER TYPE app.kind DROP ATTRIBUTE b CASCADE',
+			"ALTER TYPE app.kind RENAME ATTRIBUTE a TO $n CASCADE", 'ALTER TYPE app.kind ALTER ATTRIBUTE a TYPE bigint CASCADE',
+			'ALTER TABLE app.o NOT OF');
+	},
+	drop_type => sub {
+		my ($s) = @_;
+		return unless $s->chance(0.3);
+		return $s->pick('DROP TYPE app.mood CASCADE', 'DROP DOMAIN app.dom CASCADE', 'DROP TYPE app.comp CASCADE', 'DROP FUNCTION app.say(int)',
+			'DROP FUNCTION app.said(int)', 'ALTER FUNCTION app.said(int) RENAME TO unsaid', 'ALTER FUNCTION app.unsaid(int) RENAME TO said',
+			'DROP OWNED BY oracle_owner CASCADE; GRANT USAGE, CREATE ON SCHEMA app, app2 TO oracle_owner');
+	},
+	expression => sub {
+		my ($s) = @_;
+		my $t = _table($s) // return;
+		my ($c) = grep { $_->[2] } @{ $s->{tables}{$t}{columns} };
+		return $c ? "ALTER TABLE $t ALTER COLUMN $c->[0] DROP EXPRESSION" : undef;
+	},
+	deferred => sub {
+		my ($s) = @_;
+		my $t = $s->table('r') // return;
+		my $write = $OracleStatements::Writes::kinds{update}->($s) // return;
+		return if $write =~ /\Q$t\E\b/;
+		my $n = $s->new_name('late');
+		return "CREATE FUNCTION app.$n() RETURNS trigger LANGUAGE plpgsql AS \$f\$ BEGIN IF coalesce(current_setting('oracle.late', true), '') = '' "
+		  . "THEN PERFORM set_config('oracle.late', 'x', true); $write; END IF; RETURN NULL; END \$f\$; CREATE CONSTRAINT TRIGGER $n AFTER INSERT OR UPDATE ON $t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.$n()";
+	},
+	foreign_key => sub {
+		my ($s) = @_;
+		my ($t, $o) = ($s->table('r', sub { !$_[0]{is_partition} }), $s->table('r', sub { $_[0]{unique} && $_[0]{name} !~ /\.p/ }));
+		return unless defined $t && defined $o && $t ne $o && $s->has($t, 'a') && $s->has($o, 'id');
+		return "UPDATE $t SET a = NULL WHERE a NOT IN (SELECT id FROM $o); ALTER TABLE $t ADD FOREIGN KEY (a) REFERENCES $o (id) ON UPDATE CASCADE ON DELETE "
+		  . $s->pick('SET NULL', 'CASCADE', 'SET DEFAULT') . $s->pick('', ' DEFERRABLE INITIALLY DEFERRED');
+	},
+	replace_partition => sub {    # out and in, in one
+		my ($s) = @_;
+		my $t = $s->table('r', sub { $_[0]{is_partition} && $_[0]{name} =~ /\.p1$/ }) // return;
+		my $parent = $s->{tables}{$t}{parents}[0];
+		my $n = $s->new_name('app.p_');
+		return "CREATE TABLE $n (LIKE $t INCLUDING ALL); INSERT INTO $n (id, a) VALUES (" . $s->id . ", 1); ALTER TABLE $parent DETACH PARTITION $t; "
+		  . "ALTER TABLE $parent ATTACH PARTITION $n FOR VALUES IN (1, 2)";
+	},
+	gap_drop_trigger => sub {
+		my ($s) = @_;
+		return unless $s->{rare}{gap};
+		my $do = $s->pick('DROP TRIGGER %2$I ON %1$s', 'ALTER TABLE %1$s DISABLE TRIGGER %2$I', 'ALTER TABLE %1$s ENABLE TRIGGER %2$I',
+			'ALTER TABLE %1$s ENABLE REPLICA TRIGGER %2$I', 'ALTER TABLE %1$s ENABLE ALWAYS TRIGGER %2$I', 'ALTER TRIGGER %2$I ON %1$s RENAME TO renamed');
+		return "DO \$\$ DECLARE do_it text; BEGIN SELECT format(\$f\$$do\$f\$, relation, trigger) INTO do_it FROM cache_aside.rule_triggers "
+		  . "ORDER BY relation::text, trigger OFFSET " . int(rand 6) . ' LIMIT 1; IF do_it IS NOT NULL THEN EXECUTE do_it; END IF; END $$';
 	},
 	detach_partition => sub {
 		my ($s) = @_;
@@ -229,7 +306,7 @@ our %kinds;
 		my $t = _table($s) // return;
 		return $s->has($t, 'version')
 		  ? $s->pick("SELECT cache_aside.disable_versioning('$t', true)", "SELECT cache_aside.disable_versioning('$t')")
-		  : "SELECT cache_aside.enable_versioning('$t')";
+		  : "SELECT cache_aside.enable_versioning('$t'" . $s->pick('', ", presents => 'read'", ", start => 'sequence'", ", columns => '{id}'") . ')';
 	},
 	gap_trigger => sub {
 		my ($s) = @_;

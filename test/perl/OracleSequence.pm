@@ -13,7 +13,7 @@ use strict;
 use warnings;
 
 use OracleChanges;
-use OracleRules qw(preamble trees make_rule kinds_of_rules);
+use OracleRules qw(preamble trees names_of_trees make_rule kinds_of_rules);
 use OracleStatements;
 
 sub new
@@ -62,8 +62,8 @@ sub _begin
 {
 	my ($self) = @_;
 	my $s = $self->{statements};
-	my @trees = grep { $s->chance(0.45) } qw(plain partitioned inherited unlogged);
-	@trees = $s->pick(qw(plain partitioned inherited unlogged)) unless @trees;
+	my @trees = grep { $s->chance($_ eq 'typed' ? 0.15 : 0.45) } names_of_trees();
+	@trees = $s->pick(names_of_trees()) unless @trees;
 	push @trees, grep { $s->chance(0.5) } qw(child stored) if grep { $_ eq 'plain' } @trees;
 	$self->_sql(preamble(), trees(@trees));
 	$self->_see;
@@ -201,7 +201,7 @@ sub _rule
 	my @kinds = kinds_of_rules($table, $s->{tables});
 	return undef unless @kinds;
 	my $kind = $s->pick(@kinds);
-	return undef if $kind =~ /query|called|join|view|stored/ && $self->{may}{prepare};
+	return undef if $kind =~ /query|called|join|view|stored|rank/ && $self->{may}{prepare};
 	my $rule = make_rule($kind, substr($kind, 0, 1) . ++$self->{rules}, $table, $s->pick('say', 'said'));
 	$self->_do({ sql => $rule->{sql}, class => $rule });
 	return undef;
@@ -217,7 +217,7 @@ sub _rules
 	my $class = $s->pick(@classes);
 	if ($s->chance(0.3))
 	{
-		$self->_do({ sql => join('; ', map { "SELECT cache_aside.detach('$class->{table}', '$_')" } @{ $class->{rules} }[0]), retire => $class->{name} });
+		$self->_sql("SELECT cache_aside.detach('$class->{table}', '$class->{rules}[0]')");
 	}
 	else
 	{

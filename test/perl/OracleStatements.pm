@@ -136,7 +136,7 @@ sub change { return $_[0]->_one(\%OracleStatements::Changes::kinds); }
 sub may_name
 {
 	my ($self, $table) = @_;
-	return 0 if $table->{kind} eq 'v' && $table->{name} !~ /\.w$/;
+	return 0 if $table->{kind} eq 'v' && $table->{name} !~ /\.[wv]$/;
 	return $self->{rare}{direct} || $table->{name} !~ /\.p./;
 }
 
@@ -256,6 +256,37 @@ our %kinds;
 		my $set = $s->assignment($t) // return;
 		return "DO \$\$ DECLARE c CURSOR FOR SELECT * FROM $t FOR UPDATE; r record; BEGIN OPEN c; FETCH c INTO r; "
 		  . "IF FOUND THEN UPDATE $t SET $set WHERE CURRENT OF c; END IF; END \$\$";
+	},
+	commits => sub {    # a block that commits in between; only outside of a transaction
+		my ($s) = @_;
+		my @do = map { $s->pick($kinds{update}, $kinds{delete}, $kinds{insert})->($s) // 'NULL' } 1 .. 3;
+		return "DO \$\$ BEGIN $do[0]; " . $s->pick('COMMIT', 'ROLLBACK') . "; $do[1]; " . $s->pick('COMMIT', 'ROLLBACK') . "; $do[2]; END \$\$";
+	},
+	returned => sub {    # a table made of what a statement gave back
+		my ($s) = @_;
+		my $sql = $s->pick($kinds{update}, $kinds{delete}, $kinds{insert})->($s) // return;
+		my $o = $s->target // return;
+		my $set = $s->assignment($o) // return;
+		return "WITH x AS ($sql RETURNING 1), y AS (UPDATE $o SET $set WHERE " . $s->condition($o) . ' RETURNING 1) SELECT count(*) FROM x, y';
+	},
+	whole_row => sub {
+		my ($s) = @_;
+		my $t = $s->target // return;
+		my @c = map { $_->[0] } $s->writable($t);
+		return unless @c;
+		return "UPDATE $t SET (" . join(', ', @c) . ') = ROW(' . join(', ', map { $s->value($_->[1]) } $s->writable($t)) . ') WHERE ' . $s->condition($t);
+	},
+	same => sub {
+		my ($s) = @_;
+		my $t = $s->target // return;
+		my ($c) = map { $_->[0] } $s->pick($s->writable($t)) // return;
+		return "UPDATE $t SET $c = $c WHERE " . $s->condition($t);
+	},
+	copy_back => sub {    # INSERT ... SELECT from another table, doubles left out
+		my ($s) = @_;
+		my ($t, $o) = ($s->target('r'), $s->table('rpv'));
+		return unless defined $t && defined $o && $s->has($t, 'id') && $s->has($o, 'id') && $s->has($t, 'a') && $s->has($o, 'a');
+		return "INSERT INTO $t (id, a) SELECT id, a FROM $o WHERE " . $s->condition($o) . ' ON CONFLICT DO NOTHING';
 	},
 	look_and_lock => sub {
 		my ($s) = @_;
