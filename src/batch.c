@@ -36,6 +36,8 @@ ca_batch_reset(void)
 {
 	stop_rereading();
 	log_gone = false;
+	if (batch_cxt)
+		MemoryContextReset(batch_cxt); /* an error may have left one behind */
 }
 
 void

@@ -15,7 +15,7 @@
  *	              the log when we connected was read and delivered. In recovery that says nothing:
  *	              the log that killed us may not be replayed again yet
  *	a death       the worker began here and neither reached a safe point nor ended in order: killed,
- *	              crashed, PANIC, immediate stop, an ERROR. Or it had reached one: then Redis holds
+ *	              crashed, PANIC, immediate stop; or an ERROR ended its session (mishap.c). Or it had reached one: then Redis holds
  *	              the place where it died, which is the one where the next begins. Log that cannot be
  *	              read (a gap) counts as well, though nobody dies
  *	no death      Redis is away or refuses, reload, fenced, another duty, shutdown: however often
@@ -327,6 +327,13 @@ ca_breaker_end(void)
 {
 	if (attempting)
 		end_attempt(ENDED, start.deaths);
+}
+
+/* It goes on to count as begun, or safe: whoever begins next takes it for a death. */
+void
+ca_breaker_died(void)
+{
+	attempting = false;
 }
 
 /* The log that comes next cannot be read. */

@@ -11,6 +11,8 @@
  *	batch-begins     keys are chosen, nothing is sent
  *	batch-sent       a batch is queued for the socket
  *	batch-answered   Redis has applied a batch
+ *	signals          the worker answers signals
+ *	publish-begins   the worker is about to publish replicas, whether there are any or not
  *	slot-moves       the slot is held, its restart LSN about to move
  *	poison-read      a message was read that has the word "poison" in it
  *	poison-key       a key with that word is put into a batch

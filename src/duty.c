@@ -104,6 +104,25 @@ ca_duty_reconnect(void)
 		ca_session_close();
 }
 
+/* A step raised: what it had begun is begun anew. */
+void
+ca_duty_abandon(const char *what)
+{
+	if (ca_census_running())
+		ca_census_yield();
+	if (duty == FOLLOW)
+		ca_follow_close();
+	else
+		ca_session_close();
+	if (duty != FOLLOW && duty != DELIVER)
+		return;
+	ca_trouble_begin(duty == FOLLOW ? CA_AREA_FOLLOWING : CA_AREA_DELIVERY, CA_TROUBLE_FAILING,
+					 what);
+	ca_status_state("failing");
+	ca_status_redis_state("not connected");
+	ca_sync_outage();
+}
+
 CaRedis *
 ca_duty_redis(void)
 {

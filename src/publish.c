@@ -276,8 +276,8 @@ send_script(CaRedis *redis, const char *script, const char *key, int argc, const
 		argv[4 + i] = args[i];
 	for (int i = 0; i < argc + 4; i++)
 		len[i] = strlen(argv[i]);
-	unanswered++;
 	ca_redis_send(redis, argc + 4, argv, len, handler, NULL);
+	unanswered++; /* not if that raised */
 }
 
 static const CaTopologyRow *
@@ -368,8 +368,8 @@ withdraw(CaRedis *redis)
 		const char *argv[] = {"UNLINK", keys[i]};
 		size_t len[] = {6, strlen(keys[i])};
 
-		unanswered++;
 		ca_redis_send(redis, 2, argv, len, handle_written, NULL);
+		unanswered++;
 	}
 }
 

@@ -181,12 +181,15 @@ put_in_force(void)
 static void
 begin_round(TimestampTz now)
 {
-	visited_version = ca_progress_registry_version();
+	uint32 version = ca_progress_registry_version();
+
+	visiting = false; /* should the list not be had: no round, rather than one without databases */
+	ca_visits_begin(&visits);
+	visited_version = version;
 	was_standby = RecoveryInProgress();
 	began_at = now;
 	visiting = true;
 	told_stuck = false;
-	ca_visits_begin(&visits);
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	shared->collected_count = 0;
 	LWLockRelease(shared->lock);

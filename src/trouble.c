@@ -102,6 +102,10 @@ static const Entry entries[CA_TROUBLES] = {
 						   "the worker is paused", NULL,
 						   "The server log says how it ended. A reload ends the wait; "
 						   "cache_aside.delivery = off keeps it from beginning."},
+	[CA_TROUBLE_FAILING] = {"failing", ERRCODE_INTERNAL_ERROR, false, "the worker met an error",
+							NULL,
+							"The worker tries again, and less often the longer it lasts. A reload "
+							"makes it try at once."},
 	[CA_TROUBLE_DATABASE] =
 		{"waits for a database", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, false, "", WAITS,
 		 "The log has the error of the visitor, if there was one. If there is none, somebody holds "

@@ -28,6 +28,7 @@ typedef enum CaTrouble
 	CA_TROUBLE_ANSWER,  /* any other error that Redis answers */
 	CA_TROUBLE_FENCED,
 	CA_TROUBLE_PAUSED,    /* breaker.c */
+	CA_TROUBLE_FAILING,   /* an error in the worker, mishap.c */
 	CA_TROUBLE_DATABASE,  /* a database cannot be visited */
 	CA_TROUBLE_NO_WORKER, /* no free background worker for a visit */
 	CA_TROUBLES

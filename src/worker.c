@@ -9,7 +9,8 @@
  *
  * Each round makes one step of the session, publishes the status and waits for whatever comes first:
  * the latch (a commit with keys, a signal, a survey), the socket, or a time-out. It never blocks on
- * Redis, so signals and ProcSignal barriers (DROP DATABASE) are answered however slow Redis is.
+ * Redis, so signals and ProcSignal barriers (DROP DATABASE) are answered however slow Redis is. What
+ * raises in a round is logged, and rests for a while (mishap.c).
  *
  * Pacing: an idle worker delivers a commit at once. When more than one commit comes each
  * PACE_COMMIT_US, rounds are spaced about a millisecond apart: batches get larger, and
@@ -20,6 +21,8 @@
  * for some more of them (gather.c).
  */
 #include "worker.h"
+#include "debug.h"
+#include "mishap.h"
 #include "routing.h"
 #include "status.h"
 #include "sync.h"
@@ -38,10 +41,11 @@
 #include "utils/wait_event.h"
 
 #define PACE_MS 1
-#define PACE_WINDOW 8000   /* us over which commits are counted */
-#define PACE_COMMIT_US 400 /* one commit each so many us, or faster: spaced */
-#define SLOT_INTERVAL 1000 /* ms */
-#define LAST_DELIVERY 500  /* ms for what is in the log when the server stops */
+#define PACE_WINDOW 8000    /* us over which commits are counted */
+#define PACE_COMMIT_US 400  /* one commit each so many us, or faster: spaced */
+#define SLOT_INTERVAL 1000  /* ms */
+#define LONGEST_REST 600000 /* ms, after errors */
+#define LAST_DELIVERY 500   /* ms for what is in the log when the server stops */
 
 PGDLLEXPORT void cache_aside_worker_main(Datum arg);
 
@@ -59,7 +63,8 @@ static const CaRedis *set_redis;
 static uint32 set_generation;
 static uint32 wait_main;
 static uint32 wait_pace;
-static bool paused; /* it may not begin yet */
+static bool paused; /* it may not do its duty yet */
+static bool more;   /* the duty has something to do at once */
 
 void
 ca_worker_register(void)
@@ -139,6 +144,7 @@ reload(void)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	ca_breaker_end_pause();
+	ca_mishap_end_rests();
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		changed |= strcmp(before[i], *settings[i]) != 0;
@@ -224,39 +230,71 @@ saturated(void)
 	return fast && pg_atomic_read_u32(&ca_shared->waiters) == 0 && !ca_sync_active();
 }
 
+/* ---- its steps; each may raise ---- */
+
 static void
-handle_signals(void)
+answer_signals(void)
 {
-	if (ProcSignalBarrierPending)
-		ProcessProcSignalBarrier();
-	if (ShutdownRequestPending)
-	{
-		finish();
-		ca_breaker_leave();
-		proc_exit(1);
-	}
 	if (ConfigReloadPending)
 		reload();
+	CA_DEBUG_POINT("signals");
+	if (ProcSignalBarrierPending)
+		ProcessProcSignalBarrier();
 	CHECK_FOR_INTERRUPTS();
 }
 
-static bool
+static void
+publish_replicas(void)
+{
+	CA_DEBUG_POINT("publish-begins");
+	ca_publish_step(ca_duty_redis());
+}
+
+static void
 do_duty(void)
 {
-	paused = ca_breaker_pause() > 0;
+	more = false;
 	if (!paused)
-		return ca_duty_step();
-	ca_ping_refuse();
-	return false;
+		more = ca_duty_step();
+}
+
+/* An error that tells of the log and not of the machine counts as a death where we read. */
+static void
+abandon_duty(const ErrorData *error)
+{
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INSUFFICIENT_RESOURCES)
+		ca_breaker_died();
+	more = false;
+	ca_duty_abandon(error->message);
+}
+
+static CaMishap answering = {"answering signals", 1000, NULL};
+static CaMishap publishing = {"publishing replicas", LONGEST_REST, NULL};
+static CaMishap noting = {"noting that the server crashed", LONGEST_REST, NULL};
+static CaMishap duty = {"its duty", LONGEST_REST, abandon_duty};
+
+static void
+shut_down(void)
+{
+	ca_mishap_guard(&duty, finish);
+	ca_breaker_leave();
+	proc_exit(1);
+}
+
+static long
+sooner(long a, long b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
 static long
 next_timeout(void)
 {
-	long session = paused ? ca_breaker_pause() : ca_duty_timeout();
-	long publish = ca_publish_timeout();
+	long pause = Max(ca_breaker_pause(), ca_mishap_rest(&duty));
+	long publish = ca_mishap_rest(&publishing);
 
-	return session < 0 || (publish >= 0 && publish < session) ? publish : session;
+	return sooner(pause > 0 ? pause : ca_duty_timeout(),
+				  publish > 0 ? publish : ca_publish_timeout());
 }
 
 /* Synchronous committers: the answer first, then company for those who came while we waited for it. */
@@ -275,12 +313,15 @@ wait_for_waiters(void)
 static void
 run_round(void)
 {
-	bool more;
-
-	handle_signals();
-	ca_publish_step(ca_duty_redis());
-	log_crash();
-	more = do_duty();
+	if (ShutdownRequestPending)
+		shut_down();
+	ca_mishap_guard(&answering, answer_signals);
+	ca_mishap_guard(&publishing, publish_replicas);
+	ca_mishap_guard(&noting, log_crash);
+	paused = ca_breaker_pause() > 0 || ca_mishap_rest(&duty) > 0;
+	if (paused)
+		ca_ping_refuse();
+	ca_mishap_guard(&duty, do_duty);
 	keep_log();
 	ca_breaker_lives();
 	ca_status_publish();

@@ -363,6 +363,7 @@ extern void ca_breaker_reads(XLogRecPtr limit);
 extern void ca_breaker_progress(const CaPosition *acked, bool delivered, bool due);
 extern void ca_breaker_gap(void);
 extern void ca_breaker_end(void);
+extern void ca_breaker_died(void); /* reading was ended by an error, the process goes on */
 
 /* ---- outage.c: Redis cannot be delivered to ---- */
 extern int ca_outage_begin(const char *reason); /* returns ms until the next attempt */
@@ -388,6 +389,7 @@ extern void ca_ping_refuse(void);         /* there is nobody to ask */
 /* ---- duty.c: deliver, follow, or nothing ---- */
 extern bool ca_duty_step(void);
 extern void ca_duty_reconnect(void); /* to the Redis that the settings name by now */
+extern void ca_duty_abandon(const char *what);
 extern CaRedis *ca_duty_redis(void);
 extern long ca_duty_timeout(void);
 
