@@ -9,7 +9,7 @@ import Redis from "ioredis";
 
 export type Lookup =
   | { kind: "hit"; value: string }
-  | { kind: "fill"; lease?: string } // missing: read the database and fill
+  | { kind: "fill"; lease?: string } // missing: read the database, then fill or release
   | { kind: "wait" }; // missing, and somebody else is filling
 
 export interface Entry {
@@ -51,7 +51,11 @@ export class GuardedCache {
 
   /** All values have to come from the transaction that gave the token. */
   async fillMany(entries: Entry[], ttlMs: number, token: string | null): Promise<boolean[]> {
-    if (token === null || entries.length === 0) return entries.map(() => false);
+    if (entries.length === 0) return [];
+    if (token === null) {
+      await this.release(entries);
+      return entries.map(() => false);
+    }
     try {
       const answers = (await this.redis.call(
         "FCALL", "cache_aside_fill_many", entries.length, ...entries.map((e) => e.key),
@@ -60,7 +64,21 @@ export class GuardedCache {
       return answers.map((answer) => answer === 1);
     } catch (error) {
       this.onError(error as Error);
+      await this.release(entries); // a Redis that is full refuses a fill before it ends the lease
       return entries.map(() => false);
+    }
+  }
+
+  /** For whoever has a lease and stores nothing: nobody waits for it any longer. Never fails. */
+  async release(entries: Array<Pick<Entry, "key" | "lease">>): Promise<void> {
+    const held = entries.filter((entry) => entry.lease);
+    if (held.length === 0) return;
+    try {
+      await this.redis.call(
+        "FCALL", "cache_aside_release", held.length, ...held.map((e) => e.key), ...held.map((e) => e.lease!),
+      );
+    } catch (error) {
+      this.onError(error as Error);
     }
   }
 }

@@ -70,7 +70,7 @@ export class UserRepository {
       if (lookup.kind !== "hit") leases.set(ids[i], lookup.kind === "fill" ? lookup.lease : undefined);
     });
     if (leases.size === 0) return found;
-    const { users, token } = await this.read([...leases.keys()]);
+    const { users, token } = await this.readFor(leases);
     await this.store(leases, users, token);
     for (const [id, user] of users) found.set(id, user);
     return found;
@@ -113,9 +113,20 @@ export class UserRepository {
   }
 
   private async readAndFill(id: number, lease?: string): Promise<User | null> {
-    const { users, token } = await this.read([id]);
-    await this.store(new Map([[id, lease]]), users, token);
+    const leases = new Map([[id, lease]]);
+    const { users, token } = await this.readFor(leases);
+    await this.store(leases, users, token);
     return users.get(id) ?? null;
+  }
+
+  /** Reads what is to be filled. A read that fails gives the leases back: others need not wait for them. */
+  private async readFor(leases: Map<number, string | undefined>) {
+    try {
+      return await this.read([...leases.keys()]);
+    } catch (error) {
+      await this.cache.release([...leases].map(([id, lease]) => ({ key: userKey(id), lease })));
+      throw error;
+    }
   }
 
   /** Values and token of one statement. The outer row is there even when no user is. */
