@@ -844,13 +844,21 @@ COMMENT ON FUNCTION cache_aside.get(text) IS
 REVOKE ALL ON FUNCTION cache_aside.get(text) FROM PUBLIC;
 
 CREATE FUNCTION cache_aside.fill(
-    key text, value text, ttl interval DEFAULT '5 min', token text DEFAULT cache_aside.read_token()
+    key text, value text, ttl interval DEFAULT '5 min', token text DEFAULT cache_aside.read_token(),
+    lease text DEFAULT NULL
 ) RETURNS boolean
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'cache_aside_fill';
-COMMENT ON FUNCTION cache_aside.fill(text, text, interval, text) IS
-'stores a value that this transaction read; false when it may miss an invalidation, or without a token';
-REVOKE ALL ON FUNCTION cache_aside.fill(text, text, interval, text) FROM PUBLIC;
+COMMENT ON FUNCTION cache_aside.fill(text, text, interval, text, text) IS
+'stores a value that this transaction read; false when it may miss an invalidation, or without a token; a lease ends with it';
+REVOKE ALL ON FUNCTION cache_aside.fill(text, text, interval, text, text) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.release(key text, lease text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'cache_aside_release';
+COMMENT ON FUNCTION cache_aside.release(text, text) IS
+'gives back a lease that cache_aside_get gave in Redis, when nothing is stored; true if it was held';
+REVOKE ALL ON FUNCTION cache_aside.release(text, text) FROM PUBLIC;
 
 CREATE FUNCTION cache_aside.fetch(key text, query text, ttl interval, VARIADIC params text[])
     RETURNS text
@@ -859,6 +867,13 @@ CREATE FUNCTION cache_aside.fetch(key text, query text, ttl interval, VARIADIC p
 COMMENT ON FUNCTION cache_aside.fetch(text, text, interval, text[]) IS
 'cached value, else the query''s, which is stored; params are its $1, $2, ...';
 REVOKE ALL ON FUNCTION cache_aside.fetch(text, text, interval, text[]) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.fetch(key text, query text, ttl interval) RETURNS text
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'cache_aside_fetch';
+COMMENT ON FUNCTION cache_aside.fetch(text, text, interval) IS
+'cached value, else the query''s, which is stored; for a query without parameters';
+REVOKE ALL ON FUNCTION cache_aside.fetch(text, text, interval) FROM PUBLIC;
 
 CREATE FUNCTION cache_aside.warm(query text, ttl interval DEFAULT '5 min') RETURNS bigint
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE

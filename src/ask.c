@@ -1,11 +1,12 @@
 /*
  * ask.c: a backend asks Redis something and waits for the answer.
  *
- * One connection per backend, opened when first needed and kept. A value in redis_url that changed
- * by a reload closes it. Nothing here raises for what Redis or the network do: the caller decides
- * whether no answer is a miss or an error. That no Redis was named is an error here. Every wait ends: connect_timeout for the connection,
- * command_timeout for an answer; interrupts are served, and a cancelled wait leaves a connection that
- * is closed at the next use, for its answers would come too late.
+ * One connection per backend, opened when first needed, if there is a place for it (allowance.c), and kept
+ * while it is used now and then. A value in redis_url that changed by a reload closes it. Nothing here raises
+ * for what Redis or the network do: the caller decides whether no answer is a miss or an error. That no
+ * Redis was named is an error here. Every wait ends: connect_timeout for the connection, command_timeout for
+ * an answer; interrupts are served, and a cancelled wait leaves a connection that is closed when the
+ * transaction ends, or at the next use, for its answers would come too late.
  *
  * After a failure nothing is tried for RETRY_MS, so that a query over many rows costs one time-out
  * while Redis is down, not one per row.
@@ -18,13 +19,16 @@
  * commands in flight makes it fail, for their handlers' memory goes with it.
  */
 #include "reads.h"
+#include "trouble.h"
 
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
 #define RETRY_MS 1000
+#define MAX_NEWS 8 /* causes in one statement */
 
 static MemoryContext ask_cxt;
 static CaRedis *connection;
@@ -37,21 +41,51 @@ static char problem[256];
 static void
 close_connection(void)
 {
+	ca_allowance_stop_clock();
 	ca_redis_close(connection);
 	connection = NULL;
+	ca_allowance_give_back();
 	if (ask_cxt)
 		MemoryContextReset(ask_cxt);
 	connected_url = NULL;
 }
 
 static void
+note_problem(const char *what)
+{
+	strlcpy(problem, what, sizeof(problem));
+	failed_at = GetCurrentTimestamp();
+}
+
+static void
 note_failure(void)
 {
-	strlcpy(problem, ca_redis_error(connection) ? ca_redis_error(connection) : "no answer",
-			sizeof(problem));
-	failed_at = GetCurrentTimestamp();
+	const char *error = ca_redis_error(connection);
+
+	note_problem(error ? error : "no answer");
 	if (holders == 0)
 		close_connection();
+}
+
+/* Nobody holds it: it may be closed while it idles, or must make room at once. */
+static void
+let_idle(void)
+{
+	if (holders == 0 && connection != NULL && !ca_allowance_keep(connection))
+		close_connection();
+}
+
+/* Errors leave a connection that is of no use, and have stopped the clock. */
+static void
+settle(XactEvent event, void *arg)
+{
+	if (connection == NULL || holders > 0 || event == XACT_EVENT_PRE_COMMIT ||
+		event == XACT_EVENT_PARALLEL_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
+		return;
+	if (ca_redis_state(connection) != CA_REDIS_READY || ca_redis_in_flight(connection) > 0)
+		close_connection();
+	else
+		let_idle();
 }
 
 static bool
@@ -80,22 +114,41 @@ ca_ask_require_url(void)
 						errdetail("There is no Redis to ask."), errhint("%s", CA_REDIS_URL_HINT)));
 }
 
+static bool
+open_connection(void)
+{
+	const char *reason = ca_allowance_take();
+
+	if (reason)
+	{
+		note_problem(reason);
+		return false;
+	}
+	if (ask_cxt == NULL)
+	{
+		ask_cxt = AllocSetContextCreate(TopMemoryContext, "cache_aside backend connection",
+										ALLOCSET_DEFAULT_SIZES);
+		RegisterXactCallback(settle, NULL);
+	}
+	connected_url = MemoryContextStrdup(ask_cxt, guc_redis_url);
+	connection = ca_redis_open(ask_cxt, "cache_aside backend");
+	return true;
+}
+
 static CaRedis *
 connect_redis(void)
 {
 	if (holders > 0)
 		return ca_redis_state(connection) == CA_REDIS_READY ? connection : NULL;
 	ca_ask_require_url();
+	ca_allowance_stop_clock();
 	if (usable())
 		return connection;
 	close_connection();
 	if (failed_at != 0 && !TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), RETRY_MS))
 		return NULL;
-	if (ask_cxt == NULL)
-		ask_cxt = AllocSetContextCreate(TopMemoryContext, "cache_aside backend connection",
-										ALLOCSET_DEFAULT_SIZES);
-	connected_url = MemoryContextStrdup(ask_cxt, guc_redis_url);
-	connection = ca_redis_open(ask_cxt, "cache_aside backend");
+	if (!open_connection())
+		return NULL;
 	if (!ca_redis_wait(connection, guc_connect_timeout, PG_WAIT_EXTENSION))
 	{
 		note_failure();
@@ -115,6 +168,14 @@ ca_ask_hold(void)
 	return redis;
 }
 
+CaRedis *
+ca_ask_hold_new(void)
+{
+	if (holders == 0)
+		close_connection();
+	return ca_ask_hold();
+}
+
 void
 ca_ask_release(CaRedis *redis)
 {
@@ -126,8 +187,13 @@ ca_ask_release(CaRedis *redis)
 		ca_redis_abandon(redis, "interrupted");
 		interrupted = true;
 	}
-	if (--holders > 0 || ca_redis_state(redis) == CA_REDIS_READY)
+	if (--holders > 0)
 		return;
+	if (ca_redis_state(redis) == CA_REDIS_READY)
+	{
+		let_idle();
+		return;
+	}
 	close_connection();
 	if (interrupted)
 		failed_at = 0; /* no reason to wait before the next */
@@ -151,7 +217,16 @@ ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, 
 	if (redis == NULL)
 		return false;
 	ca_redis_send(redis, argc, argv, lens, handler, arg);
-	return ca_ask_wait(redis);
+	if (!ca_ask_wait(redis))
+		return false;
+	let_idle();
+	return true;
+}
+
+void
+ca_ask_forgive(void)
+{
+	failed_at = 0;
 }
 
 const char *
@@ -160,15 +235,36 @@ ca_ask_problem(void)
 	return problem;
 }
 
+bool
+ca_ask_is_news(const char *error)
+{
+	static TimestampTz statement;
+	static uint32 told[MAX_NEWS];
+	static int ntold;
+	uint32 cause = ca_trouble_judge(error);
+
+	/* Two causes that have no name of their own differ in what is said. */
+	if (cause == CA_TROUBLE_ANSWER || cause == CA_TROUBLE_UNREACHABLE)
+		cause = hash_bytes((const unsigned char *) error, (int) strlen(error)) | 0x80000000;
+	if (statement != GetCurrentStatementStartTimestamp())
+		ntold = 0;
+	statement = GetCurrentStatementStartTimestamp();
+	for (int i = 0; i < ntold; i++)
+		if (told[i] == cause)
+			return false;
+	if (ntold == MAX_NEWS)
+		return false;
+	told[ntold++] = cause;
+	return true;
+}
+
 void
 ca_ask_warn(const char *consequence)
 {
-	static TimestampTz warned;
 	char *endpoint;
 
-	if (warned == GetCurrentStatementStartTimestamp())
+	if (!ca_ask_is_news(problem))
 		return;
-	warned = GetCurrentStatementStartTimestamp();
 	endpoint = ca_redis_endpoint();
 	ereport(WARNING, (errcode(ERRCODE_CONNECTION_FAILURE),
 					  errmsg("no answer from Redis at %s: %s", endpoint, problem),

@@ -22,6 +22,7 @@ typedef struct CaProbe
 	CaText cached;
 	bool same_row;   /* as in the round before */
 	bool same_entry; /* likewise */
+	bool empty;      /* the entry, or there is none */
 	const char *verdict;
 } CaProbe;
 

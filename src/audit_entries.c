@@ -21,6 +21,8 @@ handle_entry(void *arg, const CaReply *reply)
 	if (!probe->found)
 		return;
 	bytes = ca_reply_text(reply, &len);
+	probe->empty = len == 0;
+	probe->found = !probe->empty;
 	probe->same_entry = probe->cached.data != NULL && len == probe->cached.len &&
 						memcmp(bytes, probe->cached.data, len) == 0;
 	if (probe->same_entry)
@@ -35,6 +37,32 @@ handle_entry(void *arg, const CaReply *reply)
 	memcpy(probe->cached.data, bytes, len);
 	probe->cached.data[len] = '\0';
 	probe->cached.len = len;
+}
+
+/* The answer behind an empty one: is it an empty value, or none? */
+static void
+handle_exists(void *arg, const CaReply *reply)
+{
+	CaProbe *probe = arg;
+
+	if (reply != NULL && probe->empty && ca_reply_type(reply) == CA_REPLY_INTEGER)
+		probe->found = ca_reply_integer(reply) == 1;
+}
+
+/* No more than a value may have, and one byte: what is longer would end the connection. */
+static void
+send_questions(CaRedis *redis, CaProbe *probe)
+{
+	char last[24];
+	const char *value[] = {"GETRANGE", probe->key.data, "0", last};
+	size_t value_lens[] = {8, probe->key.len, 1, 0};
+	const char *exists[] = {"EXISTS", probe->key.data};
+	size_t exists_lens[] = {6, probe->key.len};
+
+	value_lens[3] = snprintf(last, sizeof(last), "%d", CA_MAX_VALUE);
+	probe->same_entry = probe->empty = probe->found = false;
+	ca_redis_send(redis, lengthof(value), value, value_lens, handle_entry, probe);
+	ca_redis_send(redis, lengthof(exists), exists, exists_lens, handle_exists, probe);
 }
 
 void
@@ -62,13 +90,10 @@ ca_audit_read_entries(CaRedis *redis, List *probes)
 	foreach (cell, probes)
 	{
 		CaProbe *probe = lfirst(cell);
-		const char *argv[] = {"GET", probe->key.data};
-		size_t lens[] = {3, probe->key.len};
 
 		if (probe->verdict != NULL)
 			continue;
-		probe->same_entry = false;
-		ca_redis_send(redis, 2, argv, lens, handle_entry, probe);
+		send_questions(redis, probe);
 		if (++sent % CA_AUDIT_FETCH == 0)
 			wait_answers(redis);
 	}

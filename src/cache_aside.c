@@ -75,6 +75,7 @@ request_shmem(void)
 	RequestAddinShmemSpace(ca_status_shmem_size());
 	RequestAddinShmemSpace(ca_token_shmem_size());
 	RequestAddinShmemSpace(ca_warm_shmem_size());
+	RequestAddinShmemSpace(ca_allowance_shmem_size());
 	ca_progress_shmem_request();
 	ca_topology_shmem_request();
 	ca_sync_shmem_request();
@@ -89,6 +90,7 @@ startup_shmem(void)
 	ca_status_shmem_init();
 	ca_token_shmem_init();
 	ca_warm_shmem_init();
+	ca_allowance_shmem_init();
 	ca_progress_shmem_init();
 	ca_topology_shmem_init();
 	ca_sync_shmem_init();
@@ -119,6 +121,10 @@ CA_RANGE(connect_timeout, 10, 60000, " ms",
 		 "One second suits most networks; an outage is known only after this time.")
 CA_RANGE(command_timeout, 10, 60000, " ms",
 		 "Redis answers within milliseconds; what is not answered in time is sent again.")
+CA_RANGE(max_backend_connections, 1, 262143, "",
+		 "Keep it, and what applications use, below maxclients of Redis: the worker needs one.")
+CA_RANGE(backend_idle_timeout, 0, 86400 * 1000, " ms",
+		 "Use 0 to keep them as long as the sessions.")
 CA_RANGE(scan_rate, 0, INT_MAX, " keys/s", "Use 0 for as fast as Redis answers.")
 CA_RANGE(publish_interval, 0, 60000, " ms",
 		 "Use 0 to publish never; applications route by what was published last.")
@@ -204,6 +210,15 @@ define_redis_settings(void)
 	define_number("cache_aside.command_timeout", "Longest time to wait for an answer from Redis.",
 				  "From 10 ms to 60 s; then the connection is made anew.", &guc_command_timeout,
 				  2000, PGC_SIGHUP, GUC_UNIT_MS, check_command_timeout);
+	define_number("cache_aside.max_backend_connections",
+				  "Most connections of all backends to Redis.",
+				  "From 1 to 262143. A backend that finds none free waits up to connect_timeout. "
+				  "The worker's own is not among them.",
+				  &guc_max_backend_connections, 100, PGC_SIGHUP, 0, check_max_backend_connections);
+	define_number("cache_aside.backend_idle_timeout",
+				  "Time after which a backend closes a connection to Redis that it does not use.",
+				  "From 0 to a day; 0: never.", &guc_backend_idle_timeout, 60 * 1000, PGC_SIGHUP,
+				  GUC_UNIT_MS, check_backend_idle_timeout);
 	define_number("cache_aside.scan_rate",
 				  "Keys a pattern scan looks at per second; 0 means as fast as Redis answers.",
 				  "From 0. TRUNCATE, invalidate_pattern() and a resync scan the keyspace.",

@@ -253,6 +253,8 @@ extern const CaReply *ca_reply_element(const CaReply *reply, Size i);
 extern CaRedis *ca_redis_open(MemoryContext cxt, const char *client_name);
 extern int ca_redis_database(const CaRedis *redis);
 extern void ca_redis_close(CaRedis *redis); /* NULL is fine; pending handlers get NULL */
+/* Ends it for the other side; found out at the next use. Async-signal-safe. */
+extern void ca_redis_hang_up(CaRedis *redis);
 /* Makes it FAILED and forgets the handlers without calling them. */
 extern void ca_redis_abandon(CaRedis *redis, const char *reason);
 extern CaRedisState ca_redis_state(const CaRedis *redis);
@@ -310,6 +312,12 @@ extern void ca_token_reset(void);
 extern const char *ca_token_current(void); /* NULL: there is none; static storage */
 extern void ca_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, char *token);
 extern bool ca_token_parse(const char *token, uint64 *sysid, TimeLineID *timeline, XLogRecPtr *lsn);
+
+/* ---- allowance.c: how many backends may be connected to Redis; see reads.h ---- */
+extern int guc_max_backend_connections;
+extern int guc_backend_idle_timeout; /* ms */
+extern Size ca_allowance_shmem_size(void);
+extern void ca_allowance_shmem_init(void);
 
 /* ---- warm.c: progress of warm() ---- */
 extern Size ca_warm_shmem_size(void);

@@ -15,6 +15,7 @@
 
 #define BACKOFF_FIRST 50 /* ms */
 #define BACKOFF_LAST 5000
+#define BACKOFF_PLACE 100 /* a place among maxclients is free for moments only */
 
 static int backoff;    /* ms; 0: no outage */
 static char told[320]; /* why there is no Redis */
@@ -37,6 +38,8 @@ ca_outage_begin(const char *reason)
 	ca_trouble_begin(CA_AREA_DELIVERY, cause, reason);
 	ca_sync_outage();
 	backoff = backoff == 0 ? BACKOFF_FIRST : Min(backoff * 2, BACKOFF_LAST);
+	if (cause == CA_TROUBLE_MAXCLIENTS)
+		backoff = BACKOFF_PLACE;
 	return jittered(backoff);
 }
 

@@ -1,5 +1,5 @@
 /*
- * reads.c: the cache from SQL: get, fill, fetch, shard.
+ * reads.c: the cache from SQL: get, fetch, shard. What stores is in fill.c.
  *
  * Redis that does not answer is a WARNING and a miss, never an error in the reader: the same for a
  * Redis that is full, read-only or loading. What the caller did wrong is an ERROR: a token that is
@@ -15,7 +15,6 @@
 #include "reads.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -26,7 +25,6 @@
 #include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_get);
-PG_FUNCTION_INFO_V1(cache_aside_fill);
 PG_FUNCTION_INFO_V1(cache_aside_fetch);
 PG_FUNCTION_INFO_V1(cache_aside_shard);
 
@@ -58,13 +56,22 @@ ca_reads_key(const char *key, Size len)
 	return result;
 }
 
+bool
+ca_reads_fits(const char *value, Size len, CaText *sent)
+{
+	sent->len = len;
+	if (len > CA_MAX_VALUE)
+		return false;
+	sent->data = ca_prefix_utf8(value, len, &sent->len);
+	return sent->len <= CA_MAX_VALUE;
+}
+
 CaText
 ca_reads_value(const char *value, Size len, const char *key)
 {
 	CaText result;
 
-	result.data = ca_prefix_utf8(value, len, &result.len);
-	if (result.len > CA_MAX_VALUE)
+	if (!ca_reads_fits(value, len, &result))
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("value is too long for the cache"),
 				 errdetail("The value for key \"%s\" has %zu bytes; %d are allowed.", key,
@@ -79,12 +86,18 @@ ca_reads_from_redis(const char *bytes, Size len)
 	int encoding = GetDatabaseEncoding();
 	char *copy;
 
-	if (len > CA_MAX_VALUE * 2 || memchr(bytes, '\0', len) != NULL)
+	if (len > CA_MAX_VALUE || memchr(bytes, '\0', len) != NULL)
 		return NULL;
 	if (encoding != PG_SQL_ASCII && !pg_verify_mbstr(PG_UTF8, bytes, (int) len, true))
 		return NULL;
 	copy = pnstrdup(bytes, len);
 	return ca_prefix_from_utf8(copy);
+}
+
+bool
+ca_reads_has_written(void)
+{
+	return TransactionIdIsValid(GetTopTransactionIdIfAny());
 }
 
 int64
@@ -102,24 +115,18 @@ ca_reads_ttl(const Interval *interval)
 
 /* ---- get ---- */
 
-typedef struct Got
+void
+ca_reads_handle(void *arg, const CaReply *reply)
 {
-	CaReplyType type; /* NIL, STRING, ERROR */
-	char *data;       /* of the value, or of the error */
-	Size len;
-	MemoryContext cxt;
-} Got;
-
-static void
-handle_get(void *arg, const CaReply *reply)
-{
-	Got *got = arg;
+	CaGot *got = arg;
 	const char *bytes;
 
 	got->type = CA_REPLY_NIL;
 	if (reply == NULL)
 		return;
 	got->type = ca_reply_type(reply);
+	if (got->type == CA_REPLY_INTEGER)
+		got->number = ca_reply_integer(reply);
 	if (got->type != CA_REPLY_STRING && got->type != CA_REPLY_ERROR)
 		return;
 	bytes = ca_reply_text(reply, &got->len);
@@ -136,36 +143,58 @@ handle_get(void *arg, const CaReply *reply)
 	got->data[got->len] = '\0';
 }
 
-/* A key that holds something else is the caller's mistake; any other error is Redis's state. */
-static void
-judge_error(const char *error, const char *key, const char *consequence)
+/* A key that holds something else is the caller's mistake; any other error is Redis's state: said once. */
+void
+ca_reads_judge(const char *error, const char *key, const char *consequence)
 {
 	if (strncmp(error, "WRONGTYPE", 9) == 0)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("key \"%s\" holds no cached value", key), errdetail("%s", error),
 						errhint("Another program uses this key in Redis; choose another name.")));
+	if (!ca_ask_is_news(error))
+		return;
 	ereport(WARNING, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 					  errmsg("Redis refused a command for key \"%s\": %s", key, error),
 					  errdetail("%s", consequence)));
 }
 
+/*
+ * Asks for no more than a value may have, and one byte: what is longer would end the connection. Empty
+ * may mean missing, and a user may lack the right: then GET, which is short in either case but a race.
+ */
+static bool
+ask_value(const CaText *key, CaGot *got)
+{
+	char last[24];
+	const char *argv[] = {"GETRANGE", key->data, "0", last};
+	size_t lens[] = {8, key->len, 1, 0};
+
+	lens[3] = snprintf(last, sizeof(last), "%d", CA_MAX_VALUE);
+	if (!ca_ask(lengthof(argv), argv, lens, ca_reads_handle, got))
+		return false;
+	if (got->type == CA_REPLY_STRING && got->len > 0)
+		return true;
+	if (got->type == CA_REPLY_ERROR && strncmp(got->data, "NOPERM", 6) != 0)
+		return true;
+	argv[0] = "GET";
+	lens[0] = 3;
+	return ca_ask(2, argv, lens, ca_reads_handle, got);
+}
+
 /* The bytes under a key; type NIL for a miss, whatever the reason. */
 static void
-read_key(const char *shown, const CaText *key, Got *got)
+read_key(const char *shown, const CaText *key, CaGot *got)
 {
-	const char *argv[] = {"GET", key->data};
-	size_t lens[] = {3, key->len};
-
 	memset(got, 0, sizeof(*got));
 	got->cxt = CurrentMemoryContext;
-	if (!ca_ask(2, argv, lens, handle_get, got))
+	if (!ask_value(key, got))
 	{
 		got->type = CA_REPLY_NIL;
 		ca_ask_warn("The key counts as missing.");
 	}
 	else if (got->type == CA_REPLY_ERROR)
 	{
-		judge_error(got->data, shown, "The key counts as missing.");
+		ca_reads_judge(got->data, shown, "The key counts as missing.");
 		got->type = CA_REPLY_NIL;
 	}
 }
@@ -175,12 +204,17 @@ cache_aside_get(PG_FUNCTION_ARGS)
 {
 	char *shown = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	CaText key = ca_reads_key(shown, strlen(shown));
-	Got got;
+	CaGot got;
 	char *value;
 
 	read_key(shown, &key, &got);
 	if (got.type != CA_REPLY_STRING)
 		PG_RETURN_NULL();
+	if (got.len > CA_MAX_VALUE)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("the value of key \"%s\" is too long", shown),
+						errdetail("It has more than %d bytes.", CA_MAX_VALUE),
+						errhint("Read long values with a Redis client.")));
 	value = ca_reads_from_redis(got.data, got.len);
 	if (value == NULL)
 		ereport(ERROR, (errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
@@ -188,101 +222,6 @@ cache_aside_get(PG_FUNCTION_ARGS)
 						errdetail("Its %zu bytes are not valid UTF-8 without NUL.", got.len),
 						errhint("Read binary values with a Redis client.")));
 	PG_RETURN_TEXT_P(cstring_to_text(value));
-}
-
-/* ---- fill ---- */
-
-/* The text of a token that a fill may show to Redis; ERROR when it is none of this cluster. */
-static void
-check_token(const char *token)
-{
-	uint64 sysid;
-	TimeLineID timeline;
-	XLogRecPtr lsn;
-
-	if (!ca_token_parse(token, &sysid, &timeline, &lsn))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid token"),
-				 errdetail("\"%.80s\" was not made by cache_aside.read_token().", token),
-				 errhint("Pass the token that was selected in the transaction of the read.")));
-	if (sysid != GetSystemIdentifier())
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the token is of another database cluster"),
-				 errdetail("The token says " UINT64_FORMAT ", this cluster is " UINT64_FORMAT ".",
-						   sysid, GetSystemIdentifier()),
-				 errhint("Fill on the cluster, or a standby of it, that was read.")));
-}
-
-/* Reads of a transaction that has written may be its own. */
-static bool
-has_written(void)
-{
-	return TransactionIdIsValid(GetTopTransactionIdIfAny());
-}
-
-static void
-handle_fill(void *arg, const CaReply *reply)
-{
-	Got *got = arg;
-
-	if (reply != NULL && ca_reply_type(reply) == CA_REPLY_INTEGER)
-	{
-		got->type = CA_REPLY_INTEGER;
-		got->len = (Size) ca_reply_integer(reply);
-	}
-	else
-		handle_get(arg, reply);
-}
-
-static bool
-fill_key(const char *shown, const CaText *key, const CaText *value, int64 ttl, const char *token)
-{
-	char number[32];
-	const char *argv[] = {"FCALL", CA_LIBRARY_CALL("fill"), "1", key->data, value->data, number,
-						  token};
-	size_t lens[] = {5, strlen(argv[1]), 1, key->len, value->len, 0, strlen(token)};
-	Got got = {CA_REPLY_NIL, NULL, 0, CurrentMemoryContext};
-
-	lens[5] = snprintf(number, sizeof(number), INT64_FORMAT, ttl);
-	if (!ca_ask(lengthof(argv), argv, lens, handle_fill, &got))
-		ca_ask_warn("Nothing is stored.");
-	else if (got.type == CA_REPLY_ERROR)
-		judge_error(got.data, shown, "Nothing is stored.");
-	return got.type == CA_REPLY_INTEGER && got.len == 1;
-}
-
-static void
-refuse_null(const char *name)
-{
-	ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name),
-					errdetail("Redis has no null."),
-					errhint("Cache a text that stands for \"not found\" if that is meant.")));
-}
-
-/* Not strict: without a token nothing is stored, which is false. */
-Datum
-cache_aside_fill(PG_FUNCTION_ARGS)
-{
-	char *shown;
-	CaText key;
-	CaText value;
-	int64 ttl;
-	char *token;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		refuse_null(PG_ARGISNULL(0) ? "key" : PG_ARGISNULL(1) ? "value" : "ttl");
-	shown = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	key = ca_reads_key(shown, strlen(shown));
-	value = ca_reads_value(VARDATA_ANY(PG_GETARG_TEXT_PP(1)),
-						   VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(1)), shown);
-	ttl = ca_reads_ttl(PG_GETARG_INTERVAL_P(2));
-	ca_ask_require_url(); /* which is why there is no token */
-	if (PG_ARGISNULL(3))
-		PG_RETURN_BOOL(false);
-	token = text_to_cstring(PG_GETARG_TEXT_PP(3));
-	check_token(token);
-	PG_RETURN_BOOL(!has_written() && fill_key(shown, &key, &value, ttl, token));
 }
 
 /* ---- fetch ---- */
@@ -308,9 +247,10 @@ make_params(const Params *params, ArrayType *given)
 	ParamListInfo list;
 	Datum *texts;
 	bool *nulls;
-	int n;
+	int n = 0;
 
-	deconstruct_array(given, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &n);
+	if (given != NULL)
+		deconstruct_array(given, TEXTOID, -1, false, TYPALIGN_INT, &texts, &nulls, &n);
 	if (n < params->n)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_PARAMETER),
 						errmsg("the query of fetch() has more parameters than were given"),
@@ -376,14 +316,15 @@ run_query(const char *query, ArrayType *given, MemoryContext cxt)
 static char *
 cached_text(const char *shown, const CaText *key)
 {
-	Got got;
+	CaGot got;
 
-	if (has_written())
+	if (ca_reads_has_written())
 		return NULL;
 	read_key(shown, key, &got);
 	return got.type == CA_REPLY_STRING ? ca_reads_from_redis(got.data, got.len) : NULL;
 }
 
+/* fetch(key, query, ttl [, VARIADIC params]) */
 Datum
 cache_aside_fetch(PG_FUNCTION_ARGS)
 {
@@ -392,21 +333,19 @@ cache_aside_fetch(PG_FUNCTION_ARGS)
 	int64 ttl = ca_reads_ttl(PG_GETARG_INTERVAL_P(2));
 	CaText key = ca_reads_key(shown, strlen(shown));
 	char *value = cached_text(shown, &key);
+	CaText sent;
 	const char *token;
 
 	if (value != NULL)
 		PG_RETURN_TEXT_P(cstring_to_text(value));
 	token = ca_token_current();
 	token = token ? pstrdup(token) : NULL;
-	value = run_query(query, PG_GETARG_ARRAYTYPE_P(3), CurrentMemoryContext);
+	value =
+		run_query(query, PG_NARGS() > 3 ? PG_GETARG_ARRAYTYPE_P(3) : NULL, CurrentMemoryContext);
 	if (value == NULL)
 		PG_RETURN_NULL();
-	if (token != NULL && !has_written() && strlen(value) <= CA_MAX_VALUE)
-	{
-		CaText sent = ca_reads_value(value, strlen(value), shown);
-
-		fill_key(shown, &key, &sent, ttl, token);
-	}
+	if (token != NULL && !ca_reads_has_written() && ca_reads_fits(value, strlen(value), &sent))
+		ca_fill_store(shown, &key, &sent, ttl, token, NULL);
 	PG_RETURN_TEXT_P(cstring_to_text(value));
 }
 

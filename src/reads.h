@@ -17,7 +17,8 @@
  * fail, until it is let go, which must happen on errors too; NULL need not be let go.
  */
 extern CaRedis *ca_ask_hold(void);
-extern void ca_ask_require_url(void); /* an ERROR if no Redis was named; the others call it */
+extern CaRedis *ca_ask_hold_new(void); /* made anew, unless somebody holds it */
+extern void ca_ask_require_url(void);  /* an ERROR if no Redis was named; the others call it */
 extern void ca_ask_release(CaRedis *redis);
 /* Sends one command and waits for its answer; false: none, ca_ask_problem tells why. */
 extern bool ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler,
@@ -25,8 +26,21 @@ extern bool ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandl
 /* Waits for the answers to everything that was sent on the connection. */
 extern bool ca_ask_wait(CaRedis *redis);
 extern const char *ca_ask_problem(void);
-/* WARNING, once per statement, that Redis does not answer and what that means. */
+/* The last failure was what was asked, not Redis: no reason to wait before the next attempt. */
+extern void ca_ask_forgive(void);
+/* Is this the first time in this statement that `error` of Redis, or what we say of it, is told? */
+extern bool ca_ask_is_news(const char *error);
+/* WARNING, once per statement and cause, that Redis does not answer and what that means. */
 extern void ca_ask_warn(const char *consequence);
+
+/* ---- allowance.c: places for backends' connections ---- */
+/* Takes one; waits for it up to connect_timeout, and raises when interrupted. NULL, or why not. */
+extern const char *ca_allowance_take(void);
+extern void ca_allowance_give_back(void); /* may be repeated; never raises */
+/* The connection is not used now. False: close it, somebody else needs the place. */
+extern bool ca_allowance_keep(CaRedis *redis);
+extern void ca_allowance_stop_clock(void); /* it is used, or closed */
+extern uint32 ca_allowance_used(void);
 
 /* ---- reads.c ---- */
 typedef struct CaText
@@ -37,11 +51,40 @@ typedef struct CaText
 
 /* The key as it is in Redis: UTF-8, under the first prefix. ERROR when empty or too long. */
 extern CaText ca_reads_key(const char *key, Size len);
-/* The value as it goes to Redis. ERROR when too long. */
+/* The value as it goes to Redis; false when it is too long. */
+extern bool ca_reads_fits(const char *value, Size len, CaText *sent);
+/* Likewise; ERROR then. */
 extern CaText ca_reads_value(const char *value, Size len, const char *key);
 /* Bytes of Redis to text of this database; NULL when they are not. */
 extern char *ca_reads_from_redis(const char *bytes, Size len);
+/* Has this transaction written? Then its reads may be its own. */
+extern bool ca_reads_has_written(void);
 extern int64 ca_reads_ttl(const Interval *interval); /* ms */
+/* An answer, kept: for ca_ask with ca_reads_handle. */
+typedef struct CaGot
+{
+	CaReplyType type;
+	char *data; /* of STRING, ERROR; with a NUL behind it */
+	Size len;
+	int64 number; /* of INTEGER */
+	MemoryContext cxt;
+} CaGot;
+
+extern void ca_reads_handle(void *arg, const CaReply *reply);
+/* Of an error of Redis: ERROR when the key is of another type, else WARNING, once per statement and cause. */
+extern void ca_reads_judge(const char *error, const char *key, const char *consequence);
+
+/* ---- fill.c ---- */
+typedef enum CaFilled
+{
+	CA_FILL_FAILED, /* Redis has not judged: a lease is still held */
+	CA_FILL_REFUSED,
+	CA_FILL_STORED
+} CaFilled;
+
+/* `lease`: NULL, or what ends with it */
+extern CaFilled ca_fill_store(const char *shown, const CaText *key, const CaText *value, int64 ttl,
+							  const char *token, const char *lease);
 /* SQL condition on a row "t": the same key as the row $1 */
 extern char *ca_same_key_condition(const CaTemplate *template, TupleDesc desc);
 

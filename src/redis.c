@@ -10,9 +10,10 @@
  * What can fail: everything outside, and then the state is FAILED with a text; nothing raises but
  * palloc. A hiredis context whose err is set is never used again. Time-outs: connect_timeout for
  * resolving, connecting and logging in together; command_timeout since the oldest unanswered
- * command, started anew by each byte that arrives (a long pipeline is slow, a frozen server is
- * silent) and by each byte the kernel takes after it had refused some (a huge command on a thin
- * line). Bytes that the kernel takes at once prove nothing: a frozen server's socket has room.
+ * command, started anew by each reply that is complete, and each megabyte of it (a long pipeline is slow,
+ * a frozen server is silent, one that drips bytes as good as), and by each slice the kernel takes after it
+ * had refused some (a huge command on a thin line). Bytes that the kernel takes at once prove nothing: a
+ * frozen server's socket has room.
  *
  * A server is not trusted: a reply is bounded (redis_reply.h), what nobody asked for ends the
  * connection.
@@ -27,6 +28,7 @@
 #include "utils/memutils.h"
 
 #define CA_SLICE ((Size) 64 * 1024)
+#define CA_LARGE ((Size) 1024 * 1024)
 #define CA_READ ((Size) 16 * 1024) /* hiredis reads so much at once */
 #define CA_TURNS 64                /* reads, and writes, of one ca_redis_advance */
 
@@ -55,6 +57,8 @@ struct CaRedis
 	CaReplyGuard guard;
 	bool blocked;      /* the kernel has not taken all of the output yet */
 	bool more;         /* stopped, though the socket would have gone on */
+	Size taken;        /* by the kernel, after it had refused some, since progress_at */
+	Size received;     /* since then */
 	int64 progress_at; /* see the header: command_timeout counts from here */
 };
 
@@ -181,6 +185,14 @@ begin(CaRedis *redis)
 /* ---- talking ---- */
 
 static void
+note_progress(CaRedis *redis)
+{
+	redis->progress_at = ca_dial_clock();
+	redis->taken = 0;
+	redis->received = 0;
+}
+
+static void
 handle_replies(CaRedis *redis)
 {
 	redisContext *c = redis->hiredis;
@@ -202,6 +214,7 @@ handle_replies(CaRedis *redis)
 			return;
 		reply = object;
 		ca_reply_guard_next(&redis->guard, c->reader);
+		note_progress(redis);
 		if (redis->pipeline.count == 0 || reply->type < REDIS_REPLY_STRING ||
 			reply->type > REDIS_REPLY_ERROR)
 		{
@@ -237,8 +250,9 @@ receive(CaRedis *redis)
 		got = c->reader->len - before;
 		if (got == 0)
 			return;
-		redis->progress_at = ca_dial_clock();
 		redis->guard.bytes += got;
+		if ((redis->received += got) >= CA_LARGE)
+			note_progress(redis);
 		handle_replies(redis);
 		if (redis->step == STEP_FAILED)
 			return;
@@ -266,8 +280,8 @@ fail_to_send(CaRedis *redis)
 		fail_with_hiredis(redis, "could not send");
 }
 
-/* Hands hiredis the next slice if it has room for one, and writes. True: there was progress. */
-static bool
+/* Hands hiredis the next slice if it has room for one, and writes. How many bytes were taken. */
+static Size
 transmit_slice(CaRedis *redis)
 {
 	redisContext *c = redis->hiredis;
@@ -279,11 +293,11 @@ transmit_slice(CaRedis *redis)
 		const char *slice = ca_pipeline_take(&redis->pipeline, CA_SLICE, &len);
 
 		if (len == 0)
-			return false;
+			return 0;
 		if (redisAppendFormattedCommand(c, slice, len) != REDIS_OK)
 		{
 			fail_with_hiredis(redis, "could not send");
-			return false;
+			return 0;
 		}
 	}
 	before = sdslen(c->obuf);
@@ -293,19 +307,20 @@ transmit_slice(CaRedis *redis)
 		fail_to_send(redis);
 	else if (c->obuf == NULL)
 		ca_redis_fail(redis, "out of memory");
-	return redis->step != STEP_FAILED && sdslen(c->obuf) < before;
+	return redis->step == STEP_FAILED ? 0 : before - sdslen(c->obuf);
 }
 
 static void
 transmit(CaRedis *redis)
 {
 	int turns = 0;
+	Size taken;
 
-	while (turns < CA_TURNS && transmit_slice(redis))
+	while (turns < CA_TURNS && (taken = transmit_slice(redis)) > 0)
 	{
 		turns++;
-		if (redis->blocked)
-			redis->progress_at = ca_dial_clock();
+		if (redis->blocked && (redis->taken += taken) >= CA_SLICE)
+			note_progress(redis);
 	}
 	if (redis->step == STEP_FAILED)
 		return;
@@ -321,7 +336,8 @@ check_deadlines(CaRedis *redis)
 
 	if (redis->step == STEP_READY)
 	{
-		if (redis->pipeline.count > 0 && now - redis->progress_at >= guc_command_timeout)
+		if (redis->pipeline.count > 0 && !redis->more &&
+			now - redis->progress_at >= guc_command_timeout)
 			ca_redis_fail(redis, "no answer from Redis for %d ms", guc_command_timeout);
 	}
 	else if (now >= redis->deadline)
@@ -336,7 +352,7 @@ ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvle
 	if (redis->step != STEP_FAILED && !ca_pipeline_add(&redis->pipeline, argc, argv, argvlen))
 		ca_redis_fail(redis, "more than 1 GB to send");
 	if (redis->pipeline.count == 0)
-		redis->progress_at = ca_dial_clock();
+		note_progress(redis);
 	ca_pipeline_expect(&redis->pipeline, handler, arg); /* gets its NULL later if FAILED */
 }
 
@@ -363,6 +379,13 @@ ca_redis_open(MemoryContext cxt, const char *client_name)
 	redis->deadline = ca_dial_clock() + guc_connect_timeout;
 	begin(redis);
 	return redis;
+}
+
+void
+ca_redis_hang_up(CaRedis *redis)
+{
+	if (redis->dial.fd >= 0)
+		(void) shutdown(redis->dial.fd, SHUT_RDWR);
 }
 
 void
@@ -421,6 +444,12 @@ ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen
 {
 	Assert(redis->step == STEP_READY || redis->step == STEP_FAILED);
 	ca_redis_queue(redis, argc, argv, argvlen, handler, arg);
+}
+
+void
+ca_redis_begin_wait(CaRedis *redis)
+{
+	note_progress(redis);
 }
 
 int

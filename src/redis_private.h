@@ -149,6 +149,8 @@ extern const char *ca_redis_tls_reason(void *tls); /* of a failure, or NULL */
 /* ---- redis.c, for redis_login.c and redis_wait.c ---- */
 extern void ca_redis_fail(CaRedis *redis, const char *fmt, ...) CA_PRINTF(2, 3);
 extern void ca_redis_ready(CaRedis *redis);
+/* command_timeout counts from here: nobody listened before. */
+extern void ca_redis_begin_wait(CaRedis *redis);
 extern void ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
 						   CaReplyHandler handler, void *arg);
 extern const CaRedisUrl *ca_redis_url(const CaRedis *redis);

@@ -60,6 +60,7 @@ ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event)
 {
 	bool done = false;
 
+	ca_redis_begin_wait(redis);
 	PG_TRY();
 	{
 		done = wait_done(redis, timeout_ms, wait_event);

@@ -27,9 +27,10 @@
  * milliseconds until the worker notices that another Redis answers. Who reads the keys himself has to
  * read the three of them, in this order: stick, position, stick without a name.
  *
- * stuck_at() talks to Redis from this backend, over a connection of its own that is closed before
- * it returns, within connect_timeout and command_timeout. When Redis does not answer, the error is
- * 08006 or 08001: the caller who gets no token should go to the primary.
+ * stuck_at() talks to Redis from this backend, over a connection made anew, for the address may lead
+ * elsewhere by now; it is then kept as the backend's own (ask.c). When Redis does not answer within
+ * connect_timeout and command_timeout, the error is 08006: the caller who gets no token should go to the
+ * primary.
  */
 #include "cache_aside.h"
 
@@ -38,8 +39,6 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
-#include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "reads.h"
 #include "routing.h"
@@ -103,20 +102,17 @@ enum
 static void
 ask_redis(CaRedis *redis, const char *const keys[QUESTIONS], Answer answers[QUESTIONS])
 {
-	if (ca_redis_wait(redis, guc_connect_timeout, PG_WAIT_EXTENSION))
+	for (int i = 0; i < QUESTIONS; i++)
 	{
-		for (int i = 0; i < QUESTIONS; i++)
-		{
-			const char *argv[] = {"GET", keys[i]};
-			size_t lens[] = {3, strlen(keys[i])};
+		const char *argv[] = {"GET", keys[i]};
+		size_t lens[] = {3, strlen(keys[i])};
 
-			ca_redis_send(redis, 2, argv, lens, handle_answer, &answers[i]);
-		}
-		if (ca_redis_wait(redis, guc_command_timeout, PG_WAIT_EXTENSION))
-			return;
+		ca_redis_send(redis, 2, argv, lens, handle_answer, &answers[i]);
 	}
+	if (ca_ask_wait(redis))
+		return;
 	answers[STICK].failed = true;
-	strlcpy(answers[STICK].text, ca_redis_error(redis), sizeof(answers[STICK].text));
+	strlcpy(answers[STICK].text, ca_ask_problem(), sizeof(answers[STICK].text));
 }
 
 static void
@@ -124,18 +120,21 @@ fetch(const char *name, Answer answers[QUESTIONS])
 {
 	const char *keys[QUESTIONS] = {psprintf(CA_STICK_PREFIX "%s", name), ca_position_key(),
 								   CA_STICK_PREFIX};
-	CaRedis *redis;
+	CaRedis *redis = ca_ask_hold_new();
 
-	ca_ask_require_url();
-	redis = ca_redis_open(CurrentMemoryContext, "cache_aside stuck_at");
-
+	if (redis == NULL)
+	{
+		answers[STICK].failed = true;
+		strlcpy(answers[STICK].text, ca_ask_problem(), sizeof(answers[STICK].text));
+		return;
+	}
 	PG_TRY();
 	{
 		ask_redis(redis, keys, answers);
 	}
 	PG_FINALLY();
 	{
-		ca_redis_close(redis);
+		ca_ask_release(redis);
 	}
 	PG_END_TRY();
 }

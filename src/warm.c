@@ -4,7 +4,8 @@
  * Rows come from a cursor, WARM_FETCH at a time, and go out as calls of cache_aside_fill_many, several
  * in the pipeline; memory does not grow with the rows. One token serves all: the cursor reads with
  * the calling statement's snapshot, and the query must be read-only. Entries invalidated meanwhile
- * are refused, one by one, and counted.
+ * are refused, one by one, and counted. Nothing is sent once the transaction has written, which the query
+ * can bring about: the token would vouch for rows that nobody else sees.
  *
  * Unlike the other readers, warm() raises an error when Redis does not answer: whoever fills a
  * million entries wants to know. What was stored until then stays; it is right.
@@ -241,6 +242,18 @@ check_answers(const Warm *warm)
 								"memory.")));
 }
 
+/* The query may call a function that writes: what it read since then may be its own. */
+static void
+refuse_own_writes(void)
+{
+	if (ca_reads_has_written())
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("warm() stores nothing that a transaction which has written reads"),
+						errdetail("The query, or a function that it calls, has written or locked "
+								  "rows. What was stored so far stays in the cache."),
+						errhint("Give a query that only reads.")));
+}
+
 static void
 send_pairs(Warm *warm)
 {
@@ -251,6 +264,7 @@ send_pairs(Warm *warm)
 
 	if (warm->npairs == 0)
 		return;
+	refuse_own_writes();
 	argv[2] = count;
 	lens[2] = snprintf(count, sizeof(count), "%d", warm->npairs);
 	for (int i = 0; i < warm->npairs; i++, n++)

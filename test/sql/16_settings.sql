@@ -6,6 +6,8 @@ FROM (VALUES
 	('connect_timeout', '10ms', '1min', '9ms', '60001ms'),
 	('command_timeout', '10ms', '1min', '0', '2 min'),
 	('scan_rate', '0', '2147483647', '-1', '-2147483648'),
+	('max_backend_connections', '1', '262143', '0', '262144'),
+	('backend_idle_timeout', '0', '1d', '-1', '25h'),
 	('publish_interval', '0', '60s', '-1', '61s'),
 	('redelete_delay', '0', '1h', '-1s', '2h'),
 	('synchronous_timeout', '1ms', '60s', '0', '1d'),

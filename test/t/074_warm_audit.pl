@@ -113,7 +113,7 @@ $redis->command('CONFIG', 'RESETSTAT');
 my $auditor = background_sql($node);
 $auditor->query_until(qr/begun/, "\\echo begun
 	SELECT 'seen', fresh, stale, in_flight FROM cache_aside.audit_summary('users', 'user:{id}', 1);\n");
-ok($redis->wait_until(sub { ($redis->info('cmdstat_get') // '') =~ /^calls=3000,/ }),
+ok($redis->wait_until(sub { ($redis->info('cmdstat_getrange') // '') =~ /^calls=3000,/ }),
 	'the first pass is over');
 kill 'CONT', $worker;
 my $found = $auditor->query('SELECT 1');
