@@ -755,7 +755,7 @@ COMMENT ON COLUMN cache_aside.status.restart_lsn IS
 COMMENT ON COLUMN cache_aside.status.lag_bytes IS
 'Flushed (standby: replayed) log that is not confirmed';
 COMMENT ON COLUMN cache_aside.status.lag_ms IS
-'Age of the oldest commit that is not delivered, in milliseconds; 0 if there is none';
+'Age of the oldest commit that is not delivered, in milliseconds; 0 if there is none; null: not known here';
 COMMENT ON COLUMN cache_aside.status.redelete_waiting IS
 'Keys that will be deleted again (cache_aside.redelete)';
 COMMENT ON COLUMN cache_aside.status.redelete_dropped IS

@@ -321,6 +321,12 @@ ca_breaker_progress(const CaPosition *acked, bool delivered, bool due)
 	}
 }
 
+bool
+ca_breaker_suspects(void)
+{
+	return start.deaths > 0 || start.processes > 1;
+}
+
 /* Reading ends in order. */
 void
 ca_breaker_end(void)

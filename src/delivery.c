@@ -56,7 +56,6 @@ ca_delivery_reset(void)
 	failure[0] = '\0';
 	tap = NULL;
 	redis = NULL;
-	ca_status_now.oldest = 0;
 }
 
 /* `position` is what Redis holds now, `stored` its exact text (empty: Redis holds none). */
@@ -139,6 +138,31 @@ ca_delivery_owes(const CaAwaited *awaited)
 		if (ca_queue_owes(&dlist_container(CaBatch, node, iter.cur)->done, awaited))
 			return true;
 	return ca_queue_owes(ca_queue_list(), awaited) || ca_queue_owes(&finished, awaited);
+}
+
+static void
+take_older(TimestampTz *oldest, dlist_head *commits)
+{
+	TimestampTz time;
+
+	if (dlist_is_empty(commits))
+		return;
+	time = dlist_container(CaCommit, node, dlist_head_node(commits))->time;
+	if (*oldest == 0 || time < *oldest)
+		*oldest = time;
+}
+
+TimestampTz
+ca_delivery_oldest(void)
+{
+	TimestampTz oldest = 0;
+	dlist_iter iter;
+
+	dlist_foreach (iter, &flight)
+		take_older(&oldest, &dlist_container(CaBatch, node, iter.cur)->done);
+	take_older(&oldest, &finished);
+	take_older(&oldest, ca_queue_list());
+	return oldest;
 }
 
 const CaPosition *
@@ -308,7 +332,6 @@ ca_delivery_send(void)
 		send_batch(batch);
 		batches++;
 	}
-	ca_status_now.oldest = ca_queue_oldest() ? ca_queue_oldest()->time : 0;
 	return batches;
 }
 

@@ -70,6 +70,7 @@ leave_duty(Duty next)
 											  : "off");
 		ca_status_redis_state("not connected");
 		ca_status_now.confirmed = ca_status_now.restart = InvalidXLogRecPtr;
+		ca_lag_forget();
 		if (next != SWITCHED_OFF)
 		{
 			ca_slot_forget();
@@ -92,6 +93,8 @@ ca_duty_step(void)
 	if (duty == DELIVER)
 		return ca_session_step();
 	ca_ping_refuse();
+	if (duty == MISCONFIGURED)
+		return ca_lag_look();
 	return duty == FOLLOW && ca_follow_step();
 }
 

@@ -56,6 +56,8 @@ static XLogRecPtr looked_at;    /* end of what was read at the last look for wha
 static void
 close_session(void)
 {
+	if (phase == RUNNING)
+		ca_lag_note(caught_up); /* while it is known */
 	ca_redis_close(redis);
 	redis = NULL;
 	ca_status_now.settled = false;
@@ -237,6 +239,7 @@ publish_position(XLogRecPtr visible)
 	ca_status_now.restart = position->restart;
 	ca_status_now.read_end = ca_tap_read_end(tap);
 	ca_status_now.visible = visible;
+	ca_lag_note(caught_up);
 	ca_stick_settle(caught_up && (ca_delivery_idle() || position->confirmed >= caught_up_to));
 	if (ca_resync_running())
 		ca_status_state("resyncing");
@@ -433,7 +436,7 @@ ca_session_step(void)
 	{
 		ca_ping_refuse();
 		if (GetCurrentTimestamp() < retry_at)
-			return false;
+			return ca_lag_look();
 		open_session();
 	}
 	advance_opening();

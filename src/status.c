@@ -284,16 +284,16 @@ static void
 put_position(Row *row, const CaStatus *s)
 {
 	XLogRecPtr end = log_end();
+	XLogRecPtr from = s->confirmed ? s->confirmed : s->undelivered_from;
 
 	put(row, Int32GetDatum((int32) s->timeline), s->timeline == 0);
 	put_lsn(row, s->confirmed);
 	put_lsn(row, s->restart);
 	put_lsn(row, s->read_end);
 	put_lsn(row, s->visible);
-	put(row, Int64GetDatum(end > s->confirmed ? (int64) (end - s->confirmed) : 0),
-		XLogRecPtrIsInvalid(s->confirmed));
+	put(row, Int64GetDatum(end > from ? (int64) (end - from) : 0), XLogRecPtrIsInvalid(from));
 	put(row, Float8GetDatum(s->oldest ? Max(0, GetCurrentTimestamp() - s->oldest) / 1000.0 : 0.0),
-		XLogRecPtrIsInvalid(s->confirmed));
+		strcmp(s->state, "standby") == 0 || (s->oldest == 0 && XLogRecPtrIsInvalid(from)));
 	put_time(row, s->oldest);
 	put(row, Int64GetDatum(end > s->slot_restart ? (int64) (end - s->slot_restart) : 0),
 		XLogRecPtrIsInvalid(s->slot_restart));

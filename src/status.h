@@ -31,10 +31,11 @@ typedef struct CaStatus
 	XLogRecPtr restart;
 	XLogRecPtr read_end;
 	XLogRecPtr visible;
-	XLogRecPtr slot_restart; /* invalid: no slot */
-	bool settled;            /* what the log held when the session began is delivered */
-	TimestampTz oldest;      /* commit time of the oldest undelivered commit; 0: none */
-	uint64 commits;          /* with keys, delivered */
+	XLogRecPtr slot_restart;     /* invalid: no slot */
+	bool settled;                /* what the log held when the session began is delivered */
+	XLogRecPtr undelivered_from; /* what is known to be undelivered while confirmed is not known */
+	TimestampTz oldest;          /* commit time of the oldest undelivered commit; 0: none */
+	uint64 commits;              /* with keys, delivered */
 	uint64 keys;
 	uint64 patterns;
 	uint64 batches;

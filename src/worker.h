@@ -184,7 +184,8 @@ extern bool ca_queue_owes(dlist_head *list, const CaAwaited *awaited);
 extern void ca_delivery_reset(void); /* forgets everything queued; the log has it */
 extern void ca_delivery_start(CaTap *tap, CaRedis *redis, const CaPosition *position,
 							  const char *stored);
-extern bool ca_delivery_idle(void); /* nothing queued, nothing unanswered */
+extern TimestampTz ca_delivery_oldest(void); /* commit time of what is not acknowledged; 0: none */
+extern bool ca_delivery_idle(void);          /* nothing queued, nothing unanswered */
 extern bool ca_delivery_unanswered(void);
 /* Is there something unacknowledged of it? Everything up to its LSN has been read. */
 extern bool ca_delivery_owes(const CaAwaited *awaited);
@@ -346,9 +347,10 @@ extern void ca_barrier_resync_begins(TransactionId oldest_running);
 extern bool ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync);
 
 /* ---- breaker.c: log that ends the worker again and again is skipped ---- */
-extern void ca_breaker_attach(void); /* the worker begins ... */
-extern void ca_breaker_leave(void);  /* and ends in order */
-extern long ca_breaker_pause(void);  /* ms that it is to wait before it does anything */
+extern void ca_breaker_attach(void);   /* the worker begins ... */
+extern bool ca_breaker_suspects(void); /* of the log: it was not the only worker that died */
+extern void ca_breaker_leave(void);    /* and ends in order */
+extern long ca_breaker_pause(void);    /* ms that it is to wait before it does anything */
 extern void ca_breaker_end_pause(void);
 extern void ca_breaker_duty(bool reads);
 extern void ca_breaker_lives(void);
@@ -372,6 +374,11 @@ extern bool ca_outage_lasts(void);
 extern void ca_outage_end(void);
 /* No Redis was named: do not connect. */
 extern bool ca_outage_misconfigured(CaTroubleArea area);
+
+/* ---- lag.c: the oldest commit that is not delivered ---- */
+extern bool ca_lag_look(void);
+extern void ca_lag_note(bool caught_up);
+extern void ca_lag_forget(void);
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern bool ca_session_step(void);   /* true: there is more to do at once */

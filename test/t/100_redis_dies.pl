@@ -24,7 +24,8 @@ $redis->kill9;
 never_waits($node, $before, 'Redis is dead');
 ok(status_is($node, 'redis_state', 'unreachable'), 'the status says so');
 like(status($node, 'last_error'), qr/connect|connection/i, 'with the reason');
-cmp_ok(status($node, 'oldest_undelivered IS NULL AND lag_bytes > 0'), 'eq', 't', 'and the lag');
+ok($node->poll_query_until('postgres', 'SELECT oldest_undelivered IS NOT NULL AND lag_bytes > 0 AND lag_ms > 0 FROM cache_aside.status'),
+	'and the lag');
 like($node->safe_psql('postgres', 'SELECT error FROM cache_aside.ping()'),
 	qr/connect|connection/i, 'ping() gives the error');
 is($node->safe_psql('postgres', q{SELECT cache_aside.wait_delivered(NULL, '10 ms')}),
