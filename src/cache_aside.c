@@ -314,11 +314,12 @@ define_synchronous_settings(void)
 static void
 define_version_settings(void)
 {
-	DefineCustomBoolVariable(
-		"cache_aside.import_mode", "Store row versions as they are given, without checking them.",
-		"For a load that must keep the versions of its source, which may go "
-		"back. Meant for SET LOCAL, hence not for configuration files.",
-		&guc_import_mode, false, PGC_SUSET, GUC_DISALLOW_IN_FILE, NULL, NULL, NULL);
+	DefineCustomBoolVariable("cache_aside.import_mode",
+							 "Store row versions as they are given, without checking them.",
+							 "For a load that must keep the versions of its source, which may go "
+							 "back. Meant for SET LOCAL, hence not for configuration files.",
+							 &guc_import_mode, false, PGC_SUSET, GUC_DISALLOW_IN_FILE, NULL,
+							 ca_version_increment_assign, NULL);
 }
 
 static void
@@ -367,6 +368,7 @@ _PG_init(void)
 	ca_replicas_init();
 	ca_ddl_init();
 	ca_merge_init();
+	ca_version_increment_init();
 	if (!preloaded)
 		return;
 	previous_shmem_request = shmem_request_hook;

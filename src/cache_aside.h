@@ -77,6 +77,9 @@ extern void ca_ddl_init(void);
 
 /* ---- merge.c: what MERGE moves between partitions ---- */
 extern void ca_merge_init(void);
+/* ---- version_increment.c: SET version = version + 1 where writers present what they read ---- */
+extern void ca_version_increment_init(void);
+extern void ca_version_increment_assign(bool value, void *extra);
 
 /* ---- key.c: templates to text ---- */
 typedef struct CaTemplate CaTemplate;

@@ -31,6 +31,15 @@
 #define CA_JSON_DEFAULT(node) ((Node **) NULL)
 #endif
 
+/* 19 tells the planner what EXPLAIN wants */
+#if PG_VERSION_NUM >= 190000
+#define CA_PLANNER_MORE , struct ExplainState *explain
+#define CA_PLANNER_PASS , explain
+#else
+#define CA_PLANNER_MORE
+#define CA_PLANNER_PASS
+#endif
+
 /* 16 let CREATE SUBSCRIPTION insist on a password */
 #if PG_VERSION_NUM >= 160000
 #define ca_check_conninfo(conninfo) walrcv_check_conninfo(conninfo, false)

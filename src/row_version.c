@@ -11,9 +11,10 @@
  *			the sequence says.
  *	UPDATE	the statement does not assign the column: old + 1 if a counted column changed, else old,
  *			whatever earlier triggers left there.
- *			The statement assigns it: it presents a version. 'next' wants exactly old + 1, 'read' exactly
- *			old; old + 1 is stored, and everything else is refused. One of the two, never both: writers A
- *			and B who read 5 would both send 6 and both be believed. 'echo' is for ORMs that write every
+ *			The statement assigns it: it presents a version, unless it counts the row's own one up
+ *			(version_increment.c). 'next' wants exactly old + 1, 'read' exactly old; old + 1 is stored, and
+ *			everything else is refused. One of the two, never both: writers A and B who read 5 would both
+ *			send 6 and both be believed. 'echo' is for ORMs that write every
  *			column back without knowing which of them is a version, and keep the number they read once
  *			however often they save: old + 1 as with 'next', or exactly old, which is taken for a write
  *			that presents nothing and *stays*, or else their next save would be refused. A save of what
