@@ -401,7 +401,8 @@ COMMENT ON FUNCTION cache_aside.rule_statement(regclass, text[], name[], text) I
 CREATE TABLE cache_aside.stray_pattern (
 	rule text NOT NULL,
 	declared text NOT NULL,
-	pattern text NOT NULL
+	pattern text NOT NULL,
+	owner name NOT NULL
 );
 
 COMMENT ON TABLE cache_aside.stray_pattern IS
@@ -617,15 +618,26 @@ SELECT DISTINCT c.oid::pg_catalog.regclass, l.rule,
    AND NOT (l.rule OPERATOR(pg_catalog.~~) 'row\_version(%)' AND EXISTS (SELECT FROM cache_aside.versioned o
                     WHERE o.relation OPERATOR(pg_catalog.=) c.oid))
 UNION ALL
-SELECT r.relation, r.name, 'the query gave keys outside its pattern: TRUNCATE leaves them',
+SELECT r.relation, r.name,
+       CASE WHEN s.kinds OPERATOR(pg_catalog.>=) 200 -- MOST_ROWS in src/stray.c
+            THEN 'the query gave more kinds of keys outside its pattern than are remembered: TRUNCATE and a resync leave some'
+            ELSE 'the query gave keys outside its pattern: TRUNCATE leaves them' END
+       -- what the query reads is the owner's to know
+       OPERATOR(pg_catalog.||) CASE WHEN pg_catalog.pg_has_role(c.relowner, 'USAGE') AND s.example IS NOT NULL
+                                    THEN pg_catalog.format(' (such as %s)', s.example) ELSE '' END,
        pg_catalog.format('SELECT cache_aside.detach(%L, %L); SELECT cache_aside.attach_query(%L, %L, %L); '
                          '-- with a pattern that covers every key', r.relation, r.name, r.relation, r.query,
                          r.pattern)
   FROM cache_aside.rules r
- WHERE r.query IS NOT NULL
-   AND EXISTS (SELECT FROM cache_aside.stray_pattern s
-                WHERE s.rule OPERATOR(pg_catalog.=) r.name
-                  AND s.declared OPERATOR(pg_catalog.=) r.pattern)
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.relation
+ CROSS JOIN LATERAL (
+       SELECT pg_catalog.bool_or(m.mine) AS strayed, pg_catalog.count(*) FILTER (WHERE m.his) AS kinds,
+              pg_catalog.min(o.pattern) FILTER (WHERE m.mine AND m.his) AS example
+         FROM cache_aside.stray_pattern o
+        CROSS JOIN LATERAL (
+              SELECT o.rule OPERATOR(pg_catalog.=) r.name AND o.declared OPERATOR(pg_catalog.=) r.pattern AS mine,
+                     o.owner OPERATOR(pg_catalog.=) pg_catalog.pg_get_userbyid(c.relowner) AS his) m) s
+ WHERE r.query IS NOT NULL AND s.strayed
 UNION ALL
 SELECT v.relation, v.rule, v.gap, v.remedy FROM cache_aside.version_gaps v;
 
@@ -727,7 +739,7 @@ CREATE FUNCTION cache_aside.worker_status(
 	OUT retries bigint, OUT reply_errors bigint, OUT skipped bigint, OUT reconnects bigint,
 	OUT resyncs bigint, OUT resync_scanned bigint,
 	OUT redeleted bigint, OUT redelete_waiting bigint, OUT redelete_dropped bigint,
-	OUT foreign_records bigint, OUT unreadable_records bigint,
+	OUT foreign_records bigint, OUT unreadable_records bigint, OUT stray_keys bigint,
 	OUT log_skips bigint, OUT log_skipped_from pg_lsn, OUT log_skipped_to pg_lsn,
 	OUT log_skipped_at timestamptz,
 	OUT last_error text, OUT last_error_at timestamptz,
@@ -764,6 +776,8 @@ COMMENT ON COLUMN cache_aside.status.foreign_records IS
 'Messages in the log under the name cache_aside that any role can write; they were not followed';
 COMMENT ON COLUMN cache_aside.status.unreadable_records IS
 'Messages of cache_aside in the log that this version cannot read; each asked for a resync';
+COMMENT ON COLUMN cache_aside.status.stray_keys IS
+'Keys that query rules gave outside their declared patterns; the view gaps names the rules';
 COMMENT ON COLUMN cache_aside.status.log_skips IS
 'How often log was skipped because the worker died of reading it; a resync made up for it';
 COMMENT ON COLUMN cache_aside.status.log_skipped_from IS

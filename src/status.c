@@ -80,6 +80,7 @@ ca_status_shmem_init(void)
 	pg_atomic_init_u32(&ca_shared->installed, 0);
 	pg_atomic_init_u32(&ca_shared->keys_logged, 0);
 	pg_atomic_init_u32(&ca_shared->trouble, CA_TROUBLE_NONE);
+	pg_atomic_init_u64(&ca_shared->stray_keys, 0);
 	ca_shared->crashed = server_crashed();
 	pg_atomic_init_u32(&ca_shared->reset_requested, 0);
 	ConditionVariableInit(&ca_shared->progress);
@@ -152,6 +153,7 @@ reset_counters(void)
 	s->commits = s->keys = s->patterns = s->batches = s->retries = s->reply_errors = 0;
 	s->reconnects = s->resyncs = s->skipped = s->foreign_records = s->unreadable_records = 0;
 	s->log_skips = 0;
+	s->stray_keys_before = pg_atomic_read_u64(&ca_shared->stray_keys);
 	s->redeleted = s->redelete_dropped = 0;
 	memset(s->latency, 0, sizeof(s->latency));
 	s->stats_reset = GetCurrentTimestamp();
@@ -317,6 +319,7 @@ put_counters(Row *row, const CaStatus *s)
 	put_count(row, s->redelete_dropped);
 	put_count(row, s->foreign_records);
 	put_count(row, s->unreadable_records);
+	put_count(row, pg_atomic_read_u64(&ca_shared->stray_keys) - s->stray_keys_before);
 }
 
 /* Without a worker nobody can have said what is wrong. */
@@ -370,7 +373,14 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 	put_time(&row, s.last_error_at);
 	put_trouble(&row, &s);
 	put_time(&row, s.stats_reset);
-	Assert(row.n == desc->natts);
+	if (row.n != desc->natts)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("library and SQL objects of cache_aside do not fit each other"),
+			 errdetail("The library tells %d columns, the function has %d.", row.n, desc->natts),
+			 errhint("Run ALTER EXTENSION cache_aside UPDATE, or restart the server with "
+					 "the library that belongs to the objects.")));
 	PG_RETURN_DATUM(
 		HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), row.values, row.nulls)));
 }

@@ -49,6 +49,7 @@ typedef struct CaStatus
 	uint64 redelete_dropped;   /* keys for which there was no room */
 	uint64 foreign_records;    /* messages in the log that have our name only */
 	uint64 unreadable_records; /* ... our mark, but cannot be read */
+	uint64 stray_keys_before;  /* of CaShared, at the last reset */
 	uint64 log_skips;          /* see breaker.c */
 	XLogRecPtr skip_from;      /* of the last one; 0: there was none */
 	XLogRecPtr skip_to;
@@ -74,6 +75,7 @@ typedef struct CaShared
 	pg_atomic_uint32 census_asked; /* counts creations of the extension that committed */
 	pg_atomic_uint32 installed;    /* a database has the extension, as far as the worker knows */
 	pg_atomic_uint32 keys_logged;  /* a commit with keys found that it does not know one */
+	pg_atomic_uint64 stray_keys;   /* see stray.c; counted by whoever writes */
 	pg_atomic_uint32 trouble;      /* CaTrouble that keeps keys from being delivered */
 	CaTroubleState troubles[CA_AREAS];
 	bool crashed; /* the server starts after a crash; set before, cleared by the one worker */
