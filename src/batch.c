@@ -21,6 +21,7 @@ static MemoryContext batch_cxt;
 static CaReread *reread;        /* of the large commit being sent ... */
 static CaCommit *reread_commit; /* ... which is this one */
 static bool log_gone;
+static bool later; /* the large commit was not read on, for other things have to be done first */
 
 static void
 stop_rereading(void)
@@ -109,7 +110,7 @@ begin_kept(CaCommit *commit)
 static bool
 reread_message(CaCommit *commit)
 {
-	int found;
+	CaRereadResult found;
 
 	if (reread == NULL)
 	{
@@ -117,9 +118,9 @@ reread_message(CaCommit *commit)
 		reread_commit = commit;
 	}
 	found = ca_reread_next(reread, &commit->cursor);
-	if (found < 0)
-		log_gone = true;
-	return found > 0;
+	log_gone |= found == CA_REREAD_GONE;
+	later |= found == CA_REREAD_LATER;
+	return found == CA_REREAD_MESSAGE;
 }
 
 static bool
@@ -229,7 +230,7 @@ fill_from(CaBatch *batch, CaCommit *commit)
 	{
 		if (!next_entry(commit, &entry))
 		{
-			if (!log_gone)
+			if (!log_gone && !(commit->large && later))
 				note_sent(batch, commit);
 			return;
 		}
@@ -250,7 +251,7 @@ fill(CaBatch *batch)
 	dlist_mutable_iter iter;
 	CaCommit *large = reread_commit;
 
-	if (large && ++turn % LARGE_TURN == 0)
+	if (large && !later && ++turn % LARGE_TURN == 0)
 		fill_from(batch, large);
 	large = reread_commit; /* it may be over */
 	dlist_foreach_modify (iter, ca_queue_list())
@@ -266,8 +267,17 @@ fill(CaBatch *batch)
 		else if (large == NULL)
 			large = commit;
 	}
-	if (large && !batch_full(batch))
+	if (large && !later && !batch_full(batch))
 		fill_from(batch, large);
+}
+
+bool
+ca_batch_unfinished(void)
+{
+	bool was = later;
+
+	later = false;
+	return was;
 }
 
 /* Fills it with what is visible. false: the log of a large transaction is gone. */

@@ -11,6 +11,8 @@
  *	batch-begins     keys are chosen, nothing is sent
  *	batch-sent       a batch is queued for the socket
  *	batch-answered   Redis has applied a batch
+ *	page-read        a page of log is about to be read, in the middle of a record maybe
+ *	reread-later     a large transaction's log is read on in another round
  *	signals          the worker answers signals
  *	publish-begins   the worker is about to publish replicas, whether there are any or not
  *	slot-moves       the slot is held, its restart LSN about to move

@@ -306,7 +306,8 @@ send_batch(CaBatch *batch)
 }
 
 /*
- * Sends what is visible, as long as the pipeline has room. Returns the number of batches sent.
+ * Sends what is visible, as long as the pipeline has room. Returns the number of batches sent, or more
+ * if there is more to do at once.
  */
 int
 ca_delivery_send(void)
@@ -332,7 +333,7 @@ ca_delivery_send(void)
 		send_batch(batch);
 		batches++;
 	}
-	return batches;
+	return batches + ca_batch_unfinished();
 }
 
 /* ---- guard ---- */

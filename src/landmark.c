@@ -18,7 +18,7 @@ static CaLandmarkState
 read_landmark(const CaLandmark *landmark)
 {
 	ReadLocalXLogPageNoWaitPrivate end = {0};
-	XLogReaderState *reader = ca_wal_reader(&end);
+	XLogReaderState *reader = ca_wal_reader(&end, false);
 	CaLandmarkState state = CA_LANDMARK_OTHER;
 	char *problem;
 

@@ -3,10 +3,12 @@
  *
  * The tap keeps of a large transaction only where its first and last message lie. Delivery reads that
  * range again in steps, with a reader of its own, and takes the messages of the transaction (and of
- * its subtransactions that logged any). Memory: one record. The log being gone (-1) ends the session,
- * and the next one finds the gap.
+ * its subtransactions that logged any). Memory: one record. The range may hold any amount of other
+ * people's log, so a call reads READ_BUDGET of it and says then that it is to be called again, in a later
+ * round. The log being gone ends the session, and the next one finds the gap.
  */
 #include "worker.h"
+#include "debug.h"
 
 #include "access/rmgr.h"
 #include "access/xlog.h"
@@ -14,6 +16,8 @@
 #include "utils/memutils.h"
 
 #include "wal.h"
+
+#define READ_BUDGET (1024 * 1024)
 
 struct CaReread
 {
@@ -56,36 +60,43 @@ belongs(const CaCommit *commit, TransactionId xid)
 											sizeof(TransactionId), xidComparator) != NULL;
 }
 
-static int
+static CaRereadResult
 next_message(CaReread *reread, CaMessage *message)
 {
 	char *problem = NULL;
 	const char *unreadable;
+	XLogRecPtr begin;
 
 	if (!reread->begun)
 	{
-		reread->reader = ca_wal_reader(&reread->end);
+		reread->reader = ca_wal_reader(&reread->end, true);
 		XLogBeginRead(reread->reader, reread->commit->first);
 		reread->begun = true;
 	}
+	begin = reread->reader->EndRecPtr;
 	while (reread->reader->ReadRecPtr < reread->commit->last)
 	{
+		if (reread->reader->EndRecPtr - begin > READ_BUDGET)
+		{
+			CA_DEBUG_POINT("reread-later");
+			return CA_REREAD_LATER;
+		}
 		if (XLogReadRecord(reread->reader, &problem) == NULL)
-			return -1;
+			return ca_wal_interrupted() ? CA_REREAD_LATER : CA_REREAD_GONE;
 		if (XLogRecGetRmid(reread->reader) != RM_LOGICALMSG_ID ||
 			!belongs(reread->commit, XLogRecGetXid(reread->reader)))
 			continue;
 		if (ca_wal_message(reread->reader, message, &unreadable) == CA_RECORD_MESSAGE)
-			return 1; /* what is unreadable the commit knows: see its `unread` */
+			return CA_REREAD_MESSAGE; /* what is unreadable the commit knows: see its `unread` */
 	}
-	return 0;
+	return CA_REREAD_END;
 }
 
-int
+CaRereadResult
 ca_reread_next(CaReread *reread, CaMessage *message)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	volatile int result = -1;
+	volatile CaRereadResult result = CA_REREAD_GONE;
 
 	MemoryContextSwitchTo(reread->cxt);
 	PG_TRY();

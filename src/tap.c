@@ -414,7 +414,7 @@ read_records(CaTap *tap, Size budget)
 			return CA_TAP_END;
 		if (tap->reader == NULL)
 		{
-			tap->reader = ca_wal_reader(&tap->end);
+			tap->reader = ca_wal_reader(&tap->end, true);
 			XLogBeginRead(tap->reader, ca_wal_record_start(tap->read_end));
 		}
 		if (XLogReadRecord(tap->reader, &problem) == NULL)
@@ -422,6 +422,8 @@ read_records(CaTap *tap, Size budget)
 			if (tap->end.end_of_wal)
 				return CA_TAP_END;
 			drop_reader(tap);
+			if (ca_wal_interrupted())
+				return CA_TAP_RETRY;
 			return missing(tap, problem ? problem : "invalid record");
 		}
 		note_record(tap);

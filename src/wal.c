@@ -2,10 +2,13 @@
  * wal.c: the server's own log: where it stands, core's reader, our messages in it.
  *
  * Reads flushed WAL on a primary and replayed WAL on a standby, through core's
- * read_local_xlog_page_no_wait, which follows timelines. The reader grows its buffers in the current
+ * read_local_xlog_page_no_wait, which follows timelines. Between two pages, of one record even,
+ * ProcSignal barriers are answered, and a stop or a reload makes it give up (ca_wal_interrupted): the
+ * record is read again from its beginning, after a reload once. The reader grows its buffers in the current
  * memory context, so callers switch to a context that lives as long as the reader does.
  */
 #include "worker.h"
+#include "debug.h"
 
 #include "access/transam.h"
 #include "access/xlog.h"
@@ -16,7 +19,10 @@
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "replication/message.h"
+#include "storage/procsignal.h"
+#include "utils/timestamp.h"
 
 #include "wal.h"
 
@@ -78,13 +84,60 @@ ca_wal_end(uint64 *next_xid)
 	return end;
 }
 
+/* ---- reading ---- */
+
+static bool interrupted;      /* the read that failed last was given up for this */
+static XLogRecPtr gave_way;   /* the record that was given up for a reload: once each */
+static TimestampTz finish_by; /* a server that stops reads until then; 0: it reads no more */
+
+void
+ca_wal_finish_by(TimestampTz deadline)
+{
+	finish_by = deadline;
+}
+
+/* A record can have a gigabyte, and is read as a whole: shall it be read again, later or never? */
+static bool
+should_give_up(XLogRecPtr record)
+{
+	if (ShutdownRequestPending)
+		return GetCurrentTimestamp() >= finish_by;
+	if (!ConfigReloadPending || record == gave_way)
+		return false;
+	gave_way = record;
+	return true;
+}
+
+/* Was the read that failed given up, because the worker has something else to do? */
+bool
+ca_wal_interrupted(void)
+{
+	bool was = interrupted;
+
+	interrupted = false;
+	return was;
+}
+
+static int
+read_page(XLogReaderState *reader, XLogRecPtr page, int wanted, XLogRecPtr record, char *buffer)
+{
+	if (ProcSignalBarrierPending)
+		ProcessProcSignalBarrier();
+	interrupted = should_give_up(record);
+	if (interrupted)
+		return -1;
+	if (finish_by == 0)
+		CA_DEBUG_POINT("page-read");
+	return read_local_xlog_page_no_wait(reader, page, wanted, record, buffer);
+}
+
 XLogReaderState *
-ca_wal_reader(ReadLocalXLogPageNoWaitPrivate *end)
+ca_wal_reader(ReadLocalXLogPageNoWaitPrivate *end, bool gives_way)
 {
 	XLogReaderState *reader = XLogReaderAllocate(
 		wal_segment_size, NULL,
-		XL_ROUTINE(.page_read = &read_local_xlog_page_no_wait, .segment_open = &wal_segment_open,
-				   .segment_close = &wal_segment_close),
+		XL_ROUTINE(.page_read = gives_way ? &read_page : &read_local_xlog_page_no_wait,
+				   .segment_open = &wal_segment_open, .segment_close = &wal_segment_close),
 		end);
 
 	if (reader == NULL)

@@ -9,7 +9,9 @@
 #include "access/xlogreader.h"
 #include "access/xlogutils.h"
 
-extern XLogReaderState *ca_wal_reader(ReadLocalXLogPageNoWaitPrivate *end);
+extern bool ca_wal_interrupted(void);
+/* gives_way: it may fail because there is something else to do; see ca_wal_interrupted. */
+extern XLogReaderState *ca_wal_reader(ReadLocalXLogPageNoWaitPrivate *end, bool gives_way);
 extern XLogRecPtr ca_wal_record_start(XLogRecPtr lsn);
 extern CaRecordKind ca_wal_message(XLogReaderState *reader, CaMessage *message,
 								   const char **problem);

@@ -160,6 +160,7 @@ finish(void)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LAST_DELIVERY);
 
+	ca_wal_finish_by(deadline);
 	while (ca_session_running() && !ca_session_settled() && GetCurrentTimestamp() < deadline)
 		if (!ca_duty_step())
 			wait_for_event(FOR_ANSWER, PACE_MS);

@@ -89,6 +89,7 @@ extern TimeLineID ca_wal_timeline(XLogRecPtr *end); /* now; end: flushed (standb
 /* The redo point of the last checkpoint and the oldest full xid that began after it. */
 extern XLogRecPtr ca_wal_last_checkpoint(uint64 *next_xid);
 extern uint64 ca_wal_xid_after(TransactionId xid);
+extern void ca_wal_finish_by(TimestampTz deadline); /* the server stops */
 extern XLogRecPtr ca_wal_end(uint64 *next_xid); /* and a full xid above any in a record before it */
 
 /* ---- tap.c: WAL to committed transactions ---- */
@@ -154,13 +155,18 @@ extern XLogRecPtr ca_tap_oldest_open(const CaTap *tap);
 extern bool ca_tap_clean_switch(const CaTap *tap); /* the last change of timeline lost nothing */
 
 /* ---- reread.c ---- */
-/*
- * The messages of a large commit, read again from the log in steps. next returns 1 with a message,
- * 0 at the end, -1 when the log is gone.
- */
+/* The messages of a large commit, read again from the log in steps. */
+typedef enum CaRereadResult
+{
+	CA_REREAD_MESSAGE,
+	CA_REREAD_END,
+	CA_REREAD_LATER, /* none yet: call again, in another round */
+	CA_REREAD_GONE   /* the log is gone */
+} CaRereadResult;
+
 typedef struct CaReread CaReread;
 extern CaReread *ca_reread_open(MemoryContext cxt, const CaCommit *commit);
-extern int ca_reread_next(CaReread *reread, CaMessage *message);
+extern CaRereadResult ca_reread_next(CaReread *reread, CaMessage *message);
 extern void ca_reread_close(CaReread *reread);
 
 /* ---- queue.c: commits read and not completely sent; which of them are visible ---- */
@@ -241,6 +247,7 @@ extern XLogRecPtr ca_stick_forgotten(uint32 *ttl);
 extern CaBatch *ca_batch_make(void);
 extern bool ca_batch_fill(CaBatch *batch);
 extern void ca_batch_free(CaBatch *batch); /* with the commits it completes */
+extern bool ca_batch_unfinished(void);     /* more of a large commit can be read at once */
 extern void ca_batch_reset(void);
 
 /* ---- scan.c: patterns; SCAN and UNLINK in steps between deliveries ---- */
