@@ -32,7 +32,7 @@ PROVE_TESTS = test/t/*.pl
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test bare fuzz soak oracle demo bench lint format format-check
+people = help test bare upgrade fuzz soak oracle demo bench lint format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -74,6 +74,9 @@ test:
 ## make bare      what a newcomer meets, in a bare Debian made for it (root); SUITE=trixie is another
 bare:
 	@CA_GOAL=$@ $(here)/scripts/packages.sh && $(here)/scripts/bare.sh $(SUITE)
+## make upgrade   a real pg_upgrade from 15 to 17, in a Debian 13 made for it (root)
+upgrade:
+	@CA_GOAL=$@ $(here)/scripts/packages.sh && $(here)/test/pg_upgrade.sh
 ## make fuzz      the parsers on random input, SECONDS=60 each; repeatable by SEED=n, F=name is one of them
 fuzz:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' FUZZ_SECONDS='$(SECONDS)' $(here)/scripts/private.sh scripts/fuzz.sh $(F)

@@ -262,7 +262,7 @@ find_missing()
 	what=()
 	hopeless=
 	unknown=
-	if [ "$goal" = bare ]; then
+	if [ "$goal" = bare ] || [ "$goal" = upgrade ]; then
 		type -P debootstrap >/dev/null || need debootstrap debootstrap
 		return
 	fi

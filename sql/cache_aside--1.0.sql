@@ -729,6 +729,14 @@ COMMENT ON FUNCTION cache_aside.uninstall() IS
 
 REVOKE ALL ON FUNCTION cache_aside.uninstall() FROM PUBLIC;
 
+CREATE FUNCTION cache_aside.adopt() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_adopt';
+
+COMMENT ON FUNCTION cache_aside.adopt() IS
+'Takes Redis for this server, whichever server delivers there. Superusers only; not undone by ROLLBACK';
+REVOKE ALL ON FUNCTION cache_aside.adopt() FROM PUBLIC;
+
 CREATE FUNCTION cache_aside.worker_status(
 	OUT role text, OUT pid integer, OUT state text,
 	OUT endpoint text, OUT redis_state text, OUT redis_since timestamptz, OUT redis_version text,

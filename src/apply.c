@@ -50,6 +50,12 @@ ca_apply_guarded(void)
 	return guc_guard && !plain;
 }
 
+bool
+ca_apply_has_functions(void)
+{
+	return !plain;
+}
+
 /* Arguments of the plain script under construction. */
 typedef struct Args
 {

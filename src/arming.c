@@ -38,6 +38,9 @@ static instr_time known_since; /* ... this was ours; 0: not known */
 static instr_time claimed_at;
 static instr_time renewed_at;
 static bool untold;
+static int64 foreign_heard;  /* deletions of another system, of this claim */
+static XLogRecPtr heard_end; /* of the log, written when we heard of them */
+static bool to_tell;         /* Redis is to know, once it is read */
 
 static double
 ms_since(instr_time then)
@@ -49,8 +52,8 @@ ms_since(instr_time then)
 	return INSTR_TIME_GET_MILLISEC(now);
 }
 
-void
-ca_arming_clock(int64 time_of_redis)
+static void
+set_clock(int64 time_of_redis)
 {
 	redis_ms = time_of_redis;
 	INSTR_TIME_SET_CURRENT(known_since);
@@ -64,7 +67,9 @@ ca_arming_claimed(const CaClaim *claim)
 	TimeLineID timeline = ca_wal_timeline(&end);
 	bool never;
 
-	ca_arming_clock(claim->now);
+	set_clock(claim->now);
+	foreign_heard = 0;
+	to_tell = false;
 	INSTR_TIME_SET_CURRENT(claimed_at);
 	renewed_at = claimed_at;
 	(void) ca_breaker_claimed(timeline, &never);
@@ -88,11 +93,36 @@ ca_arming_until(void)
 	return redis_ms + (int64) ms_since(known_since) + ARMING_MS;
 }
 
-bool
-ca_arming_renewal_due(void)
+/* Of arm and renew. */
+void
+ca_arming_answered(const CaArming *answer)
 {
-	if (ms_since(renewed_at) < RENEW_MS)
+	set_clock(answer->now);
+	if (!answer->renewed || answer->foreign == foreign_heard)
+		return;
+	foreign_heard = answer->foreign;
+	heard_end = ca_wal_mark();
+	to_tell = true;
+}
+
+/*
+ * How many deletions of another system are past: no token given before we heard of them is at `above`. It
+ * is for what is visible here or was replayed by a standby, hence below a record that was written since.
+ */
+int64
+ca_arming_heard(XLogRecPtr read_end, XLogRecPtr *above)
+{
+	*above = heard_end;
+	return read_end >= heard_end ? foreign_heard : 0;
+}
+
+/* Whoever waits for us to have heard of a deletion waits for the next renewal. */
+bool
+ca_arming_renewal_due(XLogRecPtr read_end)
+{
+	if (ms_since(renewed_at) < RENEW_MS && !(to_tell && read_end >= heard_end))
 		return false;
+	to_tell &= read_end < heard_end;
 	INSTR_TIME_SET_CURRENT(renewed_at);
 	return true;
 }

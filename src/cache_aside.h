@@ -359,6 +359,37 @@ typedef struct CaGuardBatch
 	bool coarse;    /* a backlog: cheaper for Redis, refuses more fills of readers behind it */
 } CaGuardBatch;
 
+/* Of this system among those that write the same keys. */
+typedef enum CaRole
+{
+	CA_ROLE_SECOND, /* another one's fills are admitted */
+	CA_ROLE_WRITER,
+	CA_ROLE_TAKEN /* a claim: from now on; a renewal: if it claims again */
+} CaRole;
+
+typedef struct CaClaimCall
+{
+	TimeLineID timeline;
+	const char *previous;       /* nonce of the claim before, or "" */
+	const char *scope;          /* number of the database */
+	const char *announcement;   /* key */
+	const char *const *writers; /* keys, by prefix */
+	int nwriters;
+	const char *force;  /* see the library */
+	const char *server; /* 16 bytes */
+} CaClaimCall;
+
+/* An answer of arm or renew. */
+typedef struct CaArming
+{
+	bool admits;   /* the guard is there, as it was made */
+	int64 now;     /* Redis's time, ms */
+	bool renewed;  /* the rest is known: */
+	int64 refused; /* newcomers */
+	int64 foreign; /* deletions of another system */
+	CaRole role;
+} CaArming;
+
 typedef struct CaClaim
 {
 	bool older; /* than ours is this library: load ours and claim again */
@@ -368,7 +399,8 @@ typedef struct CaClaim
 	TimeLineID guard_timeline; /* 0: there is no guard */
 	bool same;                 /* it was claimed last with the nonce before */
 	int64 now;                 /* Redis's time, ms */
-	bool guard_known;          /* the guard is as it was left there, by a claim of this scope */
+	CaRole role;
+	bool guard_known; /* the guard is as it was left there, by a claim of this scope */
 } CaClaim;
 
 typedef struct CaApplied
@@ -384,6 +416,7 @@ typedef enum CaGuardProblem
 	CA_GUARD_NOT_LOADED,    /* ca_guard_load, then again */
 	CA_GUARD_UNSUPPORTED,   /* Redis before 7: send ca_guard_plain_script by EVAL */
 	CA_GUARD_FENCED,        /* a server of a newer timeline delivers here: touch nothing */
+	CA_GUARD_OCCUPIED,      /* the claim is another's, who lives */
 	CA_GUARD_CONNECT_AGAIN, /* this Redis is not what it was, or the position is another */
 	CA_GUARD_OTHER          /* OOM, READONLY, ...: Redis's own */
 } CaGuardProblem;
@@ -393,16 +426,18 @@ extern const char *ca_guard_key(void);     /* cache_aside:guard:<system identifi
 /* Each queues one command; `expected` is the position's text that Redis must hold, "" for none. */
 /* Two commands, either of which may answer that a name exists. `older`: one of ours is there. */
 extern void ca_guard_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg);
-/* With a new nonce; `previous`: the one before, or ""; `scope`: the database's number. */
-extern void ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous,
-						   const char *scope, CaReplyHandler handler, void *arg);
+/* With a new nonce. */
+extern void ca_guard_claim(CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler,
+						   void *arg);
 extern const char *ca_guard_nonce(void);
 extern void ca_guard_epoch(CaRedis *redis, const char *expected, const char *position,
 						   XLogRecPtr floor, bool clear, CaReplyHandler handler, void *arg);
 /* `until`: Redis's time at which it ends, ms */
 extern void ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
 						 CaReplyHandler handler, void *arg);
-extern void ca_guard_renew(CaRedis *redis, int64 until, CaReplyHandler handler, void *arg);
+/* `heard`: of deletions of another system; `above` all tokens given before that; 0: of none */
+extern void ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above,
+						   CaReplyHandler handler, void *arg);
 /* The claim is given up: no fill is admitted from here on. */
 extern void ca_guard_disarm(CaRedis *redis, CaReplyHandler handler, void *arg);
 extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
@@ -410,8 +445,7 @@ extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char
 /* false: not the answer of such a call (see ca_guard_problem) */
 extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
 extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
-/* Of arm and renew. `admits`: the guard is there, as it was made. */
-extern bool ca_guard_read_arming(const CaReply *reply, bool *admits, int64 *now);
+extern bool ca_guard_read_arming(const CaReply *reply, CaArming *answer);
 extern CaGuardProblem ca_guard_problem(const CaReply *reply);
 
 /* ---- glob.c: Redis glob patterns ---- */
@@ -434,6 +468,9 @@ extern void ca_status_shmem_init(void);
 extern void ca_status_wake_worker(void);
 extern void ca_status_ask_census(void); /* likewise */
 extern void ca_status_note_keys(void);  /* likewise */
+
+/* ---- announce.c ---- */
+extern void ca_announce_init(char *id, Size size); /* a random text that fills it */
 
 /* ---- worker.c ---- */
 extern void ca_worker_register(void);

@@ -26,6 +26,10 @@ KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
                                      8  nonce under which it was made or armed last, 16 bytes
                                     24  floor, 8 bytes (an LSN)
                                     32  how often it was written since it was made, 8 bytes
+    cache_aside:writer:<prefix>    the system whose tokens are admitted for a prefix of keys (its hash)
+    cache_aside:writer:<prefix>:second  another system that has deleted keys there within a day
+    cache_aside:standby:<system>:<id>   a standby that streams announces itself: the timeline it streams.
+                                   Expires by itself; <id> is a secret of that server, until it is restarted
     cache_aside:stick:<name>       LSN that reads for <name> have to see; expires by itself
 The guard's buckets, highest LSN that was invalidated among the bucket's keys, are in this process's
 memory: nothing could use those of another process, or from before a restart. The bucket of a key: the
@@ -58,14 +62,20 @@ FOR APPLICATIONS
 
 FOR THE WORKER (names end in _<PROTOCOL>; KEYS[1] = position, KEYS[2] = guard in each, both of one <system>: any other name is
 CA_ARGUMENT, so that a user without write access to cache_aside:* cannot make these calls)
-    cache_aside_claim_1 2 position guard  nonce timeline previous scope
+    cache_aside_claim_1 3+n position guard standby writer...  nonce timeline previous scope force server
         nonce: 16 bytes, new for each connection; previous: the one before it, or "". scope: where in this
         process the keys are, the number of the database; claims of another scope are others'. Fills are
-        refused from here until arm.
+        refused from here until arm. standby: the key under which this server announced itself, if it did;
+        writer: one for each prefix, 1 to 8. force "1": an operator decided for this server; "2": it
+        was second to another system in its last session; "0". server: 16
+        bytes, random, of this server until it is restarted.
         -> {revision of the library, 1 if there is a position else 0, its text or "", timeline of the guard or
         0 when there is none, floor of the guard "X/X", 1 if this process was claimed last with `previous`
-        else 0, now, 1 if the guard is there as this process wrote it last for this scope else 0}
-        Error CA_FENCED when position or guard are of a newer timeline; nothing changed then.
+        else 0, now, 1 if the guard is there as this process wrote it last for this scope else 0, role}
+        role: 1 the tokens of this system are admitted; 0 another system's are, and nothing of this one is
+        armed; 2 they are from now on, and a resync has to come first (the position says so).
+        Errors, nothing changed then: CA_FENCED when position or guard are of a newer timeline; CA_OCCUPIED
+        when the claim is another server's, which lives, and this one had not announced itself.
     cache_aside_epoch_1 2 position guard  nonce expected new floor clear
         In one step: floor, and the position that says "pending". clear "1": the guard is made anew
         (another timeline, lost commits); floor must be E, see arm. "0": buckets stay and the floor only
@@ -76,9 +86,12 @@ CA_ARGUMENT, so that a user without write access to cache_aside:* cannot make th
         this process knows (it restarted) is made with `floor`, which must be E: the end of the last
         complete record read, after reading to at least what was flushed (replayed) when it was
         observed after connecting.
-        -> {1 the guard was there, 2 it was made anew, now}
-    cache_aside_renew_1 2 position guard  nonce until
-        Writes nothing. -> {1 if fills are admitted else 0, now}
+        -> {1 the guard was there, 2 it was made anew, 0 another system's tokens are admitted, now}
+    cache_aside_renew_1 2 position guard  nonce until heard lsn
+        Each two seconds, armed or not: the holder lives. heard: how often another system was heard to have
+        deleted keys here (0: never); lsn: above any token that was given before it was heard.
+        Writes nothing, but what `heard` makes due. -> {1 if fills are admitted else 0, now, how often another
+        server was refused, how often another system deleted keys, role; 2: claim again, to take over}
     cache_aside_disarm_1 2 position guard  nonce
         The claim ends: fills are refused, and the nonce is worth nothing, until somebody claims again.
         Writes nothing. -> 1; 0: it was not the claim of this nonce
@@ -122,6 +135,19 @@ Commit L invalidates K; a reader's token says (T, R): it saw every commit of tim
   any key anywhere. So which claim a fill is judged by is decided by the header that it finds under the
   token's guard, not by where it finds it: the header is in one place of memory only, which knows what was
   delivered to the data it went with. The worker's calls name their claim by its nonce.
+* A NEWER TIMELINE alone tells no successor from a clone of this server that was restored somewhere. So who
+  has a newer one takes over from a server that lives only if it announced itself, as a standby that streams
+  the timeline which has the claim. Otherwise it waits until that one has been silent: no call of its
+  worker for SILENT ms, and in ASKS questions of others, since a clock may jump. One timeline, two servers
+  (a copied volume): the claim is of the server that has it, or knows its nonce from a file. Whoever presents
+  a copy of that file is found out when the server that it displaced turns out to live: that one has it back.
+* TWO SYSTEMS that write the same keys (blue and green) know nothing of each other's LSNs. Both delete, but only
+  the tokens of one are admitted, the writer's. What the other deletes marks the keys' buckets in the writer's
+  claim: no fill, until the writer's worker heard of it and has read all log that was flushed then. Each
+  token given before is at or below its end; the bucket is put above. Marking writes the header anew, so that
+  no other process believes the guard; where there is no claim to mark, the guard goes. A guard that is
+  made anew where another system has deleted begins above the end of the log, too: the last token of an idle
+  server is the same before and after. Who takes the writer's place deletes its guard and its claim.
 * Every raise went through this process, so floor, buckets and the highest LSN in any of them are in
   its memory too; a fill whose R is not below that needs no bucket.
 * epoch writes floor and position together, before anything is deleted: a stale fill cannot follow
@@ -139,7 +165,7 @@ stored ends that.
 
 MEMORY
 The library keeps no names but guards': of at most 16 claims, each with 64 Ki buckets, about
-2.5 MB. A seventeenth takes the place of the one whose worker called least recently, which is as if this
+2.5 MB, and as much for marks. A seventeenth takes the place of the one whose worker called least recently, which is as if this
 process had restarted for that one: its fills are refused, its guard is not known any more, and its
 worker has to claim and arm again. Beyond that one token of at most 49 bytes is kept, and leases: 8192 to
 16384 keys' with one to eight each, by the SHA-1 of the key; the oldest are forgotten.
@@ -162,8 +188,16 @@ local MAX_SCOPE = 64
 local RESERVED = 'cache_aside:'
 local GUARD = 'cache_aside:guard:'
 local STICK = 'cache_aside:stick:'
+local STANDBY = 'cache_aside:standby:'
+local WRITER = 'cache_aside:writer:'
+local SECOND = ':second'
 local FAR = 4102444800000 -- when guards expire, in ms: the clock of a fill
 local SLACK = 1000        -- ms that the clock may go back
+local SILENT = 5000       -- ms without a call, after which the holder of a claim is gone ...
+local UNKNOWN = 10000     -- ... and one that this process has heard nothing of
+local ASKS = 4            -- questions that must have found it silent
+local MAX_MARKS = 4096    -- buckets marked one by one
+local DAY = 86400000
 
 -- name (guard key, blank, scope) -> the claim: guard, nonce, timeline; armed, while the
 -- guard's time left is above left_until;
@@ -172,7 +206,11 @@ local SLACK = 1000        -- ms that the clock may go back
 -- was written last), writes, floor_hi, floor_lo; top_hi, top_lo: no bucket is above; buckets: 256
 -- rows of 256, made when needed, of the high (1 to 256) and low (257 to 512) halves of LSNs. A row is
 -- small enough to grow in no time.
+-- heard_at: when its worker called last; asks: how often others have asked since; refused: how often one
+-- was. server; displaced: the one before, if this one knew its nonce. system, scope, writers: the keys of its prefixes; role. marks: buckets of keys that another
+-- system deleted, nil: none; nmarks; all_marked; foreign: how often it did.
 local claims = {}
+local strangers = {} -- name -> likewise heard_at (first asked) and asks, of claims that this process has not
 local by_header = {} -- the same claims, by the header of their guard
 local by_nonce = {}  -- and by their nonce
 local worker_calls = 0
@@ -280,6 +318,13 @@ local function bucket_of(key)
     return (hash - column) / 256, column + 1
 end
 
+local function set_bucket(buckets, row, column, hi, lo)
+    if not buckets[row] then
+        buckets[row] = {}
+    end
+    buckets[row][column], buckets[row][column + 256] = hi, lo
+end
+
 local function raise_buckets(mine, guard, keys, hi, lo)
     if at_least(hi, lo, mine.top_hi, mine.top_lo) then
         mine.top_hi, mine.top_lo = hi, lo
@@ -289,10 +334,7 @@ local function raise_buckets(mine, guard, keys, hi, lo)
     local buckets = mine.buckets
     for i = 3, #keys do
         local row, column = bucket_of(keys[i])
-        if not buckets[row] then
-            buckets[row] = {}
-        end
-        buckets[row][column], buckets[row][column + 256] = hi, lo
+        set_bucket(buckets, row, column, hi, lo)
     end
 end
 
@@ -308,9 +350,15 @@ local function misnamed(keys)
         '<system>')
 end
 
+-- Milliseconds, as PTTL counts them.
+local function now()
+    local time = call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
 local function note_use(mine)
     worker_calls = worker_calls + 1
-    mine.used = worker_calls
+    mine.used, mine.heard_at, mine.asks = worker_calls, now(), 0
 end
 
 local function forget(name)
@@ -350,12 +398,6 @@ local function read_position(position)
     return text or nil
 end
 
--- Milliseconds, as PTTL counts them.
-local function now()
-    local time = call('TIME')
-    return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
 local function extend(mine, text)
     local until_ms = tonumber(match(text or '', '^%d+$'))
     if not until_ms or until_ms > FAR then
@@ -369,12 +411,13 @@ end
 -- of this timeline.
 local function take_over(name, guard, nonce, timeline)
     local mine = { guard = guard, nonce = nonce, timeline = timeline, armed = false, writes = 0,
-        left_until = FAR, left_seen = FAR }
+        left_until = FAR, left_seen = FAR, refused = 0, foreign = 0 }
     local last = claims[name]
     if last and last.timeline == timeline then
         mine.header, mine.writes = last.header, last.writes
         mine.floor_hi, mine.floor_lo = last.floor_hi, last.floor_lo
         mine.top_hi, mine.top_lo, mine.buckets = last.top_hi, last.top_lo, last.buckets
+        mine.marks, mine.nmarks, mine.all_marked, mine.foreign = last.marks, last.nmarks, last.all_marked, last.foreign
     end
     forget(name)
     make_room()
@@ -383,31 +426,185 @@ local function take_over(name, guard, nonce, timeline)
         by_header[mine.header] = mine
     end
     note_use(mine)
-    return mine, last and last.nonce
+    strangers[name] = nil
+    return mine
+end
+
+-- ---- whose is it? ----
+
+-- Has the holder of a claim, or who is unknown, not been heard of for so long? Asking counts.
+local function is_silent(holder, ms)
+    local time = now()
+    if time < holder.heard_at then
+        holder.heard_at = time
+    end
+    holder.asks = holder.asks + 1
+    return holder.given_up or (holder.asks >= ASKS and time - holder.heard_at >= ms)
+end
+
+local function is_stranger_silent(name)
+    if not strangers[name] then
+        local count = 0
+        for _ in pairs(strangers) do
+            count = count + 1
+        end
+        if count >= MAX_CLAIMS then
+            strangers = {} -- whoever asks waits again
+        end
+        strangers[name] = { heard_at = now(), asks = 0 }
+    end
+    return is_silent(strangers[name], UNKNOWN)
+end
+
+-- Is the claimer the server that has the claim, it again after a restart, or the one that had it until
+-- somebody presented its nonce?
+local function is_holder(last, previous, server)
+    return last.server == server or last.nonce == previous or last.displaced == server
+end
+
+-- Did the claimer stream the timeline that has the claim?
+local function is_announced(key, timeline)
+    return try('GET', key) == string.format('%d', timeline)
+end
+
+-- May a server of this timeline claim? nil: it may; or the error.
+local function is_occupied(keys, args, name, timeline, stored)
+    if stored > timeline then
+        return failed('CA_FENCED', 'a server of timeline ' .. stored .. ' delivers here, this one is of ' .. timeline)
+    end
+    local last = claims[name]
+    if last then
+        if is_holder(last, args[3], args[6]) or
+            (timeline > last.timeline and is_announced(keys[3], last.timeline)) or is_silent(last, SILENT) then
+            return nil
+        end
+        last.refused = last.refused + 1
+        return failed('CA_OCCUPIED', 'a server of timeline ' .. last.timeline .. ' delivers here and lives; this one, of ' ..
+            timeline .. ', was not its standby just now')
+    end
+    if stored == 0 or stored == timeline or is_announced(keys[3], stored) or is_stranger_silent(name) then
+        return nil
+    end
+    return failed('CA_OCCUPIED', 'a server of timeline ' .. stored .. ' delivered here and may come back; this one, of ' ..
+        timeline .. ', was not its standby just now')
+end
+
+-- Name of the claim of another system of the same scope; and its guard.
+local function claim_of(system, scope)
+    return GUARD .. system .. ' ' .. scope, GUARD .. system
+end
+
+local function holder_of(writer)
+    local holder = try('GET', writer)
+    return type(holder) == 'string' and match(holder, '^%d+$') or nil
+end
+
+-- Is every system that has one of the prefixes silent? Each is asked, once. Who was second before waits
+-- when nobody has one: Redis lost that, and the writer has yet to come back.
+local function may_write(mine)
+    local may, asked = true, {}
+    for _, writer in ipairs(mine.writers) do
+        local holder = holder_of(writer)
+        local name = holder and claim_of(holder, mine.scope) or writer .. ' ' .. mine.scope
+        if not asked[name] and holder ~= mine.system and (holder or mine.was_second) then
+            local silent
+            if claims[name] then
+                silent = is_silent(claims[name], SILENT)
+            else
+                silent = is_stranger_silent(name)
+            end
+            may = may and silent
+        end
+        asked[name] = true
+    end
+    return may
+end
+
+-- It has to claim again; until then its tokens are refused, and it counts as gone.
+local function depose(mine)
+    if mine then
+        forget_guard(mine)
+        by_nonce[mine.nonce] = nil
+        mine.armed, mine.given_up = false, true
+    end
+end
+
+-- Has, or takes, the prefixes of the claim. What the other system has armed here ends.
+local function take_prefixes(mine, force)
+    local taken = false
+    if not force and not may_write(mine) then
+        return 0
+    end
+    for _, writer in ipairs(mine.writers) do
+        local holder = holder_of(writer)
+        if holder and holder ~= mine.system then
+            local name, guard = claim_of(holder, mine.scope)
+            call('UNLINK', guard)
+            depose(claims[name])
+            taken = true
+        end
+        if holder ~= mine.system then
+            call('SET', writer, mine.system)
+        end
+    end
+    return taken and 2 or 1
+end
+
+-- The position's text, which says from now on that a resync has to come.
+local function mark_pending(position, text)
+    local pending = text:gsub('^(%S+ %S+ %S+ %S+) %a+', '%1 pending')
+    call('SET', position, pending)
+    return pending
+end
+
+local function malformed_claim(keys, args, timeline)
+    if #args ~= 6 or #args[1] ~= 16 or not timeline or timeline > 4294967295 or
+        (args[3] ~= '' and #args[3] ~= 16) or #args[4] > MAX_SCOPE or #args[6] ~= 16 then
+        return failed('CA_ARGUMENT', 'claim takes a nonce of 16 bytes, a timeline, the nonce before, a scope, force ' ..
+            'and 16 bytes of its server')
+    end
+    local wrong = #keys < 4 or #keys > 11 or sub(keys[3], 1, #STANDBY) ~= STANDBY
+    for i = 4, #keys do
+        wrong = wrong or #keys[i] > #WRITER + MAX_SCOPE or sub(keys[i], 1, #WRITER) ~= WRITER
+    end
+    return wrong and failed('CA_ARGUMENT', 'KEYS[3] is ' .. STANDBY .. '..., the rest ' .. WRITER .. '...') or nil
 end
 
 local function claim(keys, args)
     bind()
     local position, guard = keys[1], keys[2]
-    local nonce, timeline = args[1], tonumber(match(args[2] or '', '^%d+$'))
-    local problem = misnamed(keys)
+    local nonce, timeline, force = args[1], tonumber(match(args[2] or '', '^%d+$')), args[5] == '1'
+    local problem = misnamed(keys) or malformed_claim(keys, args, timeline)
     if problem then
         return problem
     end
-    if #args ~= 4 or #nonce ~= 16 or not timeline or timeline > 4294967295 or
-        (args[3] ~= '' and #args[3] ~= 16) or #args[4] > MAX_SCOPE then
-        return failed('CA_ARGUMENT', 'claim takes a nonce of 16 bytes, a timeline, the nonce before and a scope')
-    end
+    local name = guard .. ' ' .. args[4]
     local header = read_header(guard)
     local guard_timeline = header and header_timeline(header) or 0
     local text = read_position(position)
     local position_timeline = text and tonumber(match(text, '^(%d+) %x+/%x+ ')) or 0
-    if position_timeline > timeline or guard_timeline > timeline then
-        return failed('CA_FENCED', 'a server of timeline ' ..
-            math.max(position_timeline, guard_timeline) .. ' delivers here, this one is of ' .. timeline)
+    local stored = math.max(position_timeline, guard_timeline)
+    problem = not force and is_occupied(keys, args, name, timeline, stored)
+    if problem then
+        return problem
     end
-    local mine, before = take_over(guard .. ' ' .. args[4], guard, nonce, timeline)
-    local known = is_known(mine, header)
+    if stored > timeline then -- forced: nothing there is of use
+        call('UNLINK', position, guard)
+        text, header, guard_timeline = nil, nil, 0
+    end
+    local last = claims[name]
+    local mine = take_over(name, guard, nonce, timeline)
+    mine.system, mine.scope, mine.writers = match(guard, '%d+$'), args[4], { unpack(keys, 4) }
+    mine.was_second = args[5] == '2'
+    mine.server = args[6]
+    if last and last.nonce == args[3] and last.server ~= args[6] then
+        mine.displaced = last.server
+    end
+    mine.role = take_prefixes(mine, force)
+    if mine.role == 2 then
+        text = text and mark_pending(position, text)
+    end
+    local known = mine.role ~= 2 and is_known(mine, header)
     if not known then
         forget_guard(mine)
         if header then
@@ -419,8 +616,8 @@ local function claim(keys, args)
         floor_hi, floor_lo = unpack_bytes('>I4I4', header, 25)
     end
     return { REVISION, text and 1 or 0, text or '', guard_timeline,
-        string.format('%X/%X', floor_hi, floor_lo), before and before == args[3] and 1 or 0, now(),
-        known and 1 or 0 }
+        string.format('%X/%X', floor_hi, floor_lo), last and last.nonce == args[3] and 1 or 0, now(),
+        known and 1 or 0, mine.role }
 end
 
 -- The claim under this nonce, or nil and the error to answer with.
@@ -435,6 +632,69 @@ local function claimed(keys, nonce)
     end
     note_use(mine)
     return mine
+end
+
+-- ---- what another system deletes ----
+
+local function mark_keys(theirs, keys)
+    theirs.marks = theirs.marks or {}
+    for i = 3, #keys do
+        local row, column = bucket_of(keys[i])
+        if not theirs.marks[row * 256 + column] then
+            theirs.marks[row * 256 + column] = true
+            theirs.nmarks = (theirs.nmarks or 0) + 1
+        end
+    end
+end
+
+-- Nobody fills these keys (nil: any) until the system whose tokens are admitted has heard of it.
+local function mark_writers(mine, keys)
+    for _, writer in ipairs(mine.role == 0 and mine.writers or {}) do
+        local holder = holder_of(writer)
+        if holder and holder ~= mine.system then
+            local name, guard = claim_of(holder, mine.scope)
+            local theirs = claims[name]
+            call('SET', writer .. SECOND, mine.system, 'PX', DAY)
+            if theirs then
+                theirs.foreign = theirs.foreign + 1
+                mark_keys(theirs, keys or {})
+                theirs.all_marked = theirs.all_marked or not keys or theirs.nmarks and theirs.nmarks > MAX_MARKS
+            end
+            if theirs and is_known(theirs, read_header(guard)) then
+                write_header(theirs, guard)
+            else
+                call('UNLINK', guard)
+            end
+        end
+    end
+end
+
+-- The marks end: what was given out before they were heard of is below this LSN.
+local function lift_marks(mine, guard, hi, lo)
+    if is_known(mine, read_header(guard)) then -- what is made anew is above, too
+        if mine.all_marked then
+            raise_floor(mine, guard, hi, lo)
+        end
+        if at_least(hi, lo, mine.top_hi, mine.top_lo) then
+            mine.top_hi, mine.top_lo = hi, lo
+        end
+        for mark in pairs(mine.marks) do
+            local column = (mark - 1) % 256 + 1
+            set_bucket(mine.buckets, (mark - column) / 256, column, mine.top_hi, mine.top_lo)
+        end
+    end
+    mine.marks, mine.nmarks, mine.all_marked = nil, nil, nil
+end
+
+-- The floor of a guard that is made anew.
+local function floor_anew(mine, hi, lo)
+    for _, writer in ipairs(mine.writers) do
+        local second = try('GET', writer .. SECOND)
+        if second and second ~= mine.system then
+            return lo < 4294967295 and hi or hi + 1, lo < 4294967295 and lo + 1 or 0
+        end
+    end
+    return hi, lo
 end
 
 -- Likewise, for a call that compares the position.
@@ -462,8 +722,9 @@ local function epoch(keys, args)
         return problem
     end
     local header = read_header(guard)
+    mark_writers(mine)
     if args[5] == '1' then
-        make_guard(mine, guard, hi, lo)
+        make_guard(mine, guard, floor_anew(mine, hi, lo))
     elseif is_known(mine, header) then
         raise_floor(mine, guard, hi, lo)
     else
@@ -487,11 +748,14 @@ local function arm(keys, args)
     if not extend(mine, args[4]) then
         return failed('CA_ARGUMENT', 'arm takes the time when it ends')
     end
+    if mine.role == 0 then
+        return { 0, now() }
+    end
     local answer = 1
     if is_known(mine, read_header(guard)) then
         write_header(mine, guard) -- with the new nonce
     else
-        make_guard(mine, guard, hi, lo)
+        make_guard(mine, guard, floor_anew(mine, hi, lo))
         answer = 2
     end
     mine.armed, mine.left_seen = true, FAR
@@ -507,10 +771,16 @@ local function renew(keys, args)
         return problem
     end
     mine.armed = mine.armed and is_known(mine, read_header(keys[2])) and true or false
-    if #args ~= 2 or not extend(mine, args[2]) then
-        return failed('CA_ARGUMENT', 'renew takes a nonce and a time')
+    local heard = tonumber(match(args[3] or '', '^%d+$'))
+    local hi, lo = parse_lsn(args[4])
+    if #args ~= 4 or not extend(mine, args[2]) or not heard or not hi then
+        return failed('CA_ARGUMENT', 'renew takes a nonce, a time, a number and an LSN')
     end
-    return { mine.armed and 1 or 0, now() }
+    if mine.marks and heard == mine.foreign then
+        lift_marks(mine, keys[2], hi, lo)
+    end
+    local role = mine.role == 0 and may_write(mine) and 2 or mine.role == 0 and 0 or 1
+    return { mine.armed and 1 or 0, now(), mine.refused, mine.foreign, role }
 end
 
 local function disarm(keys, args)
@@ -519,7 +789,7 @@ local function disarm(keys, args)
     if not mine then
         return match(problem.err, '^CA_NONCE') and 0 or problem
     end
-    mine.armed = false
+    mine.armed, mine.given_up = false, true
     by_nonce[mine.nonce] = nil
     return 1
 end
@@ -595,6 +865,9 @@ local function apply(keys, args)
         return problem
     end
     local guarded = guard_batch(mine, keys[2], keys, hi, lo, plus == '+')
+    if #keys > 2 then
+        mark_writers(mine, plus ~= '+' and #keys - 2 <= BUCKETED and keys)
+    end
     local deleted = unlink(keys)
     local failures = write_sticks(args, 5)
     call('SET', keys[1], args[3])
@@ -776,6 +1049,12 @@ end
 
 -- Does the key's bucket admit it, in a guard that does?
 local function bucket_admits(mine, key)
+    if mine.marks then
+        local row, column = bucket_of(key)
+        if mine.all_marked or mine.marks[row * 256 + column] then
+            return false
+        end
+    end
     if token_hi > mine.top_hi or (token_hi == mine.top_hi and token_lo >= mine.top_lo) then
         return true
     end

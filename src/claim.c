@@ -17,6 +17,7 @@ static CaClaimed claimed;
 static int answers_missing;
 static char failure[256]; /* empty: none */
 static CaGuardProblem problem;
+static TimeLineID announced; /* in plain mode: the timeline that this server streamed just now */
 static bool library_older;
 static bool library_loaded; /* by this session */
 
@@ -81,6 +82,18 @@ keep_stored(const char *found, Size len)
 }
 
 /* Redis before 7: GET instead of the claim. */
+
+static void
+handle_announcement(void *arg, const CaReply *reply)
+{
+	Size len;
+
+	answers_missing--;
+	announced = reply && ca_reply_type(reply) == CA_REPLY_STRING
+					? (TimeLineID) strtoul(ca_reply_text(reply, &len), NULL, 10)
+					: 0;
+}
+
 static void
 handle_position(void *arg, const CaReply *reply)
 {
@@ -107,7 +120,8 @@ handle_claim(void *arg, const CaReply *reply)
 
 	answers_missing--;
 	problem = ca_guard_problem(reply);
-	if (problem == CA_GUARD_OTHER || problem == CA_GUARD_CONNECT_AGAIN)
+	if (problem == CA_GUARD_OTHER || problem == CA_GUARD_CONNECT_AGAIN ||
+		problem == CA_GUARD_OCCUPIED)
 		strlcpy(failure, ca_reply_text(reply, &len), sizeof(failure));
 	else if (problem == CA_GUARD_NO_PROBLEM && !ca_guard_read_claim(reply, &claim))
 		strlcpy(failure, "unexpected answer to the claim", sizeof(failure));
@@ -119,6 +133,7 @@ handle_claim(void *arg, const CaReply *reply)
 		else if (claim.found)
 			keep_stored(claim.position, claim.position_len);
 		claimed.guard_known = claim.guard_known;
+		claimed.role = claim.role;
 		if (!claim.older)
 			ca_arming_claimed(&claim);
 	}
@@ -154,14 +169,34 @@ send_words(CaReplyHandler handler, const char *first, const char *second)
 static void
 send_claim(void)
 {
+	CaClaimCall call = {0};
+	CaKeyspace keyspace;
 	XLogRecPtr end;
 	char scope[16];
+	char writers[CA_KEYSPACE_PREFIXES][32];
+	const char *pointers[CA_KEYSPACE_PREFIXES];
 
 	claimed.stored[0] = '\0';
 	claimed.nonsense = false;
 	claimed.database = ca_redis_database(redis);
+	ca_keyspace_current(claimed.database, &keyspace);
+	for (int i = 0; i < keyspace.count; i++)
+	{
+		snprintf(writers[i], sizeof(writers[i]), "cache_aside:writer:%s%08x",
+				 keyspace.combined ? "*" : "", keyspace.hashes[i]);
+		pointers[i] = writers[i];
+	}
 	snprintf(scope, sizeof(scope), "%d", claimed.database);
-	ca_guard_claim(redis, ca_wal_timeline(&end), ca_arming_previous(), scope, handle_claim, NULL);
+	call.timeline = ca_wal_timeline(&end);
+	call.previous = ca_arming_previous();
+	call.scope = scope;
+	call.announcement = ca_announce_key();
+	call.writers = pointers;
+	call.nwriters = keyspace.count;
+	call.force = ca_contest_force();
+	call.server = ca_shared->server_id;
+	claimed.forced = call.force[0] == '1';
+	ca_guard_claim(redis, &call, handle_claim, NULL);
 	answers_missing++;
 }
 
@@ -207,9 +242,40 @@ claim_plainly(void)
 			 errdetail("They need functions (Redis 7 or Valkey); everything else works.")));
 	told = true;
 	problem = CA_GUARD_NO_PROBLEM;
+	claimed.role = CA_ROLE_WRITER;
 	ca_apply_use_plain(redis);
 	send_words(handle_position, "GET", ca_position_key());
-	answers_missing++;
+	send_words(handle_announcement, "GET", ca_announce_key());
+	answers_missing += 2;
+}
+
+/* Is what is stored of a server of an older timeline, that may live? */
+static bool
+is_plainly_occupied(void)
+{
+	CaPosition position;
+	XLogRecPtr end;
+
+	if (ca_apply_has_functions() || claimed.stored[0] == '\0' ||
+		!ca_position_parse(claimed.stored, strlen(claimed.stored), &position) ||
+		position.timeline >= ca_wal_timeline(&end) || position.timeline == announced ||
+		ca_contest_watch(claimed.stored))
+		return false;
+	snprintf(failure, sizeof(failure),
+			 "a server of timeline %u may deliver here; this one was not its standby just now",
+			 position.timeline);
+	return true;
+}
+
+static CaClaimState
+conclude(void)
+{
+	if (problem == CA_GUARD_FENCED)
+		return CA_CLAIM_FENCED;
+	if (is_plainly_occupied())
+		return CA_CLAIM_OCCUPIED;
+	ca_contest_claimed(claimed.role);
+	return CA_CLAIM_DONE;
 }
 
 /* What is not a position is in the way of one. */
@@ -233,8 +299,10 @@ ca_claim_step(void)
 		load_and_claim();
 	else if (failure[0] == '\0' && problem == CA_GUARD_UNSUPPORTED)
 		claim_plainly();
+	else if (problem == CA_GUARD_OCCUPIED)
+		return CA_CLAIM_OCCUPIED;
 	else if (failure[0] == '\0')
-		return problem == CA_GUARD_FENCED ? CA_CLAIM_FENCED : CA_CLAIM_DONE;
+		return conclude();
 	return failure[0] ? CA_CLAIM_FAILED : CA_CLAIM_WAITING;
 }
 

@@ -21,6 +21,7 @@
 
 #define PIPELINE 16
 #define HEARTBEAT_MS 1000
+#define LIVES_MS 2000 /* Redis before 7: the position says that its server lives */
 #define HEARTBEAT_BYTES (16 * 1024 * 1024)
 
 static CaTap *tap;
@@ -342,16 +343,21 @@ ca_delivery_send(void)
 static void
 handle_guard(void *arg, const CaReply *reply)
 {
-	int64 now;
+	CaArming answer;
 
 	if (arg)
 		arming = false;
 	if (!answered_well(reply) || !arg)
 		return;
-	if (!ca_guard_read_arming(reply, &armed, &now))
+	if (!ca_guard_read_arming(reply, &answer))
+	{
 		fail("unexpected answer to an arming");
-	else
-		ca_arming_clock(now);
+		return;
+	}
+	armed = answer.admits;
+	ca_arming_answered(&answer);
+	if (answer.renewed)
+		ca_contest_renewed(&answer);
 }
 
 /* `arg`: the text that must be there */
@@ -377,28 +383,38 @@ look_at_position(void)
 	const char *argv[] = {"GET", ca_position_key()};
 	size_t len[] = {3, strlen(argv[1])};
 
-	if (looking || failure[0] || !ca_arming_renewal_due())
+	if (looking)
 		return;
 	strlcpy(looked_for, expected, sizeof(looked_for));
 	ca_redis_send(redis, 2, argv, len, handle_look, NULL);
 	looking = true;
 }
 
-/* The arming goes on, and whether the guard is still there is known; a missing one is made anew. */
+/*
+ * The claim goes on, and with it the arming; whether the guard is still there is known, a missing one is
+ * made anew. What another system deleted is heard of here.
+ */
 void
 ca_delivery_renew(void)
 {
 	static char yes;
+	XLogRecPtr end = ca_tap_read_end(tap);
+	XLogRecPtr above;
+	int64 heard;
 
 	if (!ca_apply_guarded())
 	{
 		marked |= armed; /* it was switched off: the next batch takes the guard away */
 		armed = false;
-		look_at_position();
 	}
-	if (!armed || arming || failure[0] || !ca_arming_renewal_due())
+	if (arming || failure[0] || !ca_arming_renewal_due(end))
 		return;
-	ca_guard_renew(redis, ca_arming_until(), handle_guard, &yes);
+	if (!ca_apply_guarded())
+		look_at_position();
+	if (!ca_apply_has_functions())
+		return;
+	heard = ca_arming_heard(end, &above);
+	ca_guard_renew(redis, ca_arming_until(), heard, Max(above, sent.seen), handle_guard, &yes);
 	arming = true;
 }
 
@@ -414,13 +430,14 @@ ca_delivery_raise_floor(bool clear)
 	char formatted[CA_POSITION_TEXT];
 	CaPosition next;
 
-	if (!ca_apply_guarded())
+	if (!ca_apply_guarded() && !(ca_contest_second() && ca_apply_has_functions()))
 		return;
 	compute_position(&next);
 	next.confirmed = sent.confirmed; /* this call delivers nothing */
 	next.restart = Min(next.restart, sent.restart);
 	ca_position_format(&next, formatted);
-	ca_guard_epoch(redis, expected, formatted, next.seen, clear, handle_guard, NULL);
+	ca_guard_epoch(redis, expected, formatted, next.seen, clear && ca_apply_guarded(), handle_guard,
+				   NULL);
 	strlcpy(expected, formatted, sizeof(expected));
 	sent = next;
 }
@@ -461,7 +478,9 @@ ca_delivery_heartbeat(bool now)
 	if (in_flight > 0 || failure[0])
 		return;
 	compute_position(&next);
-	if (next.confirmed == sent.confirmed && next.restart == sent.restart && !marked)
+	if (next.confirmed == sent.confirmed && next.restart == sent.restart && !marked &&
+		(ca_apply_has_functions() ||
+		 !TimestampDifferenceExceeds(last_sent, GetCurrentTimestamp(), LIVES_MS)))
 		return;
 	if (!(now && next.confirmed != sent.confirmed) && !marked &&
 		next.confirmed - sent.confirmed < HEARTBEAT_BYTES &&

@@ -5,7 +5,8 @@
  * standby get tokens. And once a second it reads the position from Redis and keeps the log from
  * there on, so that after a promotion nothing is missing that the old primary did not deliver.
  *
- * It writes nothing to Redis. Redis being away changes nothing but that the log kept is not let go.
+ * It writes nothing to Redis but that it streams (announce.c). Redis being away changes nothing but that
+ * the log kept is not let go.
  * Everything here is begun anew when it fails; nothing needs to survive it.
  */
 #include "worker.h"
@@ -162,6 +163,7 @@ follow_redis(void)
 	else if (ca_redis_state(redis) == CA_REDIS_READY && !looking && now >= next_look)
 	{
 		look_at_position();
+		ca_announce_step(redis);
 		ca_redis_advance(redis);
 		next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
 	}

@@ -138,19 +138,25 @@ ca_guard_nonce(void)
 }
 
 void
-ca_guard_claim(CaRedis *redis, TimeLineID timeline, const char *previous, const char *scope,
-			   CaReplyHandler handler, void *arg)
+ca_guard_claim(CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler, void *arg)
 {
-	char number[16];
+	char numkeys[16];
+	char timeline[16];
 
 	snprintf(nonce, sizeof(nonce), "%016llx",
 			 (unsigned long long) pg_prng_uint64(&pg_global_prng_state));
-	snprintf(number, sizeof(number), "%u", timeline);
-	begin_call(CA_LIBRARY_CALL("claim"), "2");
+	snprintf(numkeys, sizeof(numkeys), "%d", 3 + what->nwriters);
+	snprintf(timeline, sizeof(timeline), "%u", what->timeline);
+	begin_call(CA_LIBRARY_CALL("claim"), numkeys);
+	add_text(what->announcement);
+	for (int i = 0; i < what->nwriters; i++)
+		add_text(what->writers[i]);
 	add(nonce, NONCE_LEN);
-	add_text(number);
-	add_text(previous);
-	add_text(scope);
+	add_text(timeline);
+	add_text(what->previous);
+	add_text(what->scope);
+	add_text(what->force);
+	add(what->server, NONCE_LEN);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
 
@@ -163,11 +169,11 @@ is_kind(const CaReply *reply, Size i, CaReplyType kind)
 bool
 ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
 {
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 8 ||
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 9 ||
 		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER) ||
 		!is_kind(reply, 2, CA_REPLY_STRING) || !is_kind(reply, 3, CA_REPLY_INTEGER) ||
 		!is_kind(reply, 5, CA_REPLY_INTEGER) || !is_kind(reply, 6, CA_REPLY_INTEGER) ||
-		!is_kind(reply, 7, CA_REPLY_INTEGER))
+		!is_kind(reply, 7, CA_REPLY_INTEGER) || !is_kind(reply, 8, CA_REPLY_INTEGER))
 		return false;
 	claim->older = ca_reply_integer(ca_reply_element(reply, 0)) < CA_LIBRARY_REVISION;
 	claim->found = ca_reply_integer(ca_reply_element(reply, 1)) != 0;
@@ -176,6 +182,7 @@ ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
 	claim->same = ca_reply_integer(ca_reply_element(reply, 5)) != 0;
 	claim->now = ca_reply_integer(ca_reply_element(reply, 6));
 	claim->guard_known = ca_reply_integer(ca_reply_element(reply, 7)) != 0;
+	claim->role = (CaRole) ca_reply_integer(ca_reply_element(reply, 8));
 	return true;
 }
 
@@ -213,14 +220,21 @@ ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until
 }
 
 void
-ca_guard_renew(CaRedis *redis, int64 until, CaReplyHandler handler, void *arg)
+ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above, CaReplyHandler handler,
+			   void *arg)
 {
 	char ms[32];
+	char count[32];
+	char lsn[32];
 
 	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
+	snprintf(count, sizeof(count), INT64_FORMAT, heard);
+	format_lsn(lsn, sizeof(lsn), above);
 	begin_call(CA_LIBRARY_CALL("renew"), "2");
 	add(nonce, NONCE_LEN);
 	add_text(ms);
+	add_text(count);
+	add_text(lsn);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
 
@@ -233,13 +247,25 @@ ca_guard_disarm(CaRedis *redis, CaReplyHandler handler, void *arg)
 }
 
 bool
-ca_guard_read_arming(const CaReply *reply, bool *admits, int64 *now)
+ca_guard_read_arming(const CaReply *reply, CaArming *answer)
 {
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 2 ||
-		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER))
+	Size n = reply && ca_reply_type(reply) == CA_REPLY_ARRAY ? ca_reply_count(reply) : 0;
+
+	memset(answer, 0, sizeof(*answer));
+	for (Size i = 0; i < n; i++)
+		if (!is_kind(reply, i, CA_REPLY_INTEGER))
+			return false;
+	if (n < 2)
 		return false;
-	*admits = ca_reply_integer(ca_reply_element(reply, 0)) != 0;
-	*now = ca_reply_integer(ca_reply_element(reply, 1));
+	answer->admits = ca_reply_integer(ca_reply_element(reply, 0)) != 0;
+	answer->now = ca_reply_integer(ca_reply_element(reply, 1));
+	answer->renewed = n >= 5;
+	if (answer->renewed)
+	{
+		answer->refused = ca_reply_integer(ca_reply_element(reply, 2));
+		answer->foreign = ca_reply_integer(ca_reply_element(reply, 3));
+		answer->role = (CaRole) ca_reply_integer(ca_reply_element(reply, 4));
+	}
 	return true;
 }
 
@@ -306,6 +332,8 @@ ca_guard_problem(const CaReply *reply)
 	error = ca_reply_text(reply, &len);
 	if (strncmp(error, "CA_FENCED ", 10) == 0)
 		return CA_GUARD_FENCED;
+	if (strncmp(error, "CA_OCCUPIED ", 12) == 0)
+		return CA_GUARD_OCCUPIED;
 	if (strncmp(error, "CA_NONCE ", 9) == 0 || strncmp(error, "CA_POSITION ", 12) == 0)
 		return CA_GUARD_CONNECT_AGAIN;
 	if (strncmp(error, "ERR Function not found", 22) == 0)

@@ -54,6 +54,16 @@ ca_outage_fenced(void)
 	ca_sync_outage();
 }
 
+/* Another one does, and this one may not take over. */
+void
+ca_outage_refused(const char *why)
+{
+	ca_status_redis_state("not connected");
+	ca_status_state("refused");
+	ca_trouble_begin(CA_AREA_DELIVERY, CA_TROUBLE_REFUSED, why);
+	ca_sync_outage();
+}
+
 bool
 ca_outage_lasts(void)
 {

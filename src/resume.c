@@ -9,7 +9,8 @@
  *	position found, our timeline       go on from it
  *	found, an older timeline           we were promoted: go on from it, no further than the fork;
  *	                                   unlogged tables are empty here, whatever else is in doubt
- *	found, a newer timeline            we are an old primary: write nothing ("fenced")
+ *	found, a newer timeline            we are an old primary: write nothing ("fenced"), unless adopt() was
+ *	                                   called: blind start, resync
  *	found, resync pending              begin the resync again
  *	found, beyond our log, or our log
  *	is not the one that it tells of    ours was lost (out of recovery) or rolled back: blind start, resync
@@ -21,6 +22,8 @@
  *	absent or nonsense                 blind start: go on from the last checkpoint, resync; nonsense
  *	                                   may be another version's, see start_behind_another
  *
+ *	any of these, but another system
+ *	filled until now                   resync
  *	any of these, but it killed us     blind start from the end of the log, resync (breaker.c)
  *
  * Decisions only: nothing here reads or writes Redis or the log, except that a skip on a primary
@@ -284,6 +287,14 @@ resume_remembered(CaResume *resume, const CaClaimed *claimed)
 	resume->reason = "Redis holds no position, and perhaps other data than before";
 }
 
+/* Taken back from a server of a newer timeline: nothing that it wrote is of our log. */
+static void
+resume_adopted(CaResume *resume, TimeLineID timeline)
+{
+	start_anew(resume, timeline, "a server of another timeline delivered until now");
+	resume->position.seen = InvalidXLogRecPtr;
+}
+
 /* Decides where reading resumes; `log_gone`: the last session found a gap. */
 void
 ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
@@ -302,9 +313,11 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 		resume->found = resume->position;
 	if (log_gone)
 	{
-		resume->fenced = parsed && resume->position.timeline > timeline;
+		resume->fenced = parsed && resume->position.timeline > timeline && !claimed->forced;
 		start_anew(resume, timeline, "the log that had to be delivered next is gone");
 	}
+	else if (parsed && resume->position.timeline > timeline && claimed->forced)
+		resume_adopted(resume, timeline);
 	else if (parsed)
 		resume_stored(resume, timeline, end);
 	else if (absent && position_known && known_position.timeline == timeline)
@@ -320,6 +333,12 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 	}
 	if (resume->found.timeline != 0)
 		compare_keyspace(resume);
+	if (claimed->role == CA_ROLE_TAKEN)
+	{
+		resume->scope = CA_SURVEY_ALL;
+		resume->unless_clean = false;
+		resume->reason = "another system's fills were admitted until now";
+	}
 	if (resume->reason)
 		resume->position.state = ca_resume_state(resume);
 	if (resume->scope != CA_SURVEY_PREFIXES)

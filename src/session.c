@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #define FENCED_RETRY 5000
+#define REFUSED_RETRY 1000
 #define READ_BUDGET (1024 * 1024)
 
 typedef enum Phase
@@ -116,6 +117,18 @@ be_fenced(void)
 	retry_in(FENCED_RETRY);
 }
 
+/* Another server delivers here and lives; ask again until it is silent. */
+static void
+be_refused(void)
+{
+	char why[256];
+
+	strlcpy(why, ca_claim_error(), sizeof(why));
+	close_session();
+	ca_outage_refused(why);
+	retry_in(REFUSED_RETRY);
+}
+
 static void
 begin_running(void)
 {
@@ -193,7 +206,7 @@ request_resync(TransactionId oldest_running)
 static void
 arm_if_due(void)
 {
-	if (caught_up && !resync_due && ca_apply_guarded())
+	if (caught_up && !resync_due && ca_apply_guarded() && !ca_contest_second())
 		ca_delivery_arm(caught_up_to);
 }
 
@@ -392,6 +405,9 @@ advance_claim(void)
 		case CA_CLAIM_FENCED:
 			be_fenced();
 			break;
+		case CA_CLAIM_OCCUPIED:
+			be_refused();
+			break;
 		case CA_CLAIM_DONE:
 			begin_running();
 			break;
@@ -428,7 +444,7 @@ timeline_changed(void)
 bool
 ca_session_step(void)
 {
-	if (timeline_changed())
+	if (ca_contest_step() || timeline_changed())
 		ca_session_close();
 	if (phase == RUNNING)
 		return deliver();

@@ -79,6 +79,9 @@ ca_status_shmem_init(void)
 	pg_atomic_init_u32(&ca_shared->census_asked, 0);
 	pg_atomic_init_u32(&ca_shared->installed, 0);
 	pg_atomic_init_u32(&ca_shared->keys_logged, 0);
+	pg_atomic_init_u32(&ca_shared->adopt_asked, 0);
+	ca_announce_init(ca_shared->standby_id, sizeof(ca_shared->standby_id));
+	ca_announce_init(ca_shared->server_id, sizeof(ca_shared->server_id));
 	pg_atomic_init_u32(&ca_shared->trouble, CA_TROUBLE_NONE);
 	pg_atomic_init_u64(&ca_shared->stray_keys, 0);
 	ca_shared->crashed = server_crashed();

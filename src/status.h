@@ -20,8 +20,8 @@
 
 typedef struct CaStatus
 {
-	pid_t pid;      /* 0: no worker */
-	char state[24]; /* starting, delivering, resyncing, standby, fenced, misconfigured, off, ... */
+	pid_t pid;            /* 0: no worker */
+	char state[24];       /* starting, delivering, resyncing, standby, fenced, refused, off, ... */
 	char redis_state[24]; /* connecting, connected, refuses, unreachable, ... */
 	char endpoint[256];   /* never a secret */
 	char redis_version[24];
@@ -76,6 +76,9 @@ typedef struct CaShared
 	pg_atomic_uint32 installed;    /* a database has the extension, as far as the worker knows */
 	pg_atomic_uint32 keys_logged;  /* a commit with keys found that it does not know one */
 	pg_atomic_uint64 stray_keys;   /* see stray.c; counted by whoever writes */
+	pg_atomic_uint32 adopt_asked;  /* counts adopt() calls */
+	char standby_id[17];           /* announce.c; set with the rest, then constant */
+	char server_id[17];            /* likewise; for claims */
 	pg_atomic_uint32 trouble;      /* CaTrouble that keeps keys from being delivered */
 	CaTroubleState troubles[CA_AREAS];
 	bool crashed; /* the server starts after a crash; set before, cleared by the one worker */

@@ -97,7 +97,20 @@ static const Entry entries[CA_TROUBLES] = {
 	[CA_TROUBLE_FENCED] = {"fenced", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, true,
 						   "this server is fenced: another one of a newer timeline delivers", KEPT,
 						   "Shut this server down, or make it a standby of the new primary "
-						   "(pg_rewind)."},
+						   "(pg_rewind). If it is the right one after all, SELECT "
+						   "cache_aside.adopt()."},
+	[CA_TROUBLE_REFUSED] =
+		{"refused", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, true,
+		 "this server is refused: another one, which lives, delivers", KEPT,
+		 "If this server is a copy (a restored backup, a test), give it another "
+		 "cache_aside.redis_url. If it is to take over, shut the other one down, or "
+		 "SELECT cache_aside.adopt() here."},
+	[CA_TROUBLE_SECOND] =
+		{"second", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, false, "",
+		 "Keys are deleted all the same.",
+		 "When this system is to take over (blue/green, an upgrade), stop the other "
+		 "one, or SELECT cache_aside.adopt() here. If it has nothing to do with the "
+		 "other, give it another cache_aside.key_prefix or cache_aside.redis_url."},
 	[CA_TROUBLE_PAUSED] = {"paused", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, false,
 						   "the worker is paused", NULL,
 						   "The server log says how it ended. A reload ends the wait; "
@@ -123,6 +136,7 @@ static const struct
 	const char *over;
 } areas[CA_AREAS] = {
 	[CA_AREA_DELIVERY] = {"cannot deliver to Redis", "delivers to Redis"},
+	[CA_AREA_FILLS] = {"has no fills admitted in Redis", "has fills admitted in Redis"},
 	[CA_AREA_FOLLOWING] = {"cannot read the position from Redis", "reads the position from Redis"},
 	[CA_AREA_VISITS] = {"cannot look into every database", "has looked into every database"},
 	[CA_AREA_PUBLISHING] = {"cannot publish the replicas in Redis", "publishes the replicas in "
@@ -148,6 +162,7 @@ static const struct
 	{"NOREPLICAS", CA_TROUBLE_NOREPLICAS},
 	{"CLUSTERDOWN", CA_TROUBLE_CLUSTER},
 	{"CA_FENCED", CA_TROUBLE_FENCED},
+	{"CA_OCCUPIED", CA_TROUBLE_REFUSED},
 	{"CA_NONCE", CA_TROUBLE_CHANGED},
 	{"CA_POSITION", CA_TROUBLE_CHANGED},
 	{"MOVED", CA_TROUBLE_CLUSTER},

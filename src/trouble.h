@@ -27,6 +27,8 @@ typedef enum CaTrouble
 	CA_TROUBLE_CHANGED, /* another session, or another server, has this claim or position */
 	CA_TROUBLE_ANSWER,  /* any other error that Redis answers */
 	CA_TROUBLE_FENCED,
+	CA_TROUBLE_REFUSED,
+	CA_TROUBLE_SECOND,    /* another system's fills are admitted */
 	CA_TROUBLE_PAUSED,    /* breaker.c */
 	CA_TROUBLE_FAILING,   /* an error in the worker, mishap.c */
 	CA_TROUBLE_DATABASE,  /* a database cannot be visited */
@@ -38,6 +40,7 @@ typedef enum CaTrouble
 typedef enum CaTroubleArea
 {
 	CA_AREA_DELIVERY,
+	CA_AREA_FILLS,     /* of this system are admitted */
 	CA_AREA_FOLLOWING, /* a standby reads the position */
 	CA_AREA_VISITS,    /* databases are asked */
 	CA_AREA_PUBLISHING,

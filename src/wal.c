@@ -84,6 +84,22 @@ ca_wal_end(uint64 *next_xid)
 	return end;
 }
 
+/*
+ * On a primary: the end of a record that is written now, above all that was visible before; whoever
+ * reads the log comes to it soon, for the log's writer flushes it. On a standby: behind what was replayed.
+ */
+XLogRecPtr
+ca_wal_mark(void)
+{
+	XLogRecPtr end;
+
+	if (RecoveryInProgress())
+		return GetXLogReplayRecPtr(NULL) + 1;
+	end = ca_message_log_barrier();
+	XLogSetAsyncXactLSN(end);
+	return end;
+}
+
 /* ---- reading ---- */
 
 static bool interrupted;      /* the read that failed last was given up for this */

@@ -90,6 +90,7 @@ extern TimeLineID ca_wal_timeline(XLogRecPtr *end); /* now; end: flushed (standb
 extern XLogRecPtr ca_wal_last_checkpoint(uint64 *next_xid);
 extern uint64 ca_wal_xid_after(TransactionId xid);
 extern void ca_wal_finish_by(TimestampTz deadline); /* the server stops */
+extern XLogRecPtr ca_wal_mark(void);                /* behind which new tokens lie */
 extern XLogRecPtr ca_wal_end(uint64 *next_xid); /* and a full xid above any in a record before it */
 
 /* ---- tap.c: WAL to committed transactions ---- */
@@ -225,6 +226,7 @@ typedef struct CaBatch
 extern void ca_apply_use_functions(void);
 extern void ca_apply_use_plain(CaRedis *redis); /* Redis before 7 */
 extern bool ca_apply_guarded(void);             /* is there a guard to raise? */
+extern bool ca_apply_has_functions(void);       /* and so claims, whether there is a guard or not */
 /* `expected`: text of the position Redis must hold, empty for none. */
 extern void ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected,
 						  CaReplyHandler handler);
@@ -232,16 +234,31 @@ extern bool ca_apply_read(const CaReply *reply, CaApplied *applied);
 
 /* ---- arming.c: how long fills are admitted, and who may be told ---- */
 extern void ca_arming_claimed(const CaClaim *claim); /* a claim was answered */
-extern void ca_arming_clock(int64 time_of_redis);    /* an answer carried it, in ms */
-extern const char *ca_arming_previous(void);         /* nonce of the claim before; "" */
-extern int64 ca_arming_until(void);                  /* ms, of Redis's clock */
-extern bool ca_arming_renewal_due(void);
+extern void ca_arming_answered(const CaArming *answer);
+/* Of another system's deletions: how many were heard of; `above` all tokens given before. */
+extern int64 ca_arming_heard(XLogRecPtr read_end, XLogRecPtr *above);
+extern const char *ca_arming_previous(void); /* nonce of the claim before; "" */
+extern int64 ca_arming_until(void);          /* ms, of Redis's clock */
+extern bool ca_arming_renewal_due(XLogRecPtr read_end);
 extern bool ca_arming_untold(void); /* another process may still be armed: tell nobody */
 
 /* ---- stick.c: sticks that Redis may have lost ---- */
 extern void ca_stick_begin(bool absent, XLogRecPtr end);
 extern void ca_stick_settle(bool delivered);
 extern XLogRecPtr ca_stick_forgotten(uint32 *ttl);
+
+/* ---- contest.c: who else wants this Redis ---- */
+extern void ca_contest_attach(void);
+extern bool ca_contest_step(void); /* true: claim anew */
+extern const char *ca_contest_force(void);
+extern void ca_contest_claimed(CaRole role);
+extern void ca_contest_renewed(const CaArming *answer);
+extern bool ca_contest_second(void); /* another system's fills are admitted */
+extern bool ca_contest_watch(const char *stored);
+
+/* ---- announce.c: a standby that streams says so ---- */
+extern const char *ca_announce_key(void);
+extern void ca_announce_step(CaRedis *redis);
 
 /* ---- batch.c: entries of visible commits, as many as fit ---- */
 extern CaBatch *ca_batch_make(void);
@@ -305,7 +322,9 @@ typedef struct CaClaimed
 {
 	char stored[CA_POSITION_TEXT]; /* text of the position; empty: absent */
 	bool nonsense;                 /* something that cannot be one */
-	bool guard_known;              /* the guard in these data is as this server left it there */
+	bool forced;                   /* an operator decided for this server */
+	CaRole role;
+	bool guard_known; /* the guard in these data is as this server left it there */
 	int database;
 	char run_id[48];         /* of the Redis process, */
 	char replication_id[48]; /* and of the history of its data */
@@ -315,7 +334,8 @@ typedef enum CaClaimState
 {
 	CA_CLAIM_WAITING,
 	CA_CLAIM_DONE,
-	CA_CLAIM_FENCED, /* a server of a newer timeline delivers here */
+	CA_CLAIM_FENCED,   /* a server of a newer timeline delivers here */
+	CA_CLAIM_OCCUPIED, /* another one that lives: ca_claim_error tells which */
 	CA_CLAIM_FAILED
 } CaClaimState;
 
@@ -377,6 +397,7 @@ extern void ca_breaker_died(void); /* reading was ended by an error, the process
 /* ---- outage.c: Redis cannot be delivered to ---- */
 extern int ca_outage_begin(const char *reason); /* returns ms until the next attempt */
 extern void ca_outage_fenced(void);             /* another server delivers, rightly */
+extern void ca_outage_refused(const char *why); /* ... or because it was first */
 extern bool ca_outage_lasts(void);
 extern void ca_outage_end(void);
 /* No Redis was named: do not connect. */

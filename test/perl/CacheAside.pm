@@ -36,7 +36,7 @@ use Time::HiRes ();
 
 use RedisServer;
 
-our @EXPORT = qw(wait_delivering wait_delivered keys_gone keys_there is_cached status status_is worker_pid
+our @EXPORT = qw(wait_announced wait_delivering wait_delivered keys_gone keys_there is_cached status status_is worker_pid
   wait_worker reload_conf wait_until log_position log_since background_sql);
 
 =head2 CacheAside->new_node(name, redis => server, ...)
@@ -68,6 +68,13 @@ sub wait_delivering
 {
 	my ($node) = @_;
 	return status_is($node, 'state', 'delivering');
+}
+
+# Some standby has streamed for so long that Redis knows it: promoted, it takes over at once.
+sub wait_announced
+{
+	my ($redis) = @_;
+	return wait_until(sub { $redis->keys('cache_aside:standby:*') });
 }
 
 =head2 CacheAside->new_standby(name, primary, redis => server, ...)

@@ -28,6 +28,7 @@ use File::Basename ();
 
 my $source = File::Basename::dirname(Cwd::abs_path(__FILE__)) . '/../../src';
 my $nonces = 0;
+my $servers = 0;
 
 sub slurp
 {
@@ -46,7 +47,9 @@ sub new
 		timeline => 1,
 		position => '',
 		sequence => 0,
+		server => sprintf('%016d', ++$servers),
 		protocol => 1,
+		prefix => '00000000',
 		scope => '0',
 		%args
 	}, $class;
@@ -76,6 +79,15 @@ sub library
 sub revision { return (slurp('cache_aside.lua') =~ /^local REVISION = (\d+)/m)[0]; }
 
 sub position_key { return "cache_aside:position:$_[0]{system}"; }
+
+# As its standby that streams, of its timeline or the one given.
+sub announce
+{
+	my ($self, $timeline) = @_;
+	return $self->{redis}->command('SET', $self->standby_key, $timeline // $self->{timeline} - 1, 'PX', 10_000);
+}
+
+sub standby_key { return "cache_aside:standby:$_[0]{system}:$_[0]{system}$_[0]{timeline}"; }
 sub guard_key { return "cache_aside:guard:$_[0]{system}"; }
 
 # The worker's calls carry the protocol's number.
@@ -97,10 +109,11 @@ sub _worker_call
 
 sub claim
 {
-	my ($self) = @_;
-	my $previous = $self->{nonce} // '';
+	my ($self, %args) = @_;
+	my $previous = $args{previous} // $self->{nonce} // '';
 	$self->{nonce} = sprintf('%08d%08d', $$ % 1e8, ++$nonces);
-	my $reply = $self->_worker_call('claim', [], $self->{timeline}, $previous, $self->{scope});
+	my $reply = $self->_worker_call('claim', [ $self->standby_key, "cache_aside:writer:$self->{prefix}" ],
+		$self->{timeline}, $previous, $self->{scope}, $args{force} // 0, $self->{server});
 	$self->{position} = $reply->[2] if ref $reply eq 'ARRAY';
 	return $reply;
 }
@@ -131,8 +144,8 @@ sub arm
 
 sub renew
 {
-	my ($self, $until) = @_;
-	return $self->_worker_call('renew', [], $until);
+	my ($self, $until, $heard, $above) = @_;
+	return $self->_worker_call('renew', [], $until, $heard // 0, $above // '0/0');
 }
 
 sub disarm

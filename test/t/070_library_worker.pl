@@ -121,6 +121,10 @@ $worker->epoch('5/0', 1);
 
 # ---- another timeline
 my $successor = HandWorker->new($redis, timeline => 2);
+refused('CA_OCCUPIED', 'a newer timeline that was not announced', sub { $successor->claim });
+$successor->announce(3);
+refused('CA_OCCUPIED', 'nor one that streams another', sub { $successor->claim });
+$successor->announce;
 my $claimed = $successor->claim;
 is_deeply([ @$claimed[ 1, 2, 3, 4 ] ], [ 1, $worker->{position}, 1, '5/0' ], 'a successor sees all');
 is($worker->fill('k', 'v', '5/0'), 0, 'fills stop when somebody claims');

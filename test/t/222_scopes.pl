@@ -71,7 +71,7 @@ $zero->{redis}->command('RESTORE', $zero->guard_key, 0, $dump, 'REPLACE');
 is($zero->fill('x', 'v', 'F/0'), 0, 'restored as it was: refused');
 is($zero->claim->[7], 0, 'and a claim says so');
 
-my $other = armed(worker(0, system => 5), '0/1');
+my $other = armed(worker(0, system => 5, prefix => 5), '0/1');
 $zero->arm('0/700');
 $zero->{redis}->command('RENAME', $other->guard_key, $zero->guard_key);
 is($zero->fill('x', 'v', 'F/0'), 0, "another cluster's guard under this name admits nothing");

@@ -1,0 +1,183 @@
+#!/bin/bash
+# pg_upgrade.sh: a real pg_upgrade from PostgreSQL 15 to 17, in a Debian 13 (trixie) in a chroot, with the
+# packages of both. One Redis, the same keys: tokens of the old system are refused once the new one
+# delivers, what was cached from the old one is deleted, rules, row versions and fills go on, and the old
+# server, started by mistake, does no harm. By hand and in continuous integration: make upgrade
+#
+# Ends with "ok", "FAILED: reason" (exit status 1) or "skipped: reason" (77): no root, no debootstrap, no
+# chroot, or not done in UPGRADE_SECONDS (600). UPGRADE_TREE names a tree to use again; it is kept then.
+# Mount and process namespaces of its own see to it that nothing stays mounted or goes on.
+set -euo pipefail
+
+checkout=$(cd "$(dirname "$0")/.." && pwd)
+old=15 new=17 suite=trixie suite_of_old=bookworm
+
+unable() { echo "skipped: $1"; exit 77; }
+wrong() { echo "FAILED: $1"; exit 1; }
+
+outside()
+{
+	local seconds=${UPGRADE_SECONDS:-600} status=0
+	[ "$(id -u)" = 0 ] || unable 'only root can make a chroot'
+	type -P debootstrap >/dev/null || unable 'debootstrap is not installed'
+	unshare --mount --pid --fork true 2>/dev/null || unable 'no namespaces here'
+	export UPGRADE_INSIDE=1
+	if [ -z "${UPGRADE_TREE:-}" ]; then
+		UPGRADE_TREE=$(mktemp -d /tmp/ca-upgrade.XXXXXX)
+		trap 'rm -rf --one-file-system "$UPGRADE_TREE" "$UPGRADE_TREE.log"' EXIT
+		trap 'exit 1' INT TERM
+	fi
+	export UPGRADE_TREE
+	timeout "$seconds" unshare --mount --pid --fork --kill-child "$0" || status=$?
+	[ $status != 124 ] || unable "not done in $seconds s"
+	exit $status
+}
+
+[ -n "${UPGRADE_INSIDE:-}" ] || outside
+tree=$UPGRADE_TREE log=$UPGRADE_TREE.log
+
+# ---- the tree
+
+mirror()
+{
+	local found
+	found=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 2>/dev/null |
+		awk '$1 ~ /debian\/?$/ { print $1; exit }')
+	echo "${found:-http://deb.debian.org/debian}"
+}
+
+proxy() { apt-config dump --format '%v' "Acquire::$1::Proxy"; }
+
+inside()
+{
+	chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
+		DEBIAN_FRONTEND=noninteractive "$@" </dev/null
+}
+
+make_chroot()
+{
+	local fast=
+	! type -P eatmydata >/dev/null || fast=eatmydata
+	http_proxy=${http_proxy:-$(proxy http)} https_proxy=${https_proxy:-$(proxy https)} \
+		$fast debootstrap --variant=minbase --include=ca-certificates "$suite" "$tree" "$(mirror)"
+	chmod 755 "$tree"
+	apt-config dump --format '%F "%v";%n' Acquire |
+		grep -E '^Acquire::(https?::Proxy|Check-|Retries)' >"$tree/etc/apt/apt.conf.d/99host" || true
+	echo "deb $(mirror) $suite_of_old main" >"$tree/etc/apt/sources.list.d/old.list"
+	echo force-unsafe-io >"$tree/etc/dpkg/dpkg.cfg.d/unsafe"
+	printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d" # the ports are the host's
+	chmod 755 "$tree/usr/sbin/policy-rc.d"
+	mkdir -p "$tree/etc/postgresql-common"
+	echo 'create_main_cluster = false' >"$tree/etc/postgresql-common/createcluster.conf"
+	cp -L /etc/resolv.conf /etc/hosts "$tree/etc/"
+	inside apt-get -qq update
+	inside apt-get install -y --no-install-recommends postgresql-$old postgresql-$new \
+		postgresql-server-dev-$new libhiredis-dev redis-server make gcc libc6-dev pkg-config
+	# Headers and PGXS alone: the package wants the compilers of its release.
+	inside sh -c "cd /root && apt-get -qq download postgresql-server-dev-$old && dpkg -x postgresql-server-dev-${old}_*.deb /"
+	touch "$tree/made"
+}
+
+build()
+{
+	local version
+	for version in $old $new; do
+		rm -rf "$tree/root/build"
+		tar -C "$checkout" -cf - --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=.git --exclude=node_modules . |
+			tar -C "$tree/root" -xf - --no-same-owner --one-top-level=build
+		inside make -C /root/build -s with_llvm=no PG_CONFIG=/usr/lib/postgresql/$version/bin/pg_config install
+	done
+}
+
+# ---- servers; postgres runs them
+
+as_postgres() { inside setpriv --reuid=postgres --regid=postgres --init-groups env HOME=/srv/pg "$@"; }
+program() { local version=$1 name=$2; shift 2; as_postgres "/usr/lib/postgresql/$version/bin/$name" "$@"; }
+start() { program "$1" pg_ctl -D "/srv/pg/$1" -l "/srv/pg/$1.log" -w -s start; }
+stop() { program "$1" pg_ctl -D "/srv/pg/$1" -m fast -w -s stop; }
+q() { local version=$1; shift; program $new psql -h /srv/pg -p "54$version" -XAtq -v ON_ERROR_STOP=1 postgres "${@/#/-c}"; }
+rc() { inside redis-cli -s /srv/pg/redis.sock "$@"; }
+
+cluster()
+{
+	program "$1" initdb -D "/srv/pg/$1" -U postgres -A trust --locale=C --encoding=UTF8 -N >/dev/null
+	cat >>"$tree/srv/pg/$1/postgresql.conf" <<-CONF
+		port = 54$1
+		listen_addresses = ''
+		unix_socket_directories = '/srv/pg'
+		shared_preload_libraries = 'cache_aside'
+		cache_aside.redis_url = 'unix:///srv/pg/redis.sock'
+		fsync = off
+	CONF
+}
+
+wait_until()
+{
+	local i what=$1
+	shift
+	for ((i = 0; i < 300; i++)); do
+		! "$@" || return 0
+		sleep 0.1
+	done
+	wrong "$what"
+}
+
+is() { [ "$2" = "$3" ] || wrong "$1: got '$2', expected '$3'"; echo "$1"; }
+refused() { case $(rc FCALL cache_aside_fill 1 "$2" old 60000 "$3" 2>&1) in 0 | *CA_TOKEN*) echo "$1" ;; *) wrong "$1" ;; esac; }
+fills() { [ "$(q "$1" "SELECT cache_aside.fill('$2', 'v')")" = t ]; }
+well() { [ "$(q "$1" "SELECT state || coalesce(trouble, '') FROM cache_aside.status")" = delivering ]; }
+second() { [ "$(q "$1" "SELECT state || coalesce(trouble, '') FROM cache_aside.status")" = deliveringsecond ]; }
+gone() { [ "$(rc EXISTS "$1")" = 0 ]; }
+
+story()
+{
+	rm -rf "$tree/srv/pg"
+	mkdir -p "$tree/srv/pg"
+	inside chown postgres: /srv/pg
+	as_postgres redis-server --port 0 --unixsocket /srv/pg/redis.sock --save '' --dir /srv/pg --daemonize yes >/dev/null
+	cluster $old
+	start $old
+	q $old 'CREATE EXTENSION cache_aside' 'CREATE TABLE u (id int PRIMARY KEY, n int)' \
+		"SELECT cache_aside.attach('u', 'u:{id}')" "SELECT cache_aside.enable_versioning('u')" 'INSERT INTO u VALUES (1, 1), (2, 1)' >/dev/null
+	wait_until "$old delivers" well $old
+	wait_until "fills on $old" fills $old u:1
+	local token version
+	token=$(q $old 'SELECT cache_aside.read_token()')
+	version=$(q $old 'SELECT version FROM u WHERE id = 1')
+	rc SET u:2 cached >/dev/null
+	stop $old
+	cluster $new
+	as_postgres sh -c "cd /srv/pg && /usr/lib/postgresql/$new/bin/pg_upgrade -b /usr/lib/postgresql/$old/bin \
+		-B /usr/lib/postgresql/$new/bin -d /srv/pg/$old -D /srv/pg/$new -p 54$old -P 54$new -U postgres" >"$log" 2>&1 ||
+		{ tail -n 30 "$log"; cat "$tree"/srv/pg/$new/pg_upgrade_output.d/*/log/*.log 2>/dev/null | tail -n 30; wrong pg_upgrade; }
+	start $new
+	wait_until "$new has its fills admitted" well $new
+	echo "$new delivers, its fills are admitted"
+	wait_until 'what was cached before is deleted' gone u:2
+	refused "a token of $old is refused" u:1 "$token"
+	q $new 'UPDATE u SET n = 2 WHERE id = 1' >/dev/null
+	wait_until 'a write of the new system is delivered' gone u:1
+	refused 'and again' u:1 "$token"
+	wait_until "fills on $new" fills $new u:1
+	is 'row versions go on' "$(q $new 'SELECT version FROM u WHERE id = 1')" $((version + 1))
+	is 'nothing is amiss with the rules' "$(q $new 'SELECT count(*) FROM cache_aside.gaps')" 0
+	start $old
+	wait_until "$old, started by mistake, is second" second $old
+	q $old 'UPDATE u SET n = 9 WHERE id = 2' >/dev/null
+	refused 'its new tokens are refused, too' u:2 "$(q $old 'SELECT cache_aside.read_token()')"
+	wait_until "fills on $new go on" fills $new u:2
+	stop $old
+	stop $new
+	rc SHUTDOWN NOSAVE >/dev/null 2>&1 || true
+}
+
+if [ ! -e "$tree/made" ]; then
+	echo "A Debian $suite with PostgreSQL $old and $new ..."
+	make_chroot >"$log" 2>&1 &
+	wait $! || { tail -n 5 "$log"; unable "a chroot of $suite cannot be made here"; }
+fi
+mount -t proc proc "$tree/proc"
+mount -t tmpfs tmpfs "$tree/dev/shm"
+build >"$log" 2>&1 || { tail -n 20 "$log"; wrong 'the build'; }
+story
+echo ok
