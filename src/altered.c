@@ -39,6 +39,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_type.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -137,6 +138,20 @@ ca_altered_name(Oid relid)
 	}
 	ReleaseSysCache(before);
 	return renamed;
+}
+
+char *
+ca_altered_new_name(Oid relid)
+{
+	HeapTuple after = fetch_by_oid(RelationRelationId, ClassOidIndexId, relid, SnapshotSelf);
+	Form_pg_class form;
+	char *schema;
+
+	if (after == NULL)
+		return NULL;
+	form = (Form_pg_class) GETSTRUCT(after);
+	schema = get_namespace_name(form->relnamespace);
+	return schema == NULL ? NULL : quote_qualified_identifier(schema, NameStr(form->relname));
 }
 
 /* ---- the hook ---- */

@@ -56,10 +56,10 @@
 typedef struct DroppedTrigger
 {
 	Oid relid;
-	char *pattern;   /* NULL: not of a rule */
-	char *rule;      /* its name */
-	char *options;   /* of attach; NULL: the trigger tells none */
-	CaLostRule lost; /* its table is NULL: nothing to put down */
+	char *pattern; /* NULL: not of a rule */
+	char *rule;    /* its name */
+	char *options; /* of attach; NULL: the trigger tells none */
+	List *lost;    /* CaLostRule */
 } DroppedTrigger;
 
 typedef struct TableFile
@@ -124,8 +124,7 @@ note_dropped_trigger(Oid oid)
 	trigger->pattern = pattern ? pstrdup(pattern) : NULL;
 	trigger->rule = pstrdup(ca_rules_name(facts.nargs, facts.args));
 	trigger->options = ca_heir_options(&facts);
-	if (!ca_heir_describe(&facts, oid, &trigger->lost))
-		trigger->lost.table = NULL;
+	trigger->lost = ca_heir_describe(&facts, oid);
 	dropped = lappend(dropped, trigger);
 	MemoryContextSwitchTo(previous);
 }
@@ -159,13 +158,14 @@ add_dropped_table(Oid relid, bool patterns)
 	foreach (cell, dropped)
 	{
 		DroppedTrigger *trigger = lfirst(cell);
+		ListCell *lost;
 
 		if (trigger->relid != relid)
 			continue;
 		if (patterns && trigger->pattern != NULL)
 			ca_prefix_add_rule_pattern(trigger->pattern);
-		if (trigger->lost.table != NULL)
-			ca_heir_keep(&trigger->lost, trigger->pattern == NULL ? "" : options_of(trigger));
+		foreach (lost, trigger->lost)
+			ca_heir_keep(lfirst(lost), trigger->pattern == NULL ? "" : options_of(trigger));
 	}
 }
 
@@ -186,7 +186,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 	{
 		ca_approval_after_alter(object);
 		if (ca_altered_name(object))
-			ca_heir_note_renamed(object);
+			ca_former_note(object);
 	}
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part > 0)
 		ca_watch_after_alter(object, part);

@@ -6,9 +6,8 @@
  * then delete nothing. The view gaps shows such a table:
  *
  *	old table still there	its rules know the name they were attached under: it is in the names of their
- *							triggers, as a hash (rules.c). The name of a versioned table is put down as
- *							the trigger's comment when it is first renamed.
- *	old table dropped		its rules and versions are put down in cache_aside.lost_rule, with the name and
+ *							triggers, as a hash (rules.c), and the names it had since (former.c).
+ *	old table dropped		its rules and versions are put down in cache_aside.lost_rule, with each name and
  *							the statement that makes them. Nothing is shown unless a table has that name.
  *
  * lost_rule is written in the middle of somebody's DROP, who has no right on it: rows are only ever
@@ -26,7 +25,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
-#include "commands/comment.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "utils/array.h"
@@ -39,7 +37,6 @@
 #include "rules.h"
 
 #define MOST 1000
-#define COMMENT_BEGIN "cache_aside: of "
 
 PG_FUNCTION_INFO_V1(cache_aside_rule_heir);
 
@@ -50,29 +47,29 @@ ca_heir_name(Oid relid)
 									  get_rel_name(relid));
 }
 
-/* ---- the former name ---- */
+/* ---- former names ---- */
 
-/* Did the trigger's table have this name when the rule was attached, or before it was renamed? */
 static bool
-is_of(const CaTriggerFacts *facts, const char *comment, const char *table)
+is_among(List *names, const char *table)
+{
+	ListCell *cell;
+
+	foreach (cell, names)
+		if (strcmp(lfirst(cell), table) == 0)
+			return true;
+	return false;
+}
+
+/* Was the rule attached under this name? Its triggers' names tell; by hand, a name is any. */
+static bool
+was_attached_to(const CaTriggerFacts *facts, const char *table)
 {
 	char *prefix;
 
-	if (facts->kind == CA_TRIGGER_NONE)
-		return comment != NULL && strncmp(comment, COMMENT_BEGIN, strlen(COMMENT_BEGIN)) == 0 &&
-			   strcmp(comment + strlen(COMMENT_BEGIN), table) == 0;
+	if (facts->kind == CA_TRIGGER_NONE || facts->nargs == 0)
+		return false;
 	prefix = ca_rules_prefix(table, ca_rules_name(facts->nargs, facts->args));
 	return strncmp(facts->name, prefix, strlen(prefix)) == 0 && facts->name[strlen(prefix)] == '_';
-}
-
-/* Can the trigger's name or comment tell at all? By hand, a name is any. */
-static bool
-can_tell(const CaTriggerFacts *facts, const char *comment)
-{
-	if (OidIsValid(facts->parent) || facts->nargs == 0)
-		return false;
-	return facts->kind == CA_TRIGGER_NONE ? comment != NULL
-										  : strncmp(facts->name, "cache_aside_", 12) == 0;
 }
 
 static bool
@@ -83,9 +80,9 @@ is_heir_kind(Form_pg_class form)
 		   form->relpersistence != RELPERSISTENCE_TEMP;
 }
 
-/* The table that has the former name now. */
+/* Another table that has a former name now. */
 static Oid
-search_heir(const CaTriggerFacts *facts, const char *comment)
+search_heir(const CaTriggerFacts *facts, List *former)
 {
 	Relation catalog = table_open(RelationRelationId, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
@@ -96,9 +93,12 @@ search_heir(const CaTriggerFacts *facts, const char *comment)
 	{
 		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
 		char *schema = is_heir_kind(form) ? get_namespace_name(form->relnamespace) : NULL;
+		char *name;
 
-		if (schema != NULL &&
-			is_of(facts, comment, quote_qualified_identifier(schema, NameStr(form->relname))))
+		if (schema == NULL || form->oid == facts->relid)
+			continue;
+		name = quote_qualified_identifier(schema, NameStr(form->relname));
+		if (is_among(former, name) || was_attached_to(facts, name))
 			heir = form->oid;
 	}
 	systable_endscan(scan);
@@ -107,13 +107,14 @@ search_heir(const CaTriggerFacts *facts, const char *comment)
 }
 
 static Oid
-find_heir(const CaTriggerFacts *facts, Oid trigger)
+find_heir(const CaTriggerFacts *facts, List *former)
 {
-	char *comment = GetComment(trigger, TriggerRelationId, 0);
-
-	if (!can_tell(facts, comment) || is_of(facts, comment, ca_heir_name(facts->relid)))
+	if (OidIsValid(facts->parent))
 		return InvalidOid;
-	return search_heir(facts, comment);
+	if (former == NIL && (strncmp(facts->name, "cache_aside_", 12) != 0 ||
+						  was_attached_to(facts, ca_heir_name(facts->relid))))
+		return InvalidOid;
+	return search_heir(facts, former);
 }
 
 static bool
@@ -130,21 +131,10 @@ cache_aside_rule_heir(PG_FUNCTION_ARGS)
 
 	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || !is_ours(&facts))
 		PG_RETURN_NULL();
-	heir = find_heir(&facts, PG_GETARG_OID(0));
+	heir = find_heir(&facts, ca_former_names(PG_GETARG_OID(0)));
 	if (!OidIsValid(heir))
 		PG_RETURN_NULL();
 	PG_RETURN_OID(heir);
-}
-
-/* In the object access hook: the caches still have the old name. The first one counts. */
-void
-ca_heir_note_renamed(Oid relid)
-{
-	Oid trigger = ca_trigger_version(relid);
-
-	if (OidIsValid(trigger) && GetComment(trigger, TriggerRelationId, 0) == NULL)
-		CreateComments(trigger, TriggerRelationId, 0,
-					   psprintf(COMMENT_BEGIN "%s", ca_heir_name(relid)));
 }
 
 /* ---- what is lost with a table ---- */
@@ -200,24 +190,44 @@ statement_of(const CaTriggerFacts *facts, const char *table)
 					quote_literal_cstr(facts->args[0]));
 }
 
-/* A rule has one trigger for TRUNCATE, and that one only counts. */
-bool
-ca_heir_describe(const CaTriggerFacts *facts, Oid trigger, CaLostRule *lost)
+static CaLostRule *
+describe_lost(const CaTriggerFacts *facts, const char *table)
 {
+	CaLostRule *lost = palloc(sizeof(*lost));
+
+	lost->table = pstrdup(table);
+	lost->rule = facts->kind == CA_TRIGGER_NONE ? psprintf("row_version(%s)", facts->args[0])
+												: pstrdup(ca_rules_name(facts->nargs, facts->args));
+	lost->statement = statement_of(facts, table);
+	return lost;
+}
+
+/*
+ * A rule has one trigger for TRUNCATE, and that one only counts. A table that has none of the names yet may
+ * come to have one: "rename away, drop, rename the copy in".
+ */
+List *
+ca_heir_describe(const CaTriggerFacts *facts, Oid trigger)
+{
+	List *former = ca_former_names(trigger);
+	List *lost;
+	ListCell *cell;
+	char *first;
 	Oid heir;
 
 	if (!is_ours(facts) || OidIsValid(facts->parent) || facts->nargs == 0 ||
 		(facts->kind != CA_TRIGGER_NONE && facts->kind != CA_TRIGGER_TABLE))
-		return false;
+		return NIL;
 	for (int i = 0; i < facts->nargs; i++)
 		if (!ca_text_is_valid(facts->args[i]))
-			return false;
-	heir = find_heir(facts, trigger);
-	lost->table = ca_heir_name(OidIsValid(heir) ? heir : facts->relid);
-	lost->rule = facts->kind == CA_TRIGGER_NONE ? psprintf("row_version(%s)", facts->args[0])
-												: pstrdup(ca_rules_name(facts->nargs, facts->args));
-	lost->statement = statement_of(facts, lost->table);
-	return true;
+			return NIL;
+	heir = find_heir(facts, former);
+	first = ca_heir_name(OidIsValid(heir) ? heir : facts->relid);
+	lost = list_make1(describe_lost(facts, first));
+	foreach (cell, former)
+		if (strcmp(lfirst(cell), first) != 0)
+			lost = lappend(lost, describe_lost(facts, lfirst(cell)));
+	return lost;
 }
 
 /* Columns that are compared, as an argument of attach. */

@@ -66,10 +66,8 @@ typedef struct CaLostRule
 } CaLostRule;
 
 extern char *ca_heir_name(Oid relid); /* qualified and quoted */
-/* Inside the command that renames a table, before the caches know. */
-extern void ca_heir_note_renamed(Oid relid);
-/* What goes with a trigger that is being dropped; false when there is nothing to put down. */
-extern bool ca_heir_describe(const CaTriggerFacts *facts, Oid trigger, CaLostRule *lost);
+/* What goes with a trigger that is being dropped: CaLostRule, one for each name of the table. */
+extern List *ca_heir_describe(const CaTriggerFacts *facts, Oid trigger);
 /* Options of attach that the trigger stands for, "" for none; NULL when it fires for no UPDATE. */
 extern char *ca_heir_options(const CaTriggerFacts *facts);
 extern void ca_heir_keep(const CaLostRule *lost, const char *options);
@@ -77,6 +75,11 @@ extern void ca_heir_forget(Oid relid, const char *rule);
 
 /* A table of the extension by its name, or NULL. */
 extern Relation ca_heir_open(const char *name, LOCKMODE mode);
+
+/* ---- former.c: names that a table with rules had before ---- */
+/* Inside the command that renames a table, before the caches know. */
+extern void ca_former_note(Oid relid);
+extern List *ca_former_names(Oid trigger); /* qualified and quoted, oldest first */
 
 /* ---- view_rule.c: rules of materialized views ---- */
 extern List *ca_view_rule_list(Oid relid); /* their templates; none for any other relation */
@@ -109,7 +112,8 @@ extern void ca_altered_note(ObjectAccessType access, Oid class, Oid object, int 
 extern void ca_altered_note_statement(Node *node); /* after it ran */
 /* Inside a command that altered the column: has it another name, type, collation, expression? */
 extern bool ca_altered_column(Oid relid, int attnum);
-extern bool ca_altered_name(Oid relid); /* has the relation another name or schema? */
+extern bool ca_altered_name(Oid relid);      /* has the relation another name or schema? */
+extern char *ca_altered_new_name(Oid relid); /* qualified and quoted, or NULL */
 
 /* ---- watch.c: columns that a row trigger watches ---- */
 /* Attribute numbers in pg_trigger.tgqual; 0 stands for the whole row. */

@@ -198,6 +198,7 @@ sub kinds_of_rules
 {
 	my ($table, $tables) = @_;
 	my %has = map { $_->[0] => 1 } @{ $tables->{$table}{columns} };
+	return ($has{id} ? 'row' : (), $has{a} ? 'list' : ()) if $tables->{$table}{kind} eq 'm';
 	my @kinds = grep { $has{id} } qw(row row copies statement query called rank);
 	push @kinds, grep { $has{id} && $has{a} } qw(list statement_list pair);
 	push @kinds, grep { $has{id} && $has{b} } qw(columns by_hand text statement_text);

@@ -197,7 +197,7 @@ sub _rule
 {
 	my ($self) = @_;
 	my $s = $self->{statements};
-	my $table = $s->table('rp') // return undef;
+	my $table = $s->table('rpm') // return undef;
 	my @kinds = kinds_of_rules($table, $s->{tables});
 	return undef unless @kinds;
 	my $kind = $s->pick(@kinds);
