@@ -14,8 +14,8 @@
  *	  the cache. It is freed when the last of them lets go, with its plan.
  *	- the relcache callback only marks. It may run at any catalog access, also between two lines of
  *	  whoever uses a rule, so it takes nothing out and frees nothing.
- *	- the next firing of any rule takes what is marked out of the cache, entries of dropped triggers
- *	  too: what piles up between two firings is bounded by the rules fired before.
+ *	- the next firing of any rule, and the end of each transaction, takes what is marked out of the
+ *	  cache, entries of dropped triggers too: a session that drops a thousand tables keeps nothing.
  *	- a rule that was marked while it was parsed serves the firing it was parsed for, and is not kept.
  *
  * A firing lets go in PG_FINALLY. That is enough: every error inside it unwinds through that frame,
@@ -29,6 +29,7 @@
 #include "cache_aside.h"
 
 #include "access/tupdesc.h"
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "utils/hsearch.h"
@@ -69,15 +70,6 @@ forget_relation(Datum arg, Oid relid)
 }
 
 static void
-create_cache(void)
-{
-	HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(Entry)};
-
-	rules = hash_create("cache_aside rules", 32, &control, HASH_ELEM | HASH_BLOBS);
-	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
-}
-
-static void
 let_go(CaRule *rule)
 {
 	MemoryContext context = rule->context;
@@ -109,6 +101,24 @@ sweep(void)
 		hash_search(rules, &entry->trigger, HASH_REMOVE, NULL);
 		let_go(rule);
 	}
+}
+
+/* Nobody fires then; a firing that an error ended has let go before. Neither allocates nor raises. */
+static void
+sweep_at_end(XactEvent event, void *arg)
+{
+	if (any_marked && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT))
+		sweep();
+}
+
+static void
+create_cache(void)
+{
+	HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(Entry)};
+
+	rules = hash_create("cache_aside rules", 32, &control, HASH_ELEM | HASH_BLOBS);
+	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
+	RegisterXactCallback(sweep_at_end, NULL);
 }
 
 static void
