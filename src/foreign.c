@@ -12,16 +12,11 @@
  */
 #include "cache_aside.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
 #include "rules.h"
@@ -35,25 +30,6 @@ ca_foreign_below(Oid relid)
 		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_FOREIGN_TABLE)
 			return lfirst_oid(cell);
 	return InvalidOid;
-}
-
-static List *
-parents_of(Oid relid)
-{
-	Relation catalog = table_open(InheritsRelationId, AccessShareLock);
-	List *parents = NIL;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		parents = lappend_oid(parents, ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent);
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return parents;
 }
 
 static void
@@ -85,7 +61,7 @@ warn_above(Oid relid, Oid foreign)
 	ListCell *cell;
 
 	check_stack_depth();
-	foreach (cell, parents_of(relid))
+	foreach (cell, ca_reach_parents(relid))
 	{
 		warn_table(lfirst_oid(cell), foreign);
 		warn_above(lfirst_oid(cell), foreign);

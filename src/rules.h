@@ -93,6 +93,8 @@ extern void ca_view_rule_note_dropped(Oid relid);
 extern void ca_reach_add(Oid class, Oid oid);
 /* Of query rules alone: the object's name changed, not what it holds. */
 extern void ca_reach_add_queries(Oid class, Oid oid);
+extern List *
+ca_reach_parents(Oid relid); /* oids of the tables it inherits from, or is a partition of */
 
 /* Begins the names of a rule's triggers: `table` is qualified and quoted. */
 extern char *ca_rules_prefix(const char *table, const char *name);
