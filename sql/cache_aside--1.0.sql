@@ -752,7 +752,7 @@ CREATE FUNCTION cache_aside.worker_status(
 	OUT log_skipped_at timestamptz,
 	OUT last_error text, OUT last_error_at timestamptz,
 	OUT trouble text, OUT trouble_since timestamptz, OUT first_error text, OUT hint text,
-	OUT stats_reset timestamptz)
+	OUT stats_reset timestamptz, OUT backend_connections bigint)
 RETURNS record
 LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_worker_status';

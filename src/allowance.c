@@ -97,6 +97,8 @@ is_wished(void)
 		return false;
 	if (worker_lacks_one())
 		return true;
+	if (ca_allowance_used() > (uint32) guc_max_backend_connections)
+		return true; /* it was lowered */
 	if ((until = pg_atomic_read_u64(&allowance->wished_until)) == 0)
 		return false;
 	now = GetCurrentTimestamp();
@@ -198,8 +200,11 @@ ca_allowance_take(void)
 static void
 set_clock(void)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	int period = TICK_MS;
 
+	if (TimestampDifferenceExceeds(idle_since, now, 10000))
+		period = 2 * TICK_MS; /* it is not used much: wake the backend less often */
 	if (guc_backend_idle_timeout > 0)
 		period = Min(period, guc_backend_idle_timeout);
 	enable_timeout_after(clock_id, period);

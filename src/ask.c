@@ -79,10 +79,12 @@ let_idle(void)
 static void
 settle(XactEvent event, void *arg)
 {
-	if (connection == NULL || holders > 0 || event == XACT_EVENT_PRE_COMMIT ||
-		event == XACT_EVENT_PARALLEL_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
+	if (holders > 0 || event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PARALLEL_PRE_COMMIT ||
+		event == XACT_EVENT_PRE_PREPARE)
 		return;
-	if (ca_redis_state(connection) != CA_REDIS_READY || ca_redis_in_flight(connection) > 0)
+	if (connection == NULL)
+		ca_allowance_give_back(); /* for want of memory it was not opened */
+	else if (ca_redis_state(connection) != CA_REDIS_READY || ca_redis_in_flight(connection) > 0)
 		close_connection();
 	else
 		let_idle();

@@ -321,6 +321,7 @@ extern int guc_max_backend_connections;
 extern int guc_backend_idle_timeout; /* ms */
 extern Size ca_allowance_shmem_size(void);
 extern void ca_allowance_shmem_init(void);
+extern uint32 ca_allowance_used(void);
 
 /* ---- warm.c: progress of warm() ---- */
 extern Size ca_warm_shmem_size(void);

@@ -40,7 +40,6 @@ extern void ca_allowance_give_back(void); /* may be repeated; never raises */
 /* The connection is not used now. False: close it, somebody else needs the place. */
 extern bool ca_allowance_keep(CaRedis *redis);
 extern void ca_allowance_stop_clock(void); /* it is used, or closed */
-extern uint32 ca_allowance_used(void);
 
 /* ---- reads.c ---- */
 typedef struct CaText

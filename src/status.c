@@ -376,6 +376,7 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 	put_time(&row, s.last_error_at);
 	put_trouble(&row, &s);
 	put_time(&row, s.stats_reset);
+	put_count(&row, ca_allowance_used());
 	if (row.n != desc->natts)
 		ereport(
 			ERROR,

@@ -97,7 +97,9 @@ is(client_id(), $client, '... nor lose its connection');
 like(all_of(q{SELECT cache_aside.get('huge')}), qr/^short/, 'get');
 $redis->command('APPEND', 'huge', $huge) foreach 1 .. 70;
 like(all_of(q{SELECT cache_aside.get('huge')}), qr/ERROR:  54000: the value of key "huge" is too long.*DETAIL.*HINT/s, '... says that it is too long');
-$redis->del('huge');
+$redis->command('RENAME', 'huge', 't:1');
+like(all_of(q{SELECT checked, stale FROM cache_aside.audit_summary('t', 't:{id}', 1)}), qr/^2000\|1\n/, 'audit() takes it for stale');
+$redis->del('t:1');
 $redis->set('empty', '');
 is(sql(q{SELECT cache_aside.get('empty') = '', cache_aside.get('none') IS NULL}), 't|t', 'an empty value is a value');
 

@@ -42,6 +42,7 @@ foreach my $turn (1 .. 3)
 	}
 }
 is($most, 3, 'at most three connections');
+is(status($node, 'backend_connections'), 3, '... as status says');
 $_->query_until(qr/begun/, "\\echo begun\nSELECT count(cache_aside.get('k')) FROM generate_series(1, 3000);\n") foreach @sessions;
 ok(wait_until(sub { my $n = clients(); $most = $n if $n > $most;
 	$node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query ~ 'generate_series'
@@ -85,7 +86,7 @@ is(value($_), 'v', '... and give the place back') foreach @others;
 $_->query("BEGIN; SELECT pg_advisory_lock(1)") foreach $others[0];
 my @blocked = @others[ 1, 2 ];
 reload_conf($node, 'cache_aside.connect_timeout' => '300ms', 'cache_aside.max_backend_connections' => 2);
-$_->query_until(qr/begun/, "\\echo begun\nSELECT cache_aside.warm('SELECT ''w'', ''v'' FROM pg_advisory_lock(1)');\n") foreach @blocked;
+$_->query_until(qr/begun/, "\\echo begun\nSELECT cache_aside.warm('SELECT ''w'', ''v'' FROM pg_advisory_lock_shared(1)');\n") foreach @blocked;
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}), 'two hold theirs');
 my $begun = time;
 my (undef, $out, $err) = $node->psql('postgres', "$get IS NULL; $get IS NULL");
@@ -93,6 +94,8 @@ like("$out $err", qr/^t\nt .*WARNING.*all 2 connections of cache_aside.max_backe
 cmp_ok(time - $begun, '<', 3, '... after connect_timeout');
 $others[0]->query('COMMIT; SELECT pg_advisory_unlock_all()');
 ok($node->poll_query_until('postgres', "$get = 'v'"), 'and then there is one');
+reload_conf($node, 'cache_aside.max_backend_connections' => 1);
+clients_are(1, 'a lower bound is soon kept');
 $_->quit foreach @others, @holders;
 
 # ---- idle: closed after a time, used again without a word
