@@ -21,6 +21,7 @@
 #include "catalog/pg_class.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -93,8 +94,10 @@ ca_view_rule_detach(Oid relid, const char *name)
 {
 	ViewScan scan = {.relid = relid, .name = name, .remove = true};
 
-	if (get_rel_relkind(relid) == RELKIND_MATVIEW)
-		scan_rules(&scan);
+	if (get_rel_relkind(relid) != RELKIND_MATVIEW)
+		return 0;
+	PreventCommandIfReadOnly("cache_aside.detach()");
+	scan_rules(&scan);
 	return list_length(scan.templates);
 }
 
@@ -144,6 +147,7 @@ ca_view_rule_attach(Relation view, const char *template, bool has_options)
 	Datum values[2];
 	bool nulls[2] = {false};
 
+	PreventCommandIfReadOnly("cache_aside.attach()");
 	check_rule(view, template, has_options);
 	table = ca_heir_open("view_rule", RowExclusiveLock);
 	if (table == NULL)

@@ -64,6 +64,7 @@ like(refused(q{SELECT cache_aside.attach('mv', 'x:{nosuch}')}), qr/column "nosuc
 like(refused(q{SELECT cache_aside.attach('mv', 'cache_aside:{id}')}), qr/reserved/, 'reserved keys');
 like(refused(q{SELECT cache_aside.attach_query('mv', 'SELECT ''q:'' || id FROM changed', 'q:*')}), qr/materialized view.*HINT/s, 'a query rule');
 like(refused(q{SET ROLE stranger; SELECT cache_aside.detach('mv')}), qr/must be owner/, 'a stranger detaches');
+like(refused(qq{BEGIN READ ONLY; SELECT cache_aside.$_}), qr/in a read-only transaction/, "read-only: $_") foreach q{attach('mv', 'x:{id}')}, q{detach('mv')};
 is(sql(q{BEGIN; SELECT FROM cache_aside.attach('mv', 'x:{id}'); ROLLBACK}, 'SELECT count(*) FROM cache_aside.rules'), 2, 'rolled back');
 
 # replaced by another one
