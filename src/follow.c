@@ -106,7 +106,8 @@ handle_position(void *arg, const CaReply *reply)
 		return;
 	ca_trouble_over(CA_AREA_FOLLOWING);
 	ca_status_redis_state("connected");
-	ca_status_now.restart = ca_tap_read_end(tap); /* nobody delivered here yet: nothing to keep */
+	/* Nobody delivered here yet: nothing to keep. */
+	ca_status_now.restart = ca_status_now.keep = ca_tap_read_end(tap);
 	if (ca_reply_type(reply) != CA_REPLY_STRING)
 		return;
 	found = ca_reply_text(reply, &len);
@@ -115,6 +116,7 @@ handle_position(void *arg, const CaReply *reply)
 	ca_status_now.timeline = position.timeline;
 	ca_status_now.confirmed = position.confirmed;
 	ca_status_now.restart = Min(position.restart, ca_tap_read_end(tap));
+	ca_status_now.keep = Min(ca_position_keep(&position), ca_tap_read_end(tap));
 }
 
 static void

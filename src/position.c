@@ -31,14 +31,16 @@
  * `last`; the slot keeps that (slot.c), `timed` may be older than any log that is kept.
  *
  * WHAT A TOKEN OF THE OLD LIFE CAN STILL DO. It says (timeline, R): "saw every commit up to R"; R is never
- * beyond what was read then. The new log says the same of other commits. If R <= F it is as good as ever: both
- * logs are one up to there. If R > F it must be refused, for ever, though it names this timeline, and E (the
- * end of the new log when it was read) may be far below it. So the floor is the higher of E and `seen`, the
- * highest end of log that a position ever told of. `seen` never goes back, so it is the floor of a guard made
- * anew later, too. The price: tokens of the new life are refused until its log is as long as the old one
- * was. What is left: a token for log that was read after the last position was written (while log grows, less
- * than a second before the old life ended, or 16 MB), whose reader outlived its server, can be filled with
- * once the new log is as long. When no reader of before is left, deleting position and guard ends the wait.
+ * beyond what was read then. The new log says the same of other commits. If R <= F it is as good as ever:
+ * both logs are one up to there. If R > F it must be refused, for ever, though it names this timeline, and
+ * E (the end of the new log when it was read) may be far below it. So the floor is the higher of E and
+ * `seen`, the highest end of log that a position ever told of (and one more, for R may be just that).
+ * `seen` never goes back, so it is the floor of a guard made anew later, too. The price: tokens of the new
+ * life are refused until its log is as long as the old one was. What is left: a token for log that was read
+ * after the last position was written (while log grows, less than a second before the old life ended, or 16
+ * MB), whose reader outlived its server, can be filled with once the new log is as long; and what was
+ * visible then, but not read yet, is not found to be lost. When no reader of before is left, deleting
+ * position and guard ends the wait.
  *
  * Nothing here allocates or raises: a text that does not parse is nonsense, and the caller resyncs.
  */
@@ -126,4 +128,12 @@ ca_position_parse(const char *stored, Size len, CaPosition *position)
 	ca_position_format(position, again);
 	return strcmp(copy, again) == 0 && position->timeline > 0 &&
 		   position->restart <= position->confirmed && position->restart > 0;
+}
+
+XLogRecPtr
+ca_position_keep(const CaPosition *position)
+{
+	XLogRecPtr last = position->last.start;
+
+	return XLogRecPtrIsInvalid(last) ? position->restart : Min(position->restart, last);
 }

@@ -68,7 +68,8 @@ same_data(const CaClaimed *claimed)
 
 /*
  * From the last checkpoint's redo point: a record's start, and always there. Transactions older than
- * its next id may have logged messages before it.
+ * its next id may have logged messages before it. That one of them may commit asynchronously need not be
+ * noted: should a crash lose that, the barrier was not passed, and passing it deletes everything again.
  */
 static void
 start_blind(CaPosition *position, TimeLineID timeline)
@@ -79,7 +80,10 @@ start_blind(CaPosition *position, TimeLineID timeline)
 	position->confirmed = position->restart;
 }
 
-/* The log at the stored position is not there, or not what it was; its sequence and `seen` still count. */
+/*
+ * The log at the stored position is not there, or not what it was; its sequence and `seen` still count.
+ * Rewritten: a token that ends right at `seen` is of the other log, one of this log must be beyond.
+ */
 static void
 start_anew(CaResume *resume, TimeLineID timeline, const char *reason)
 {
@@ -92,6 +96,14 @@ start_anew(CaResume *resume, TimeLineID timeline, const char *reason)
 	position->seen = seen;
 	resume->scope = CA_SURVEY_ALL;
 	resume->reason = reason;
+}
+
+static void
+start_rewritten(CaResume *resume, TimeLineID timeline, const char *reason)
+{
+	start_anew(resume, timeline, reason);
+	if (!XLogRecPtrIsInvalid(resume->position.seen))
+		resume->position.seen++;
 }
 
 CaPositionState
@@ -125,9 +137,10 @@ is_same_log(CaResume *resume, TimeLineID timeline)
 		return true;
 	}
 	if (state == CA_LANDMARK_OTHER || state == CA_LANDMARK_AHEAD)
-		start_anew(resume, timeline, "the log was rolled back behind what Redis was told of");
-	else if (state == CA_LANDMARK_GONE)
-		start_anew(resume, timeline, "the log before the position is gone, and cannot be compared");
+		start_rewritten(resume, timeline, "the log was rolled back behind what Redis was told of");
+	else if (state == CA_LANDMARK_GONE && resume->found.timeline == timeline)
+		start_rewritten(resume, timeline,
+						"the log before the position is gone, and cannot be compared");
 	else
 		return true;
 	return false;
@@ -270,7 +283,7 @@ resume_stored(CaResume *resume, TimeLineID timeline, XLogRecPtr end)
 	else if (position->timeline < timeline)
 		cross_fork(resume, timeline);
 	else if (position->confirmed > end && !RecoveryInProgress())
-		start_anew(resume, timeline, "the position in Redis lies beyond this server's log");
+		start_rewritten(resume, timeline, "the position in Redis lies beyond this server's log");
 	else
 		(void) is_same_log(resume, timeline);
 }

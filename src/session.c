@@ -250,6 +250,7 @@ publish_position(XLogRecPtr visible)
 								  ? position->confirmed
 								  : Min(ca_status_now.confirmed, position->confirmed);
 	ca_status_now.restart = position->restart;
+	ca_status_now.keep = ca_position_keep(position);
 	ca_status_now.read_end = ca_tap_read_end(tap);
 	ca_status_now.visible = visible;
 	ca_lag_note(caught_up);
@@ -268,16 +269,6 @@ session_error(void)
 	return ca_delivery_error() ? ca_delivery_error() : ca_scan_error();
 }
 
-/* A standby that restarted may have yet to replay what it had read, and delivered. */
-static bool
-is_behind(XLogRecPtr lsn)
-{
-	XLogRecPtr end;
-
-	ca_wal_timeline(&end);
-	return end < lsn;
-}
-
 static bool
 read_log(void)
 {
@@ -292,7 +283,7 @@ read_log(void)
 	if (result == CA_TAP_GAP)
 		log_gone = true;
 	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
-	if (!caught_up && !is_behind(resume.position.confirmed) &&
+	if (!caught_up && !ca_wal_ends_before(resume.position.confirmed) &&
 		(result == CA_TAP_END || (result == CA_TAP_MORE && ca_tap_read_end(tap) >= catch_up_to)) &&
 		ca_resume_verified(&resume, &log_gone))
 		note_caught_up();
@@ -304,7 +295,7 @@ static TimeLineID
 token_timeline(void)
 {
 	bool none = ca_delivery_position()->barrier != 0 || ca_delivery_barrier() != 0 ||
-				is_behind(ca_tap_read_end(tap));
+				ca_wal_ends_before(ca_tap_read_end(tap));
 
 	return none ? 0 : session_timeline;
 }

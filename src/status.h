@@ -29,6 +29,7 @@ typedef struct CaStatus
 	TimeLineID timeline;
 	XLogRecPtr confirmed;
 	XLogRecPtr restart;
+	XLogRecPtr keep; /* log from here on; at or before restart */
 	XLogRecPtr read_end;
 	XLogRecPtr visible;
 	XLogRecPtr slot_restart;     /* invalid: no slot */
@@ -72,6 +73,8 @@ typedef struct CaShared
 	pg_atomic_uint32 worker_proc;  /* its number in the proc array + 1; 0: no worker */
 	pg_atomic_uint64 confirmed;    /* as status.confirmed */
 	pg_atomic_uint32 uninstalled;  /* uninstall() was called: no delivery, no slot */
+	pg_atomic_uint32 parted;       /* and Redis was told; then there is, guarded by the mutex: */
+	char left[512];                /* what is left there; empty: nothing */
 	pg_atomic_uint32 census_asked; /* counts creations of the extension that committed */
 	pg_atomic_uint32 installed;    /* a database has the extension, as far as the worker knows */
 	pg_atomic_uint32 keys_logged;  /* a commit with keys found that it does not know one */
@@ -93,6 +96,10 @@ typedef struct CaShared
 extern CaShared *ca_shared;                   /* NULL without preload */
 extern void ca_status_copy(CaStatus *status); /* an ERROR without */
 extern bool ca_status_worker_began(void);     /* or the server has just been started */
+
+/* wait_delivered.c: sleeps on `progress` until the condition holds (true) or `us` have passed (false). */
+typedef bool (*CaCondition)(uint64 arg);
+extern bool ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us);
 
 /* Worker side. ca_status_now is its private copy; publish copies it out. */
 extern CaStatus ca_status_now;

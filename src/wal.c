@@ -35,6 +35,16 @@ ca_wal_timeline(XLogRecPtr *end)
 	return timeline;
 }
 
+/* A standby that restarted may have yet to replay what it had read, and delivered. */
+bool
+ca_wal_ends_before(XLogRecPtr lsn)
+{
+	XLogRecPtr end;
+
+	ca_wal_timeline(&end);
+	return end < lsn;
+}
+
 /*
  * The redo point of the last checkpoint and, as a full xid, the oldest transaction wholly after it.
  * The file may be read while it is being written; what memory knows instead is no less safe.

@@ -178,7 +178,7 @@ keep_log(void)
 {
 	static TimestampTz last;
 	static XLogRecPtr kept; /* restart LSN of the last call */
-	XLogRecPtr restart = ca_status_now.restart;
+	XLogRecPtr restart = ca_status_now.keep;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (XLogRecPtrIsInvalid(kept) == XLogRecPtrIsInvalid(restart) &&

@@ -83,9 +83,11 @@ typedef struct CaPosition
 extern const char *ca_position_key(void); /* cache_aside:position:<system identifier> */
 extern void ca_position_format(const CaPosition *position, char *text);
 extern bool ca_position_parse(const char *text, Size len, CaPosition *position);
+extern XLogRecPtr ca_position_keep(const CaPosition *position); /* log from here on is needed */
 
 /* ---- wal.c: the server's own log ---- */
 extern TimeLineID ca_wal_timeline(XLogRecPtr *end); /* now; end: flushed (standby: replayed) */
+extern bool ca_wal_ends_before(XLogRecPtr lsn);
 /* The redo point of the last checkpoint and the oldest full xid that began after it. */
 extern XLogRecPtr ca_wal_last_checkpoint(uint64 *next_xid);
 extern uint64 ca_wal_xid_after(TransactionId xid);
@@ -416,6 +418,11 @@ extern bool ca_session_settled(void); /* everything flushed so far is delivered 
 extern bool ca_session_running(void);
 extern CaRedis *ca_session_redis(void);
 extern long ca_session_timeout(void); /* ms until ca_session_step has something to do */
+
+/* ---- farewell.c: the last words to a Redis that is left ---- */
+extern bool ca_farewell_said(CaRedis *redis, bool remove);
+extern bool ca_farewell_lasts(void);
+extern const char *ca_farewell_left(void); /* "": nothing */
 
 /* ---- ping.c: round trips that backends ask for ---- */
 extern void ca_ping_send(CaRedis *redis); /* if one was asked for */

@@ -56,6 +56,15 @@ TRUE = {
     'switchover, two commits': lambda: two(standby=True, promotion=1, clean=True),
     'a crash with asynchronous commits': lambda: Config(LAZY, 1, crash=1),
     'the same, Redis goes back': lambda: Config(LAZY, 1, crash=1, snapshot=1, goes_back=1),
+    'SWAPDB': lambda: Config(ONE, 1, swapdb=1),
+    'SWAPDB, two commits, the worker dies': lambda: two(swapdb=1, worker_dies=1),
+    'another database, with a copy of the position': lambda: two(other_database=1),
+    'the log is rolled back': lambda: two(rollback=1),
+    'the log is rolled back, and then written longer': lambda: Config(
+        [(0,), T((0,), prepared=True), (0,)], 1, split=False, rollback=1),
+    'the log is rolled back, the guard is evicted, the worker dies': lambda: two(
+        rollback=1, evict_guard=1, worker_dies=1),
+    'asynchronous commits, a blind start, a crash': lambda: Config(LAZY, 1, evict_position=1, worker_dies=1, crash=1),
     'a clone, and the server that takes Redis back': lambda: Config(ONE, 1, clone=1, worker_dies=1),
     'another system': lambda: Config(ONE, 1, foreign=1),
     'another system, twice': lambda: one(foreign=2, standby=True),
@@ -135,7 +144,7 @@ WITHOUT = {
     'a guard made by a scan before all is read': without(
         'stale', lambda: Config([T((1,), 'pattern'), (0,)], 2, **BACK, begin=(
             'T1 logs', 'T0 logs', 'T0 commits', 'T1 commits', 'T0 becomes') + 4 * ('reads record',) + (
-                'ring', 'reader: entry', 'reader (3)', 'T1 becomes', 'apply', 'REDIS: snapshot')), epoch_makes=True),
+                'ring', 'reader: entry', 'reader (3)', 'T1 becomes', 'apply', 'REDIS: snapshot')), epoch_makes=True, seen_floor=False),
     'the position is one LSN': without(
         'settled', lambda: Config([(0,), (1,)], 2, worker_dies=1), restart_lsn=False),
     'a restart LSN beyond what is read': without(
@@ -148,7 +157,15 @@ WITHOUT = {
     'a barrier without a second resync': without(
         'settled', lambda: Config(ONE, 1, evict_position=1, worker_dies=1), barrier_resync=False),
     'an absent position is always taken for evicted': without(
-        '', lambda: Config(ONE, 1, evict_position=1, snapshot=1, goes_back=1), same_history=False),
+        '', lambda: Config(ONE, 1, evict_position=1, snapshot=1, goes_back=1), same_history=False, data_known=False),
+    'an absent position is evicted wherever the process is the same': without(
+        'settled', lambda: Config(ONE, 1, swapdb=1), data_known=False),
+    'a position speaks for every database': without('settled', lambda: Config(ONE, 1, other_database=1),
+                                                    names_database=False),
+    'a log is known by its LSNs': without('settled', lambda: two(rollback=1), log_compared=False),
+    'a log that was rolled back has the floor of its end': without('stale', lambda: Config(
+        [(0,), (0,)], 1, split=False, rollback=1, begin=(
+            'T0 logs', 'T0 becomes', 'reads', 'reads', 'ring', 'reader: entry', 'reader (2)', 'apply')), seen_floor=False),
     'resync without floor': without(
         'stale', lambda: Config(ONE, 1, evict_position=1, worker_dies=1), resync_floor=False, claim_deletes=False),
     'a resync that no position tells of': without(

@@ -28,7 +28,13 @@ def position_now(c, s):
     if c.rule['restart_lsn']:
         for t in bits((w.seen | w.queue) & ~s.dead):
             restart = min(restart, message_lsn(c, s.log, t) - 1)
-    return Position(s.timeline, confirmed, restart, bool(w.resync and c.rule['pending']), w.lazy, w.barrier)
+    return Position(s.timeline, confirmed, restart, bool(w.resync and c.rule['pending']), w.lazy, w.barrier,
+                    s.database, max(w.read, w.reached), s.log[w.read - 1] if 0 < w.read <= len(s.log) else -1, w.read)
+
+
+def floor_now(c, s):
+    """E, unless the log was rolled back to below what tokens were given for."""
+    return max(s.worker.read, s.worker.reached if c.rule['seen_floor'] else 0)
 
 
 def read_record(c, s):
@@ -151,9 +157,9 @@ def anew_above(c, s):
 def epoch(c, s, clear):
     w, p = s.worker, s.processes[s.home]
     if is_known(c, p, s.data.guard) and not clear:
-        s, p = raise_floor(s, p, w.read)
+        s, p = raise_floor(s, p, floor_now(c, s))
     elif clear or c.rule['epoch_makes']:
-        s, p = make_guard(c, s, p, w.read + anew_above(c, s))
+        s, p = make_guard(c, s, p, floor_now(c, s) + anew_above(c, s))
     s = s._replace(processes=with_process(s, p))
     if not is_known(c, p, s.data.guard):
         s = forget_guard(c, s)
@@ -165,7 +171,7 @@ def epoch(c, s, clear):
 def arm(c, s):
     w, p = s.worker, s.processes[s.home]
     if not is_known(c, p, s.data.guard):
-        floor = {'E': w.read, 'position': position_now(c, s).confirmed, 'visible': visible_lsn(c, s),
+        floor = {'E': floor_now(c, s), 'position': position_now(c, s).confirmed, 'visible': visible_lsn(c, s),
                  'began': w.target}[c.rule['anew']] + anew_above(c, s)
         s, p = make_guard(c, s, p, floor)
     else:

@@ -39,6 +39,10 @@ RULES = dict(
     barrier_read=True,       # until their ends are read
     barrier_resync=True,     # and then everything is deleted again: one may have been committed, not visible
     same_history=True,       # an absent position is taken for evicted only in the same process
+    data_known=True,         # and only where the guard is as this server left it (SWAPDB, FLUSHDB)
+    names_database=True,     # a position speaks for one database
+    log_compared=True,       # a position names a record: another one there, and the log was rolled back
+    seen_floor=True,         # then the floor is above whatever any position told of
     resync_floor=True,       # floor first, then delete
     pending=True,            # and the position says so
     promotion_resync=True,
@@ -72,6 +76,10 @@ class Position(NamedTuple):
     pending: bool = False
     lazy: bool = False
     barrier: int = 0
+    database: int = 0
+    seen: int = 0           # end of what was ever read ...
+    record: int = -1        # ... of this log, and the record there
+    at: int = 0
 
 
 class Guard(NamedTuple):
@@ -123,10 +131,12 @@ class Worker(NamedTuple):
     upto: int = 0           # what was read when the resync or scan began
     lazy: bool = False      # asynchronous commits were seen
     remembered: object = None
+    here: bool = False      # ... and of this very history of Redis
     acked: object = None    # the last position a call was answered for
     untold: bool = False    # armings elsewhere may not have expired yet
     heard: int = 0          # of another system's deletions here
     heard_at: int = 0       # end of the log then
+    reached: int = 0        # no token of this timeline is beyond
     batch: int = 0          # under way, when apply is not atomic
     stage: int = 0          # of it: half done, done
 
@@ -167,10 +177,11 @@ class State(NamedTuple):
     foreign: bool = False     # the other system has written
     clone: int = 0            # a copy of this server on a newer timeline: 1 holds Redis, 2 did
     usurped: bool = False     # it took it from a server that lives
+    database: int = 0         # that the settings name
 
 
 FAULTS = ('snapshot', 'goes_back', 'switch', 'flush', 'evict_guard', 'move_guard', 'evict_position',
-          'evict_key', 'worker_dies', 'promotion', 'crash', 'old_primary', 'lost_call', 'stray_scan', 'foreign', 'clone')
+          'evict_key', 'worker_dies', 'promotion', 'crash', 'old_primary', 'lost_call', 'stray_scan', 'foreign', 'clone', 'swapdb', 'other_database', 'rollback')
 
 
 class Config:
@@ -255,5 +266,6 @@ def with_process(s, process, index=None):
 
 def end_session(s):
     """Everything the session knew is forgotten; the log has it."""
-    return s._replace(worker=Worker(remembered=s.worker.acked or s.worker.remembered),
+    return s._replace(worker=Worker(remembered=s.worker.acked or s.worker.remembered,
+                                    here=bool(s.worker.acked) or s.worker.here),
                       processes=tuple(p._replace(claimed=False) for p in s.processes))

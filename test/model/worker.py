@@ -19,6 +19,8 @@ def connect(c, s):
     remembered = s.worker.remembered
     untold = c.rule['waits_for_expiry'] and not s.processes[s.home].last
     adopts = s.clone == 1
+    here, p = s.worker.here, s.processes[s.home]
+    known = p.timeline == s.timeline and is_known(c, p, s.data.guard) or not c.rule['data_known']
     s = claim(c, s, s.timeline, adopts)
     if s is None:
         return None, 'fenced'
@@ -33,12 +35,20 @@ def connect(c, s):
                resync=int(crash_resync), untold=untold)
     if stored is None and remembered is not None and remembered.timeline == s.timeline:
         stored = remembered
+        if not (here and known):
+            w = w._replace(resync=1)
         w = w._replace(lazy=stored.lazy)
-        what = 'position evicted, goes on from %s' % (stored,)
+        what = 'position %s, goes on from %s' % ('absent' if w.resync else 'evicted', stored)
     elif stored is None:
         return blind_start(c, s, w, end)
+    elif c.rule['log_compared'] and stored.timeline == s.timeline and is_rewritten(s, stored):
+        return blind_start(c, s, w._replace(reached=stored.seen + 1), end)
+    elif stored.database != s.database and c.rule['names_database']:
+        w = w._replace(resync=1)
+        what = 'of another database, goes on from %s' % (stored,)
     else:
         what = 'goes on from %s' % (stored,)
+    w = w._replace(reached=stored.seen if stored.timeline == s.timeline else 0)
     if stored.timeline < s.timeline:
         return cross_fork(c, s, w, stored)
     w = w._replace(read=stored.restart, confirmed=stored.confirmed, resync=int(stored.pending or w.resync),
@@ -46,11 +56,15 @@ def connect(c, s):
     return begin(s, w), 'connects: ' + what
 
 
+def is_rewritten(s, position):
+    return position.at > s.flushed or position.at > 0 and s.log[position.at - 1] != position.record
+
+
 def begin(s, w):
     if w.read >= w.target:
         w = w._replace(caught_up=w.read)
     w = w._replace(acked=Position(s.timeline, w.confirmed, min(w.read, w.confirmed), bool(w.resync), w.lazy,
-                                  w.barrier))
+                                  w.barrier, s.database, w.reached))
     return s._replace(worker=w, recorded=False)
 
 
@@ -61,7 +75,8 @@ def unread(c, s, barrier, lsn):
 
 def blind_start(c, s, w, end):
     """From a checkpoint, here the latest possible one: the end of the log."""
-    barrier = messaged(s.log, end) & ~s.visible & ~s.dead if c.rule['barrier'] else 0
+    ended = s.visible & committed(s.log, end) # a commit may be visible before it is flushed
+    barrier = messaged(s.log, end) & ~ended & ~s.dead if c.rule['barrier'] else 0
     w = w._replace(read=end, confirmed=end, resync=1, barrier=barrier, unread=unread(c, s, barrier, end))
     return begin(s, w), 'connects: blind start at %d' % end
 

@@ -44,6 +44,10 @@ def server_steps(c, s):
                 yield 'PROMOTION, fork at %d' % s.replayed, after
     if left(s, 'crash'):
         yield 'CRASH, the log ends at %d' % s.flushed, crash(c, s)
+    told = s.data.position.seen if s.data.position else -1
+    if left(s, 'rollback') and s.ring[1] <= told and not s.visible & ~committed(s.log, told):
+        for end in range(s.flushed):
+            yield 'THE LOG IS ROLLED BACK to %d' % end, roll_back(c, s, end)
     if left(s, 'old_primary') and s.old_primary:
         yield from old_primary_steps(c, s)
 
@@ -64,6 +68,20 @@ def promote(c, s):
                       processes=tuple(p._replace(done=p.done & visible, last=False) for p in s.processes),
                       spare=s.spare and s.spare._replace(done=s.spare.done & visible),
                       faults=spend(s, 'promotion'))
+
+
+def roll_back(c, s, end):
+    """Before, a position was written behind the last token, and all that was visible."""
+    log = s.log[:end]
+    alive = messaged(log, end) & c.prepared & ~committed(log, end)
+    visible = committed(log, end) & ~(1 << c.n)
+    lost = s.lost | committed(s.log, len(s.log)) & ~visible & ~alive
+    s = end_session(s)
+    return s._replace(
+        log=log, flushed=end, visible=visible, lost=lost, dead=s.dead | messaged(s.log, len(s.log)) & ~visible & ~alive,
+        worker=Worker(), ring=(s.timeline, 0, 0), recorded=False, faults=spend(s, 'rollback'),
+        data=s.data._replace(done=s.data.done & visible), delivered=s.delivered & visible, told=s.told & visible,
+        processes=tuple(p._replace(done=p.done & visible, last=False) for p in s.processes))
 
 
 def crash(c, s):
@@ -123,7 +141,8 @@ def other_steps(c, s):
 
 def redis_steps(c, s):
     data, other = s.data, 1 - s.home
-    forgets = s.worker._replace(remembered=None, acked=None) if c.rule['same_history'] else s.worker
+    forgets = s.worker._replace(here=False, remembered=s.worker.acked or s.worker.remembered, acked=None)
+    forgets = forgets if c.rule['same_history'] else s.worker
     if left(s, 'snapshot') and s.spare != data:
         processes = with_process(s, Process(), other) if s.diverged else s.processes
         yield 'REDIS: snapshot, or the replica follows', s._replace(
@@ -135,6 +154,12 @@ def redis_steps(c, s):
         yield from switch_steps(c, s, forgets, other)
     if left(s, 'flush'):
         yield 'FLUSHALL', s._replace(data=Data((-1,) * c.keys, None, None, data.done | s.visible), faults=spend(s, 'flush'))
+    # What the other database holds was read before anything here.
+    if left(s, 'swapdb'):
+        yield 'SWAPDB', s._replace(data=Data((0,) * c.keys, None, None), faults=spend(s, 'swapdb'))
+    if left(s, 'other_database') and data.position:
+        yield 'ANOTHER DATABASE, where a copy of the position is', end_session(s)._replace(
+            data=Data((0,) * c.keys, None, data.position), database=1, faults=spend(s, 'other_database'))
     if left(s, 'evict_guard') and data.guard:
         yield 'GUARD EVICTED', s._replace(data=data._replace(guard=None), faults=spend(s, 'evict_guard'))
     if left(s, 'move_guard') and data.guard:
