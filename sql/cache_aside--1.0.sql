@@ -720,12 +720,12 @@ AS 'MODULE_PATHNAME', 'cache_aside_flush';
 COMMENT ON FUNCTION cache_aside.flush(regclass) IS
 'Deletes everything the rules of one table could have cached, when the transaction commits';
 
-CREATE FUNCTION cache_aside.uninstall() RETURNS void
+CREATE FUNCTION cache_aside.uninstall() RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'cache_aside_uninstall';
 
 COMMENT ON FUNCTION cache_aside.uninstall() IS
-'Stops delivery until the next restart and drops the replication slot; before the library is taken out';
+'Stops delivery until the next restart, takes along what is in Redis and drops the replication slot; returns what is left there';
 
 REVOKE ALL ON FUNCTION cache_aside.uninstall() FROM PUBLIC;
 

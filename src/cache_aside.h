@@ -439,14 +439,16 @@ extern void ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor,
 /* `heard`: of deletions of another system; `above` all tokens given before that; 0: of none */
 extern void ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above,
 						   CaReplyHandler handler, void *arg);
-/* The claim is given up: no fill is admitted from here on. */
-extern void ca_guard_disarm(CaRedis *redis, CaReplyHandler handler, void *arg);
+/* The claim is given up: no fill is admitted from here on. `remove`: with position and guard. */
+extern void ca_guard_disarm(CaRedis *redis, bool remove, CaReplyHandler handler, void *arg);
 extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
 						   const char *position, CaReplyHandler handler, void *arg);
 /* false: not the answer of such a call (see ca_guard_problem) */
 extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
 extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
 extern bool ca_guard_read_arming(const CaReply *reply, CaArming *answer);
+/* `ours`: it was our claim; `others`: claims that are alive in the library. */
+extern bool ca_guard_read_disarm(const CaReply *reply, bool *ours, int64 *others);
 extern CaGuardProblem ca_guard_problem(const CaReply *reply);
 
 /* ---- glob.c: Redis glob patterns ---- */

@@ -92,9 +92,10 @@ CA_ARGUMENT, so that a user without write access to cache_aside:* cannot make th
         deleted keys here (0: never); lsn: above any token that was given before it was heard.
         Writes nothing, but what `heard` makes due. -> {1 if fills are admitted else 0, now, how often another
         server was refused, how often another system deleted keys, role; 2: claim again, to take over}
-    cache_aside_disarm_1 2 position guard  nonce
-        The claim ends: fills are refused, and the nonce is worth nothing, until somebody claims again.
-        Writes nothing. -> 1; 0: it was not the claim of this nonce
+    cache_aside_disarm_1 2 position guard  nonce remove
+        The claim ends: fills are refused, and the nonce is worth nothing, until somebody claims again. remove
+        "1": position, guard and what names this system as a writer are deleted, too. -> {1, or 0 when it is not the claim of this nonce, and then
+        nothing happened, how many other claims there are}
     Times (now, until) are milliseconds of this server's clock.
     cache_aside_apply_1 2+n position guard key...  nonce expected new lsn [stick-key lsn ttl_ms]...
         One batch. lsn: the highest commit LSN in it; with a "+" before it the floor rises instead of
@@ -199,7 +200,7 @@ local ASKS = 4            -- questions that must have found it silent
 local MAX_MARKS = 4096    -- buckets marked one by one
 local DAY = 86400000
 
--- name (guard key, blank, scope) -> the claim: guard, nonce, timeline; armed, while the
+-- name (guard key, blank, scope) -> the claim: name, guard, nonce, timeline; armed, while the
 -- guard's time left is above left_until;
 -- left_seen: the least that was seen of it; used: the number of its worker's last call (of
 -- worker_calls); and the guard that this process knows: header (as it
@@ -410,7 +411,7 @@ end
 -- Takes the place of the last claim of the same scope, and keeps what that knows of the guard, if it was
 -- of this timeline.
 local function take_over(name, guard, nonce, timeline)
-    local mine = { guard = guard, nonce = nonce, timeline = timeline, armed = false, writes = 0,
+    local mine = { name = name, guard = guard, nonce = nonce, timeline = timeline, armed = false, writes = 0,
         left_until = FAR, left_seen = FAR, refused = 0, foreign = 0 }
     local last = claims[name]
     if last and last.timeline == timeline then
@@ -787,11 +788,26 @@ local function disarm(keys, args)
     bind()
     local mine, problem = claimed(keys, args[1])
     if not mine then
-        return match(problem.err, '^CA_NONCE') and 0 or problem
+        return match(problem.err, '^CA_NONCE') and { 0, 0 } or problem
     end
     mine.armed, mine.given_up = false, true
     by_nonce[mine.nonce] = nil
-    return 1
+    if args[2] == '1' then
+        forget(mine.name)
+        call('UNLINK', keys[1], keys[2])
+        for _, writer in ipairs(mine.writers) do
+            for _, name in ipairs({ writer, writer .. SECOND }) do
+                if try('GET', name) == mine.system then
+                    call('UNLINK', name)
+                end
+            end
+        end
+    end
+    local others = 0
+    for _ in pairs(by_nonce) do
+        others = others + 1
+    end
+    return { 1, others }
 end
 
 -- Raises what is there; true if there is something that can be raised.

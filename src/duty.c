@@ -29,6 +29,7 @@ typedef enum Duty
 } Duty;
 
 static Duty duty = NONE_YET;
+static bool moves; /* the settings name another Redis, or other keys */
 
 static Duty
 current_duty(void)
@@ -69,7 +70,7 @@ leave_duty(Duty next)
 						: next == UNINSTALLED ? "uninstalled"
 											  : "off");
 		ca_status_redis_state("not connected");
-		ca_status_now.confirmed = ca_status_now.restart = InvalidXLogRecPtr;
+		ca_status_now.confirmed = ca_status_now.restart = ca_status_now.keep = InvalidXLogRecPtr;
 		ca_lag_forget();
 		if (next != SWITCHED_OFF)
 		{
@@ -81,6 +82,45 @@ leave_duty(Duty next)
 	}
 }
 
+/* What could not be removed is for whoever called uninstall(), or for the log. */
+static void
+tell_left(Duty next)
+{
+	const char *left = ca_farewell_left();
+
+	if (left[0])
+		ereport(LOG, (errmsg("cache_aside leaves something behind in Redis: %s", left)));
+	if (next != UNINSTALLED)
+		return;
+	SpinLockAcquire(&ca_shared->mutex);
+	strlcpy(ca_shared->left, left, sizeof(ca_shared->left));
+	SpinLockRelease(&ca_shared->mutex);
+	pg_atomic_write_u32(&ca_shared->parted, 1);
+	ConditionVariableBroadcast(&ca_shared->progress);
+}
+
+/* Delivery ends, or goes on elsewhere: Redis is told first. True: it is over. */
+static bool
+has_parted(Duty next)
+{
+	bool remove = next == NOT_INSTALLED || next == UNINSTALLED;
+
+	if (duty == DELIVER)
+	{
+		if (!ca_farewell_said(ca_session_running() ? ca_session_redis() : NULL, remove))
+			return false;
+		tell_left(next);
+		ca_session_close();
+	}
+	else if (next == UNINSTALLED && duty != UNINSTALLED)
+	{
+		(void) ca_farewell_said(NULL, duty != FOLLOW); /* a standby left nothing there */
+		tell_left(next);
+	}
+	moves = false;
+	return true;
+}
+
 /* One step, never blocking. True: call again at once. */
 bool
 ca_duty_step(void)
@@ -88,6 +128,8 @@ ca_duty_step(void)
 	Duty now = current_duty();
 
 	ca_census_step();
+	if ((now != duty || moves || ca_farewell_lasts()) && !has_parted(now))
+		return false;
 	if (now != duty)
 		leave_duty(now);
 	if (duty == DELIVER)
@@ -104,7 +146,7 @@ ca_duty_reconnect(void)
 	if (duty == FOLLOW)
 		ca_follow_reconnect();
 	else
-		ca_session_close();
+		moves = true;
 }
 
 /* A step raised: what it had begun is begun anew. */

@@ -239,11 +239,23 @@ ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above, CaRep
 }
 
 void
-ca_guard_disarm(CaRedis *redis, CaReplyHandler handler, void *arg)
+ca_guard_disarm(CaRedis *redis, bool remove, CaReplyHandler handler, void *arg)
 {
 	begin_call(CA_LIBRARY_CALL("disarm"), "2");
 	add(nonce, NONCE_LEN);
+	add_text(remove ? "1" : "0");
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+bool
+ca_guard_read_disarm(const CaReply *reply, bool *ours, int64 *others)
+{
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 2 ||
+		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER))
+		return false;
+	*ours = ca_reply_integer(ca_reply_element(reply, 0)) != 0;
+	*others = ca_reply_integer(ca_reply_element(reply, 1));
+	return true;
 }
 
 bool

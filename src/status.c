@@ -76,6 +76,7 @@ ca_status_shmem_init(void)
 	pg_atomic_init_u32(&ca_shared->worker_proc, 0);
 	pg_atomic_init_u64(&ca_shared->confirmed, 0);
 	pg_atomic_init_u32(&ca_shared->uninstalled, 0);
+	pg_atomic_init_u32(&ca_shared->parted, 0);
 	pg_atomic_init_u32(&ca_shared->census_asked, 0);
 	pg_atomic_init_u32(&ca_shared->installed, 0);
 	pg_atomic_init_u32(&ca_shared->keys_logged, 0);

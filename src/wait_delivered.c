@@ -35,8 +35,6 @@ interval_us(const Interval *interval)
 	return (int64) Min(us, 100.0 * 366 * (double) USECS_PER_DAY);
 }
 
-typedef bool (*Condition)(uint64 arg);
-
 /* Also when the session is terminated: a waiter too many would keep the worker from pacing. */
 static void
 stop_waiting(int code, Datum arg)
@@ -46,8 +44,8 @@ stop_waiting(int code, Datum arg)
 }
 
 /* Sleeps on `progress` until the condition holds (true) or `us` have passed (false). */
-static bool
-wait_until(Condition holds, uint64 arg, int64 us)
+bool
+ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us)
 {
 	TimestampTz deadline = GetCurrentTimestamp() + us;
 	volatile bool result = false; /* set between setjmp and longjmp */
@@ -112,7 +110,7 @@ cache_aside_wait_delivered(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("timeout must not be null"),
 						errhint("Use an interval of zero to ask without waiting.")));
 	us = interval_us(PG_GETARG_INTERVAL_P(1));
-	PG_RETURN_BOOL(wait_until(is_confirmed, target_lsn(fcinfo), us));
+	PG_RETURN_BOOL(ca_wait_delivered_until(is_confirmed, target_lsn(fcinfo), us));
 }
 
 static bool
@@ -137,7 +135,7 @@ cache_aside_ping(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	ticket = pg_atomic_add_fetch_u32(&ca_shared->ping_asked, 1);
-	answered = wait_until(is_answered, ticket, 2000 * (int64) guc_command_timeout);
+	answered = ca_wait_delivered_until(is_answered, ticket, 2000 * (int64) guc_command_timeout);
 	us = pg_atomic_read_u64(&ca_shared->ping_us);
 	ca_status_copy(&s);
 	if (answered && us != PG_UINT64_MAX)

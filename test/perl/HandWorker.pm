@@ -150,8 +150,8 @@ sub renew
 
 sub disarm
 {
-	my ($self) = @_;
-	return $self->_worker_call('disarm', []);
+	my ($self, $remove) = @_;
+	return $self->_worker_call('disarm', [], $remove ? 1 : 0);
 }
 
 sub epoch

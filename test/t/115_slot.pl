@@ -66,6 +66,7 @@ foreach my $conf ("max_replication_slots = 0\n", "wal_level = minimal\nmax_wal_s
 	$node->append_conf('postgresql.conf', $conf);
 	my $log = log_position($node);
 	$node->restart;
+	wait_delivering($node); # uninstall() took the position along: it begins with a resync
 	write_some($name);
 	$worker = worker_pid($node);
 	ok(wait_until(sub { log_since($node, $log) =~ /runs without its replication slot/ }), "$name: log");

@@ -88,13 +88,17 @@ is_deeply([ @{ $zero->claim }[ 1, 7 ] ], [ 0, 0 ], 'absent, and the data are not
 # ---- disarm
 $zero->arm('0/900');
 is($zero->fill('x', 'v', '0/900'), 1, 'armed');
-is($zero->disarm, 1, 'disarmed');
+is_deeply($zero->disarm, [ 1, 2 ], 'disarmed; two other claims are alive');
 is($zero->fill('x', 'v', 'F/0'), 0, 'refused from here on');
-is($zero->disarm, 0, 'once');
+is_deeply($zero->disarm(1), [ 0, 0 ], 'once, and nothing is removed without a claim');
+is($zero->{redis}->exists($zero->position_key, $zero->guard_key), 1, 'the guard is there (and no position was)');
 like($zero->apply('0/A00', 'k'), qr/^CA_NONCE/, 'the claim is given up');
 like($zero->arm('0/A00'), qr/^CA_NONCE/, 'and arms nothing');
 is_deeply([ @{ $zero->claim }[ 5, 7 ] ], [ 1, 1 ], 'claimed again: nothing was forgotten');
 $zero->arm('0/999');
 is($zero->fill('x', 'v', '0/900'), 1, 'admitted');
+is_deeply($zero->disarm(1), [ 1, 2 ], 'disarmed for good');
+is($zero->{redis}->exists($zero->position_key, $zero->guard_key), 0, 'position and guard are gone');
+is_deeply([ @{ $zero->claim }[ 1, 5, 7 ] ], [ 0, 0, 0 ], 'and so is the claim');
 
 done_testing();
