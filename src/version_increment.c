@@ -208,11 +208,11 @@ change_query(Query *query)
 }
 
 static PlannedStmt *
-plan(Query *query, const char *text, int options, ParamListInfo parameters CA_PLANNER_MORE)
+plan(Query *query, const char *source, int options, ParamListInfo parameters CA_PLANNER_MORE)
 {
 	change_query(query);
-	return previous_planner ? previous_planner(query, text, options, parameters CA_PLANNER_PASS)
-							: standard_planner(query, text, options, parameters CA_PLANNER_PASS);
+	return previous_planner ? previous_planner(query, source, options, parameters CA_PLANNER_PASS)
+							: standard_planner(query, source, options, parameters CA_PLANNER_PASS);
 }
 
 /* Of cache_aside.import_mode, under which nothing is to be changed. */
