@@ -8,6 +8,7 @@
  *	DROP EXTENSION, DROP DATABASE                                      object access hook: a census
  *	COMMIT PREPARED                                                    utility hook, wakes the worker
  *	rules of a partitioned table and its partitions                    utility hook (partition.c)
+ *	a version column that must be NOT NULL under a parent              utility hook (version_attach.c)
  *	foreign tables below a rule that works by statement                utility hook (foreign.c)
  *	CREATE TRIGGER by hand                                             utility hook, checked; object
  *	                                                                   access hook: by whom (approval.c)
@@ -392,6 +393,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 		if (may_rewrite((AlterTableStmt *) node))
 			files = note_files(relid);
 	}
+	ca_version_attach_before(node);
 	ca_partition_before(node);
 	run_next(statement, query, read_only_tree, context, params, environment, target, completion);
 	ca_partition_after(node);

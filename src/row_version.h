@@ -74,6 +74,10 @@ extern void ca_version_columns_prepare(Relation rel, Trigger *trigger, CaVersion
 /* Was this trigger's table warned of in this session? It counts as warned from now on. */
 extern bool ca_version_columns_warned(Trigger *trigger);
 
+/* ---- version_attach.c ---- */
+/* Before a table becomes a partition or child: NOT NULL of its version column as the parent has it. */
+extern void ca_version_attach_before(struct Node *statement);
+
 /* ---- version_sequence.c ---- */
 /* The sequence that the column owns, here or in a parent; InvalidOid when there is none. */
 extern Oid ca_version_sequence_find(Oid relid, const char *column);

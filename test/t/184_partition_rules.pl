@@ -4,7 +4,8 @@
 # renamed, becomes the first partition of its successor, whose name its triggers were made from.
 #
 # Remedies, in src/partition_trigger.c: ca_partition_cover_truncate() (no pattern without), ca_partition_free_name()
-# (duplicate trigger names), drop_replaced() (keys and bumps twice), refuse_two_versions() (a row counted twice).
+# (duplicate trigger names), drop_replaced() (keys and bumps twice), refuse_two_versions() (a row counted twice);
+# ca_version_attach_before() in src/version_attach.c (refused under a parent where the version column is NOT NULL).
 
 use strict;
 use warnings;
@@ -95,15 +96,17 @@ foreach my $how (sort keys %order)
 	my $attach = 'ALTER TABLE ev ATTACH PARTITION ev_old FOR VALUES FROM (0) TO (100)';
 	$steps =~ s/ATTACH/$attach/;
 	$steps =~ s/RULES/$rules/;
-	foreach my $below ('', ' PARTITION BY LIST (id)')
+	foreach my $case (map { [ '', $_ ], [ ' PARTITION BY LIST (id)', $_ ] } '', ' NOT NULL DEFAULT 1')
 	{
+		my ($below, $column) = @$case;
+		next if $column && $how eq 'taken off before'; # then nothing tells that it was a version column
 		my $part = $below ? 'CREATE TABLE ev_part PARTITION OF ev DEFAULT;' : '';
-		my $case = $how . ($below ? ', partitioned itself' : '');
-		sql("CREATE TABLE ev (id int NOT NULL, n int, version int)$below; $part $rules", 'INSERT INTO ev VALUES (1, 1)',
+		$case = $how . ($below ? ', partitioned itself' : '') . ($column ? ', NOT NULL' : '');
+		sql("CREATE TABLE ev (id int NOT NULL, n int, version int$column)$below; $part $rules", 'INSERT INTO ev VALUES (1, 1)',
 			'UPDATE ev SET n = 2');
 		my ($ret, undef, $err) = $node->psql('postgres',
 			"BEGIN; ALTER TABLE ev RENAME TO ev_old;
-			 CREATE TABLE ev (id int NOT NULL, n int, version int) PARTITION BY RANGE (id); $steps; COMMIT");
+			 CREATE TABLE ev (id int NOT NULL, n int, version int$column) PARTITION BY RANGE (id); $steps; COMMIT");
 		is("$ret$err", '0', $case);
 		my $leaf = $below ? 'ev_part' : 'ev_old';
 		is(sql(q{UPDATE ev SET n = 3 WHERE id = 1; SELECT version FROM ev}), 3, "$case: one step, not two");
@@ -115,6 +118,10 @@ foreach my $how (sort keys %order)
 		sql('DROP TABLE ev');
 	}
 }
+
+sql('CREATE TABLE ev (id int)', q{SELECT cache_aside.enable_versioning('ev')}, 'CREATE TABLE above (id int, version int NOT NULL)', 'ALTER TABLE ev INHERIT above');
+is(sql(q{INSERT INTO ev VALUES (1); SELECT version FROM above}), 1, 'NOT NULL above a table that inherits');
+sql('DROP TABLE ev, above');
 
 # ---- not quite the same ----
 
