@@ -116,6 +116,15 @@ ca_arming_heard(XLogRecPtr read_end, XLogRecPtr *above)
 	return read_end >= heard_end ? foreign_heard : 0;
 }
 
+/* Milliseconds until a renewal is due. One that is overdue has nothing to renew. */
+long
+ca_arming_timeout(void)
+{
+	double left = RENEW_MS - ms_since(renewed_at);
+
+	return left > 0 ? (long) left + 1 : RENEW_MS / 2;
+}
+
 /* Whoever waits for us to have heard of a deletion waits for the next renewal. */
 bool
 ca_arming_renewal_due(XLogRecPtr read_end)

@@ -15,7 +15,8 @@
 
 #define IDLE_PAUSE 10000 /* ms, when there is nothing to do here */
 #define STANDBY_PAUSE 10
-#define STANDBY_QUIET_PAUSE 100
+#define STANDBY_QUIET_PAUSE 100 /* a second without any log */
+#define STANDBY_IDLE_PAUSE 1000 /* ten seconds */
 
 typedef enum Duty
 {
@@ -174,7 +175,10 @@ ca_duty_redis(void)
 	return duty == FOLLOW ? ca_follow_redis() : ca_session_redis();
 }
 
-/* Nobody wakes us when log is replayed: look often while there is some. */
+/*
+ * Nobody wakes us when log is replayed: look often while there is some. The first after ten seconds
+ * without any is seen up to a second late.
+ */
 static long
 standby_pause(void)
 {
@@ -185,7 +189,9 @@ standby_pause(void)
 	ca_wal_timeline(&end);
 	quiet = end == before ? quiet + 1 : 0;
 	before = end;
-	return quiet < 100 ? STANDBY_PAUSE : STANDBY_QUIET_PAUSE;
+	if (quiet < 100)
+		return STANDBY_PAUSE;
+	return quiet < 200 ? STANDBY_QUIET_PAUSE : STANDBY_IDLE_PAUSE;
 }
 
 /* Milliseconds until ca_duty_step has something to do; -1: only events matter. */

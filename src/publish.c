@@ -5,7 +5,8 @@
  *							  region, conninfo, weight, by ("replica" or "primary"), at
  *	   cache_aside:primary	  JSON: lsn (end of the log), timeline, system, name, conninfo, region, at
  *
- * Every publish_interval, and at once when the registry or this server's role changed. `at` is Redis'
+ * Every publish_interval while the log moves, else every QUIET_INTERVAL, so that readers see that the
+ * publisher lives; not at all while nothing is registered; and at once when the registry or this server's role changed. `at` is Redis'
  * clock in milliseconds, the same for all, so nobody's clock matters; both keys expire after
  * EXPIRY_INTERVALS, entries of the hash are dropped when they are that old: a dead publisher is
  * noticed, and an application that lost the primary still finds the standbys.
@@ -35,8 +36,10 @@
 #include "trouble.h"
 
 #define EXPIRY_INTERVALS 20
-#define MIN_EXPIRY 5000 /* ms */
-#define CLOSE_LOOK 10   /* ms between looks at replay while it moves */
+#define MIN_EXPIRY 5000     /* ms */
+#define QUIET_INTERVAL 1000 /* ms; less than CA_PUBLISHED_TTL_MS */
+#define BUSY_MS 2000        /* the log moved so recently */
+#define CLOSE_LOOK 10       /* ms between looks at replay while it moves */
 
 int guc_publish_interval = 250;
 char *guc_replica_name;
@@ -92,6 +95,9 @@ static bool published_as_standby;
 static int published_count;          /* registered replicas at that time */
 static bool overdue = true;          /* something changed: do not wait for the interval */
 static int unanswered;               /* commands of the last publication */
+static bool connected;               /* at the last step */
+static XLogRecPtr seen_end;          /* of the log */
+static TimestampTz moved_at;         /* it was another one before */
 static XLogRecPtr reported_replayed; /* what the walreceiver was last made to report */
 static TimestampTz replay_moved_at;
 
@@ -415,6 +421,23 @@ report_replay(TimestampTz now)
 	ca_report_replay();
 }
 
+static long
+interval(TimestampTz now)
+{
+	bool busy = !TimestampDifferenceExceeds(moved_at, now, BUSY_MS);
+
+	return busy ? guc_publish_interval : Max(guc_publish_interval, QUIET_INTERVAL);
+}
+
+static void
+note_end(TimestampTz now, XLogRecPtr end)
+{
+	if (end == seen_end)
+		return;
+	seen_end = end;
+	moved_at = now;
+}
+
 /* One step; never blocks. `redis` is NULL while there is no connection. */
 void
 ca_publish_step(CaRedis *redis)
@@ -424,15 +447,17 @@ ca_publish_step(CaRedis *redis)
 
 	if (guc_publish_interval == 0)
 		return;
+	connected = redis != NULL;
+	note_end(now, standby ? GetXLogReplayRecPtr(NULL) : ca_progress_log_end());
 	if (standby)
 		report_replay(now);
 	else
-		ca_progress_sample(now, ca_progress_log_end());
+		ca_progress_sample(now, seen_end);
 	if (ca_topology_step(now) || standby != published_as_standby)
 		overdue = true;
 	published_as_standby = standby;
 	if (redis == NULL || ca_redis_state(redis) != CA_REDIS_READY || unanswered > 0 ||
-		!(overdue || TimestampDifferenceExceeds(published_at, now, guc_publish_interval)))
+		!(overdue || TimestampDifferenceExceeds(published_at, now, interval(now))))
 		return;
 	overdue = false;
 	published_at = now;
@@ -450,5 +475,7 @@ ca_publish_timeout(void)
 	if (published_as_standby &&
 		!TimestampDifferenceExceeds(replay_moved_at, now, guc_publish_interval))
 		return CLOSE_LOOK;
-	return guc_publish_interval;
+	if (overdue && connected)
+		return guc_publish_interval;
+	return published_count > 0 ? interval(now) : -1;
 }

@@ -496,6 +496,20 @@ sooner(long a, long b)
 	return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
+/*
+ * Log without messages moves the position once a second. When there was none an idle worker wakes for
+ * the renewal alone: twice in two seconds, with the answer.
+ */
+static long
+quiet_timeout(void)
+{
+	static XLogRecPtr before;
+	bool moved = before != ca_tap_read_end(tap);
+
+	before = ca_tap_read_end(tap);
+	return moved ? 1000 : ca_arming_timeout();
+}
+
 /* Milliseconds until ca_session_step has something to do; -1: only events matter. */
 long
 ca_session_timeout(void)
@@ -509,5 +523,5 @@ ca_session_timeout(void)
 	timeout = sooner(sooner(timeout, ca_scan_timeout()), ca_redelete_timeout());
 	/* Nothing wakes us when a stalled commit becomes visible. */
 	timeout = sooner(timeout, ca_queue_waits() ? 1 : -1);
-	return sooner(timeout, 1000); /* log without messages moves the position once a second */
+	return sooner(timeout, quiet_timeout());
 }

@@ -241,6 +241,7 @@ extern void ca_arming_answered(const CaArming *answer);
 extern int64 ca_arming_heard(XLogRecPtr read_end, XLogRecPtr *above);
 extern const char *ca_arming_previous(void); /* nonce of the claim before; "" */
 extern int64 ca_arming_until(void);          /* ms, of Redis's clock */
+extern long ca_arming_timeout(void);
 extern bool ca_arming_renewal_due(XLogRecPtr read_end);
 extern bool ca_arming_untold(void); /* another process may still be armed: tell nobody */
 

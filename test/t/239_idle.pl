@@ -1,0 +1,98 @@
+# An idle server: its worker wakes no more than once a second on the average, answers of Redis included,
+# writes nothing into the log, and sends Redis nothing that writes: what it renews is memory of the library.
+# With replicas registered it says that it lives, once a second. Where the extension is not installed, or
+# delivery is off, it sleeps. After all of that a commit is delivered at once.
+#
+# Remedies: ca_publish_timeout() of nothing registered (publish.c), quiet_timeout() (session.c),
+# STANDBY_IDLE_PAUSE (duty.c).
+use strict;
+use warnings;
+
+use CacheAside;
+use Faults;
+use PgWire;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use RedisServer;
+use Test::More;
+use Time::HiRes 'time';
+
+RedisServer->skip_all_unless_available;
+plan(skip_all => 'needs /proc') unless -r "/proc/$$/status";
+my $seconds = $ENV{IDLE} // 4;
+my $redis = RedisServer->new->start;
+my $node = CacheAside->new_node('main', redis => $redis, extension => 0, conf => "autovacuum = off\n");
+
+my $key = '';    # of the position, once there is one
+
+sub wakes { return (slurp_file("/proc/$_[0]/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m)[0] }
+
+# What Redis was told to do so far, by the names of commands.
+sub calls
+{
+	my %calls = $redis->command('INFO', 'commandstats') =~ /^cmdstat_(\S+?):calls=(\d+)/mg;
+	return \%calls;
+}
+
+# A worker's wakes a second, and what it sent meanwhile.
+sub idle
+{
+	my ($what, $pid, $most) = @_;
+	my $client = PgWire->new($node);    # may prune a page, hence write log
+	my $lag = q{SELECT count(*) FROM cache_aside.status WHERE state = 'delivering' AND lag_bytes > 0};
+	wait_until(sub { $key eq '' or $client->value($lag) == 0 }) or die 'it lags';
+	my $position = $key ? $redis->get($key) : '';
+	my ($lsn, $before, $offset) = ($client->value('SELECT pg_current_wal_insert_lsn()'), calls(), $redis->info('master_repl_offset'));
+	my ($woke, $start) = (wakes($pid), time);
+	wait_until(sub { time - $start >= $seconds });
+	my $rate = (wakes($pid) - $woke) / (time - $start);
+	my $after = calls();
+	is($key ? $redis->get($key) : '', $position, "$what: the position stays");
+	my %new = map { $_ => $after->{$_} - ($before->{$_} // 0) } grep { $after->{$_} > ($before->{$_} // 0) } keys %$after;
+	delete @new{qw(info ping)};
+	diag sprintf '%s: %.2f wakes a second; %s', $what, $rate, join ', ', map { "$_ $new{$_}" } sort keys %new;
+	cmp_ok($rate, '<=', $most, "$what: it sleeps");
+	is($client->value('SELECT pg_current_wal_insert_lsn()'), $lsn, "$what: nothing is written to the log");
+	return \%new;
+}
+
+my $worker = wait_worker($node);
+$node->poll_query_until('postgres', 'SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ $$cache_aside (survey|topology)$$', '0');
+idle('not installed', $worker, 1);
+
+$node->safe_psql('postgres', 'CREATE EXTENSION cache_aside');
+wait_delivering($node);
+make_users($node, 10);
+wait_delivered($node);
+$node->safe_psql('postgres', 'CHECKPOINT');
+$key = position_key($node);
+my $new = idle('delivering', $worker, 1.1);
+is(join(' ', grep { /^(set|hset|unlink|eval|evalsha|del)/ } sort keys %$new), '', 'no write');
+cache_users($redis, 1);
+my $start = time;
+$node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 1');
+ok(keys_gone($redis, 'user:1'), 'a commit is delivered');
+cmp_ok(time - $start, '<', 0.5, 'at once');
+
+# ---- a standby that follows
+my $standby = CacheAside->new_standby('standby', $node, redis => $redis);
+$node->wait_for_catchup($standby, 'replay', $node->lsn('flush'));
+my $follower = wait_worker($standby);
+wait_until(sub { wakes($follower) > 100 });    # it looked often in the first seconds
+my ($before, $quiet) = (0, 0);
+wait_until(sub { my $now = wakes($follower); my $few = $now - $before < 4; $before = $now; Time::HiRes::sleep(1); $few });
+idle('following', $follower, 3);
+
+# ---- replicas are registered
+$node->safe_psql('postgres', q{SELECT cache_aside.add_replica('standby', 'host=x')});
+wait_until(sub { $redis->exists('cache_aside:primary') });
+wait_until(sub { my $now = wakes($worker); my $few = $now - $before < 5; $before = $now; Time::HiRes::sleep(1); $few });
+idle('with a replica', $worker, 4);
+$standby->stop;
+
+# ---- switched off
+reload_conf($node, 'cache_aside.delivery' => 'off');
+status_is($node, 'state', 'off');
+idle('off', $worker, 1);
+$node->stop;
+done_testing();
