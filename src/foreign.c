@@ -7,6 +7,9 @@
  * left the rows out, and with them their keys). So attach refuses such a rule, and a query rule, which works
  * by statement too.
  *
+ * TRUNCATE of a foreign table fires no trigger before PostgreSQL 16: there the patterns of its rules, and of those
+ * above it, are added when the statement has run.
+ *
  * A foreign table that comes below later is not refused: a cache rule forbids no DDL. Then this warns, and
  * gaps has the statement that repairs it.
  */
@@ -92,6 +95,26 @@ put_below(Node *statement)
 	return NULL;
 }
 
+static void
+note_truncated(TruncateStmt *statement)
+{
+	ListCell *cell;
+
+	foreach (cell, statement->relations)
+	{
+		RangeVar *name = lfirst(cell);
+		Oid relid = RangeVarGetRelid(name, NoLock, true);
+		ListCell *below;
+
+		if (!OidIsValid(relid))
+			continue;
+		foreach (below,
+				 name->inh ? find_all_inheritors(relid, NoLock, NULL) : list_make1_oid(relid))
+			if (get_rel_relkind(lfirst_oid(below)) == RELKIND_FOREIGN_TABLE)
+				ca_reach_add(RelationRelationId, lfirst_oid(below));
+	}
+}
+
 void
 ca_foreign_after(Node *statement)
 {
@@ -101,4 +124,6 @@ ca_foreign_after(Node *statement)
 
 	if (OidIsValid(foreign))
 		warn_above(relid, foreign);
+	if (IsA(statement, TruncateStmt) && guc_enabled && !CA_FOREIGN_TRUNCATE_TRIGGERS)
+		note_truncated((TruncateStmt *) statement);
 }

@@ -33,7 +33,7 @@ sub report
 sub run
 {
 	my ($job) = @_;
-	my $oracle = Oracle->new;
+	my $oracle = Oracle->new(replication => 1, prefixes => $job % 2 ? [ 'o:', 'new:' ] : ['']);
 	my ($start, $findings) = (time, 0);
 	for (my $n = $job; $n < $sequences && $findings < $most && time < $start + $seconds; $n += $jobs)
 	{

@@ -7,7 +7,7 @@ Oracle - random DDL and DML over tables with rules, and whether every key of a r
 
 =head1 SYNOPSIS
 
-  my $oracle = Oracle->new(conf => "...");
+  my $oracle = Oracle->new(conf => "...", prefixes => ['a:', 'b:'], replication => 1);    # or nothing
   my $found = $oracle->sequence(7);                # undef, or what is wrong: a hash
   print OracleShrink->new($oracle)->script($found);
   $oracle->{count};                                # sequences, statements, compared, ...
@@ -34,6 +34,7 @@ package Oracle;
 use strict;
 use warnings;
 
+use OraclePublisher;
 use OracleRules qw(keys_of);
 use OracleSequence;
 use OracleSession;
@@ -44,7 +45,10 @@ our $statements = 200;
 
 # Gaps that are no excuse: the rule deletes more, not less.
 my $excuse = join '|', 'is disabled$', 'fires for replicated changes only', 'does not fire for replicated',
-  'inherits from .* whose rule', 'no trigger fires on', 'which kept the rule', 'name of one that was dropped', 'above fire no statement';
+  'inherits from .* whose rule', 'no trigger fires on', 'which kept the rule', 'name of one that was dropped', 'above fire no statement',
+  'logical replication fires no';
+# Core's own error that has no SQLSTATE.
+my $usual = 'cannot rename trigger .* on table';
 my $excuse_direct = 'writes that name a partition';
 
 my $state = <<'EOS';
@@ -63,13 +67,13 @@ SELECT n.nspname || '.' || c.relname, c.relkind, c.relispartition,
        CASE c.relkind WHEN 'p' THEN pg_get_partkeydef(c.oid) END,
        EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisprimary)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname IN ('app', 'app2', 'app3') AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+ WHERE n.nspname IN ('app', 'app2', 'app3', 'rep') AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 EOS
 
 sub new
 {
 	my ($class, %args) = @_;
-	my $self = bless { prefix => '', count => {}, %args }, $class;
+	my $self = bless { prefixes => [''], count => {}, %args }, $class;
 	$self->{redis} = RedisServer->new->start;
 	$self->{pg} = PgServer->new(
 		redis => $self->{redis},
@@ -77,16 +81,29 @@ sub new
 		  . "max_prepared_transactions = 10\nlock_timeout = '20ms'\nclient_min_messages = error\nlog_min_messages = log\n"
 		  . "log_min_error_statement = panic\nlog_statement = none\nmax_wal_size = 4GB\nshared_buffers = 64MB\ncheckpoint_timeout = 1h\n"
 		  . "cache_aside.scan_rate = 0\n"
+		  . "cache_aside.key_prefix = '" . join(',', @{ $self->{prefixes} }) . "'\n"
+		  . ($args{replication} ? "wal_level = logical\nwal_retrieve_retry_interval = '10ms'\n" : '')
 		  . ($args{conf} // ''))->start;
 	my $first = OracleSession->connect($self->{pg});
 	$first->rows($_) foreach 'CREATE ROLE oracle_owner', 'CREATE ROLE oracle_writer', 'CREATE EXTENSION cache_aside';
+	$self->{foreign} = $first->value(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'postgres_fdw'});
+	$first->rows($_) foreach $self->{foreign} ? _foreign_server($self->{pg}) : ();
 	$self->_reader;
 	foreach (1 .. 3000)
 	{
 		last if $first->value('SELECT state FROM cache_aside.status') eq 'delivering';
 		select undef, undef, undef, 0.01;
 	}
+	$self->{publisher} = OraclePublisher->new($self->{pg}, $self->{reader}) if $self->{replication};
 	return $self;
+}
+
+# For tables of this very database.
+sub _foreign_server
+{
+	my ($pg) = @_;
+	return ('CREATE EXTENSION postgres_fdw', "CREATE SERVER loop FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$pg->{dir}', port '$pg->{port}', dbname 'postgres')",
+		q{CREATE USER MAPPING FOR PUBLIC SERVER loop OPTIONS (user 'postgres', password_required 'false')});
 }
 
 sub _reader
@@ -112,10 +129,11 @@ sub begin
 	else { $writer = OracleSession->connect($self->{pg}); }
 	$self->{reader}->run('DROP SCHEMA IF EXISTS app, app2, app3 CASCADE',
 		'DELETE FROM cache_aside.lost_rule; DELETE FROM cache_aside.stray_pattern');
+	$self->{publisher}->reset if delete $self->{published};
 	$self->_vacuum if $self->{age} % 50 == 0;
 	$self->{reader}->rows('SELECT cache_aside.wait_delivered()');
-	my @keys = map { keys_of($_) } @{ $self->{classes} // [] };
-	$self->{cache}->command('DEL', map { "$self->{prefix}$_" } @keys) if @keys;
+	my @keys = map { $self->_keys($_) } @{ $self->{classes} // [] };
+	$self->{cache}->command('DEL', map { $_->[1] } @keys) if @keys;
 	$writer->rows($_) foreach $state, $tree;
 	@$self{qw(writer classes locks prepared ops done state effect)} = ($writer, [], 0, {}, [], [], 'I', 1);
 	$self->{levels} = [ { name => '', count => 0 } ];
@@ -132,7 +150,7 @@ sub _vacuum
 	return;
 }
 
-# ---- operations: { sql => text }, { sql, class => ... }, { look => 1 } ----
+# ---- operations: { sql => text }, { sql, class => ... }, { sql, published => 1 }, { look => 1 } ----
 
 my $plain = qr/\A(INSERT|UPDATE|DELETE|MERGE|COPY|WITH|SELECT \*|SAVEPOINT|RELEASE|ROLLBACK TO|BEGIN|SET|PREPARE q)/;
 
@@ -142,6 +160,7 @@ sub is_plain { return $_[0] =~ $plain && $_[0] !~ /TRUNCATE|ALTER /; }
 sub execute
 {
 	my ($self, @ops) = @_;
+	return $self->_publish(@ops) if $ops[0]{published};
 	my @results = $self->{writer}->run(map { $_->{sql} } @ops);
 	foreach my $op (@ops)
 	{
@@ -150,9 +169,20 @@ sub execute
 		$self->{count}{statements}++;
 		$self->{count}{errors}++ if $result->{error};
 		push @{ $self->{done} }, $op;
-		$self->_broken($op, $result->{error}) if ($result->{error} // '') =~ /\(XX...\)$/;
+		$self->_broken($op, $result->{error}) if ($result->{error} // '') =~ /\(XX...\)$/ && $result->{error} !~ /$usual/;
 		$self->_after($op);
 	}
+	return;
+}
+
+# A statement of the database that is replicated to ours.
+sub _publish
+{
+	my ($self, $op) = @_;
+	$op->{error} = $self->{publisher}->run($op->{sql})->{error};
+	$self->{count}{statements}++;
+	push @{ $self->{done} }, $op;
+	$self->{effect} = 1;
 	return;
 }
 
@@ -210,25 +240,33 @@ sub _note_effect
 	return;
 }
 
-# Whoever detaches a rule is left alone with its keys; unless it is made anew at once.
+# Whoever detaches a rule, unless it is made anew at once, or moves it to another table, is left alone with its keys.
 sub _retire_detached
 {
 	my ($self, $sql) = @_;
-	my %gone = map { ($_ => 1) } $sql =~ /cache_aside\.detach\('[^']*', '([^']*)'\)/g or return;
-	return if $sql =~ /cache_aside\.attach/;
-	foreach my $class (grep { grep { $gone{$_} } @{ $_->{rules} } } @{ $self->{classes} })
+	my %moved = map { ($_ => 1) } $sql =~ /cache_aside\.attach_like\('[^']*', '([^']*)'\)/g;
+	my %gone = $sql =~ /cache_aside\.attach/ ? () : map { ($_ => 1) } $sql =~ /cache_aside\.detach\('[^']*', '([^']*)'\)/g;
+	foreach my $class (@{ $self->{classes} })
 	{
+		next unless $moved{ $class->{table} } || grep { $gone{$_} } @{ $class->{rules} };
 		$class->{retired} = 1;
 		$self->_forget($class);
 	}
 	return;
 }
 
+# Keys of a class, without and with each prefix.
+sub _keys
+{
+	my ($self, $class) = @_;
+	return map { my $prefix = $_; map { [ $_, "$prefix$_" ] } keys_of($class) } @{ $self->{prefixes} };
+}
+
 sub _forget
 {
 	my ($self, $class) = @_;
 	my @keys = keys %{ $class->{cached} };
-	$self->{cache}->command('DEL', map { "$self->{prefix}$_" } @keys) if @keys;
+	$self->{cache}->command('DEL', @keys) if @keys;
 	$class->{cached} = {};
 	return;
 }
@@ -244,6 +282,7 @@ sub _broken
 sub can_look
 {
 	my ($self) = @_;
+	return 0 if $self->{published} && ($self->{writer}{in} ne 'I' || %{ $self->{prepared} });
 	return !($self->{locks} && $self->{writer}{in} ne 'I') && !grep { $_->{locks} } values %{ $self->{prepared} };
 }
 
@@ -289,6 +328,7 @@ sub look
 	my ($self) = @_;
 	push @{ $self->{done} }, { look => 1 };
 	return undef unless $self->can_look;
+	$self->{publisher}->wait if $self->{published};
 	my @classes = grep { !$_->{retired} } @{ $self->{classes} };
 	my ($delivered, $gaps, @read) = $self->{reader}->run('SELECT cache_aside.wait_delivered()',
 		$self->{changed} ? 'EXECUTE state' : 'SELECT', map { $_->{query} } @classes);
@@ -302,7 +342,7 @@ sub look
 		my $values = shift @read;
 		next if $class->{gap} || !$class->{born} || $values->{error};
 		my %now = map { ($_->[0] => $_->[1]) } @{ $values->{rows} };
-		push @able, [ $class, $_, $now{$_} // 'absent' ] foreach keys_of($class);
+		push @able, [ $class, @$_, $now{ $_->[0] } // 'absent' ] foreach $self->_keys($class);
 	}
 	return $self->_compare(@able);
 }
@@ -311,17 +351,17 @@ sub _compare
 {
 	my ($self, @able) = @_;
 	return undef unless @able;
-	my $cached = $self->{cache}->command('MGET', map { "$self->{prefix}$_->[1]" } @able);
+	my $cached = $self->{cache}->command('MGET', map { $_->[2] } @able);
 	my ($wrong, @set);
 	foreach my $i (0 .. $#able)
 	{
-		my ($class, $key, $now) = @{ $able[$i] };
+		my ($class, $key, $whole, $now) = @{ $able[$i] };
 		if (!defined $cached->[$i])
 		{
 			$wrong //= { what => 'deleted, though nothing was committed', class => $class, key => $key, at => scalar @{ $self->{done} } }
-			  if $class->{cached}{$key} && !$self->{effect};
-			push @set, "$self->{prefix}$key", $now;
-			$class->{cached}{$key} = 1;
+			  if $class->{cached}{$whole} && !$self->{effect};
+			push @set, $whole, $now;
+			$class->{cached}{$whole} = 1;
 		}
 		elsif ($cached->[$i] ne $now)
 		{
@@ -344,6 +384,7 @@ sub sequence
 	$self->begin;
 	my $sequence = OracleSequence->new($self, $seed);
 	$self->{direct} = $sequence->{statements}{rare}{direct};
+	$self->{published} = $sequence->{may}{publish};
 	my $found = $sequence->run($statements);
 	$self->{count}{sequences}++;
 	return undef unless $found;
@@ -364,6 +405,7 @@ sub replay
 {
 	my ($self, $ops, %how) = @_;
 	$self->begin(fresh => 1);
+	$self->{published} = grep { $_->{published} } @$ops;
 	delete $self->{broken};
 	my $found;
 	foreach my $op (@$ops)
@@ -401,7 +443,7 @@ sub tables
 	my %tables;
 	my ($result) = $self->{writer}->run('EXECUTE tree');    # it may wait for a prepared transaction
 	return undef if $result->{error};
-	foreach my $row (@{ $result->{rows} })
+	foreach my $row (grep { $_->[0] ne 'app.far' } @{ $result->{rows} })    # written only through the foreign table
 	{
 		my ($name, $kind, $is_partition, $parents, $columns, $key, $unique) = @$row;
 		my @parents = map { s/"//gr } grep { length } split /,/, $parents =~ tr/{}//dr;

@@ -20,7 +20,7 @@ use warnings;
 my @types = ('int', 'text', 'app.mood', 'app.dom', 'app.comp');
 my @defaults = ('', ' DEFAULT 1', ' DEFAULT 2');
 
-sub _table { my ($s) = @_; return $s->table('rp', sub { !$_[0]{is_partition} }); }
+sub _table { my ($s) = @_; return $s->table('rpf', sub { !$_[0]{is_partition} }); }
 
 sub _column
 {
@@ -195,15 +195,21 @@ our %kinds;
 		return "DO \$\$ DECLARE do_it text; BEGIN SELECT format(\$f\$$do\$f\$, relation, trigger) INTO do_it FROM cache_aside.rule_triggers "
 		  . "ORDER BY relation::text, trigger OFFSET " . int(rand 6) . ' LIMIT 1; IF do_it IS NOT NULL THEN EXECUTE do_it; END IF; END $$';
 	},
+	foreign => sub {
+		my ($s) = @_;
+		my $t = $s->table('f') // return;
+		return $s->pick("ALTER FOREIGN TABLE $t OPTIONS (ADD fetch_size '10')", "ALTER FOREIGN TABLE $t OPTIONS (DROP fetch_size)", "ALTER FOREIGN TABLE $t ALTER a OPTIONS (ADD column_name 'id')",
+			"ALTER FOREIGN TABLE $t ALTER a OPTIONS (DROP column_name)", "ALTER SERVER loop OPTIONS (ADD fetch_size '7')", 'ALTER SERVER loop OPTIONS (DROP fetch_size)');
+	},
 	detach_partition => sub {
 		my ($s) = @_;
-		my $t = $s->table('rp', sub { $_[0]{is_partition} }) // return;
+		my $t = $s->table('rpf', sub { $_[0]{is_partition} }) // return;
 		my $parent = $s->{tables}{$t}{parents}[0];
 		return "ALTER TABLE $parent DETACH PARTITION $t" . $s->pick('', '', ' CONCURRENTLY');
 	},
 	attach_partition => sub {
 		my ($s) = @_;
-		my $t = $s->table('rp', sub { $_[0]{name} =~ ($s->{rare}{direct} ? qr/^app\.[pt]/ : qr/^app\.p/) && !$_[0]{is_partition} && !@{ $_[0]{parents} } }) // return;
+		my $t = $s->table('rpf', sub { $_[0]{name} =~ ($s->{rare}{direct} ? qr/^app\.[pt]|ft$/ : qr/^app\.p|ft$/) && !$_[0]{is_partition} && !@{ $_[0]{parents} } }) // return;
 		my $parent = $s->table('p', sub { $_[0]{name} ne $t }) // return;
 		my $bound =
 		  $s->{tables}{$parent}{key} =~ /LIST/

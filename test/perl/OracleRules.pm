@@ -53,16 +53,19 @@ my %trees = (
 		'CREATE TABLE app.h (id int PRIMARY KEY, a int, b text, c app.comp)', 'CREATE TABLE app.h1 (x int) INHERITS (app.h)',
 		'CREATE TABLE app.h2 () INHERITS (app.h1)' ],
 	typed => ['CREATE TABLE app.o OF app.kind (PRIMARY KEY (id))'],
+	foreign => [
+		'CREATE TABLE app.far (id int, a int, b text)',
+		q{CREATE FOREIGN TABLE app.ft (id int, a int, b text) SERVER loop OPTIONS (schema_name 'app', table_name 'far')} ],
 	unlogged => ['CREATE UNLOGGED TABLE app.u (id int PRIMARY KEY, a int, b text, d app.dom, e app.mood[])']);
 
 # Statements by name of a tree; a child wants its parent.
 sub trees
 {
 	my (@names) = @_;
-	return map { @{ $trees{$_} } } grep { my $n = $_; grep { $_ eq $n } @names } qw(plain child stored partitioned inherited unlogged typed);
+	return map { @{ $trees{$_} } } grep { my $n = $_; grep { $_ eq $n } @names } qw(plain child stored partitioned inherited unlogged typed foreign);
 }
 
-sub names_of_trees { return qw(plain partitioned inherited unlogged typed); }
+sub names_of_trees { return qw(plain partitioned inherited unlogged typed foreign); }
 
 my %keys = (
 	number => [ 1 .. $ids ],
@@ -198,7 +201,7 @@ sub kinds_of_rules
 {
 	my ($table, $tables) = @_;
 	my %has = map { $_->[0] => 1 } @{ $tables->{$table}{columns} };
-	return ($has{id} ? 'row' : (), $has{a} ? 'list' : ()) if $tables->{$table}{kind} eq 'm';
+	return ($has{id} ? 'row' : (), $has{a} ? 'list' : ()) if $tables->{$table}{kind} =~ /[mf]/;
 	my @kinds = grep { $has{id} } qw(row row copies statement query called rank);
 	push @kinds, grep { $has{id} && $has{a} } qw(list statement_list pair);
 	push @kinds, grep { $has{id} && $has{b} } qw(columns by_hand text statement_text);

@@ -22,6 +22,7 @@ sub new
 	my $statements = OracleStatements->new(seed => $seed, always => $oracle->{always});
 	my $self = bless { oracle => $oracle, statements => $statements, savepoints => [], rules => 0, transactions => 0, since => 0 }, $class;
 	$self->{may}{$_} = rand() < 0.6 foreach qw(transactions savepoints prepare rules roles);
+	$self->{may}{publish} = $oracle->{publisher} && rand() < 0.15;
 	$self->{may}{$_} = 1 foreach @{ $oracle->{always} // [] };
 	return $self;
 }
@@ -40,6 +41,7 @@ sub _see
 	my ($self) = @_;
 	return if $self->{oracle}{writer}{in} eq 'E';
 	my $tables = $self->{oracle}->tables;
+	delete @$tables{ grep { /^rep\./ } keys %$tables } if $tables && !$self->{may}{publish};
 	$self->{statements}->see($tables) if $tables;
 	return;
 }
@@ -62,12 +64,13 @@ sub _begin
 {
 	my ($self) = @_;
 	my $s = $self->{statements};
-	my @trees = grep { $s->chance($_ eq 'typed' ? 0.15 : 0.45) } names_of_trees();
-	@trees = $s->pick(names_of_trees()) unless @trees;
+	my @trees = grep { $s->chance(/typed|foreign/ ? 0.15 : 0.45) } grep { $_ ne 'foreign' || $self->{oracle}{foreign} } names_of_trees();
+	@trees = $s->pick(qw(plain partitioned inherited unlogged)) unless @trees;
 	push @trees, grep { $s->chance(0.5) } qw(child stored) if grep { $_ eq 'plain' } @trees;
 	$self->_sql(preamble(), trees(@trees));
 	$self->_see;
 	$self->_rule foreach 1 .. 3 + int rand 4;
+	$self->_rule('rep.r', 'rep.s', 'rep.s1', 'rep.s2') foreach $self->{may}{publish} ? 1 .. 3 : ();
 	$self->_sql(grep { defined } map { scalar $OracleStatements::Writes::kinds{insert}->($s) } 1 .. 6);
 	return;
 }
@@ -84,6 +87,7 @@ sub _step
 	return $self->_out_of_error if $in eq 'E';
 	return $self->_inside if $in eq 'T' && $s->chance(0.3);
 	return $self->_between if $in eq 'I' && $s->chance(0.2);
+	return $self->_publish if $self->{may}{publish} && $s->chance(0.3);
 	return $self->_change if $s->chance(0.3);
 	return $self->_writes;
 }
@@ -108,6 +112,19 @@ sub _writes
 		push @sql, $sql;
 	}
 	$self->_sql(@sql) if @sql;
+	return undef;
+}
+
+# Written in the database that is replicated to ours.
+sub _publish
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my $tables = $s->{tables};
+	$s->see({ map { ($_ => { %{ $tables->{$_} }, kind => 'r' }) } grep { $tables->{$_} } 'rep.r', 'rep.s' });
+	my ($sql) = $s->write;
+	$s->see($tables);
+	$self->_do({ sql => $sql, published => 1 }) if defined $sql && $sql !~ /^SELECT/;
 	return undef;
 }
 
@@ -195,9 +212,9 @@ sub _out_of_error
 
 sub _rule
 {
-	my ($self) = @_;
+	my ($self, @tables) = @_;
 	my $s = $self->{statements};
-	my $table = $s->table('rpm') // return undef;
+	my $table = (@tables ? $s->pick(@tables) : $s->table('rpmf')) // return undef;
 	my @kinds = kinds_of_rules($table, $s->{tables});
 	return undef unless @kinds;
 	my $kind = $s->pick(@kinds);

@@ -104,12 +104,15 @@ sub script
 	my $class = ref $found->{class} ? $found->{class} : undef;
 	my $out = "-- seed $found->{seed}: $found->{what}\n-- In an empty database of a server with cache_aside, roles oracle_owner and oracle_writer; autovacuum off.\n"
 	  . "CREATE EXTENSION IF NOT EXISTS cache_aside;\n";
+	$out .= "-- rep.r and rep.s come from a database pub, see OraclePublisher.pm\n" if grep { $_->{published} } @{ $self->{ops} };
+	my $prefixes = join ',', @{ $self->{oracle}{prefixes} };
+	$out .= "-- cache_aside.key_prefix = '$prefixes'\n" if $prefixes ne '';
 	my $value = $class ? _value_sql($class, $found->{key}) : '';
 	my $look = !$class ? '' : '\! psql -Xqc "SELECT cache_aside.wait_delivered()" -c ' . _quote("SELECT cache_aside.fill('$found->{key}', $value) "
 		. "WHERE cache_aside.get('$found->{key}') IS NULL") . " >/dev/null\n";
 	foreach my $op (@{ $self->{ops} })
 	{
-		$out .= $op->{look} ? $look : _for_psql($op->{sql});
+		$out .= $op->{look} ? $look : $op->{published} ? '\! psql -Xqd pub -c ' . _quote($op->{sql}) . "\n" : _for_psql($op->{sql});
 		$out .= "-- ERROR: $op->{error}\n" if $op->{error};
 	}
 	$out .= "SELECT cache_aside.wait_delivered();\nSELECT cache_aside.get('$found->{key}') AS cached, $value AS now;\n"

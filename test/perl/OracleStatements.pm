@@ -129,7 +129,17 @@ sub _one
 }
 
 sub write { return $_[0]->_one(\%OracleStatements::Writes::kinds); }
-sub change { return $_[0]->_one(\%OracleStatements::Changes::kinds); }
+
+# What is replicated keeps its form.
+sub change
+{
+	my ($self) = @_;
+	my $tables = $self->{tables};
+	$self->see({ map { ($_ => $tables->{$_}) } grep { !/^rep\./ } keys %$tables });
+	my @change = $self->_one(\%OracleStatements::Changes::kinds);
+	$self->see($tables);
+	return @change;
+}
 
 # May it be written to? What is, or may become, a partition is named only where that is allowed: a rule by
 # statement on the table above does not see it, as gaps says.
@@ -137,13 +147,13 @@ sub may_name
 {
 	my ($self, $table) = @_;
 	return 0 if $table->{kind} eq 'v' && $table->{name} !~ /\.[wv]$/;
-	return $self->{rare}{direct} || $table->{name} !~ /\.p./;
+	return $self->{rare}{direct} || $table->{name} !~ /\.p.|rep\.s./;
 }
 
 sub target
 {
 	my ($self, $kinds) = @_;
-	return $self->table($kinds // 'rpv', sub { $self->may_name($_[0]) });
+	return $self->table($kinds // 'rpvf', sub { $self->may_name($_[0]) });
 }
 
 package OracleStatements::Writes;
@@ -227,7 +237,7 @@ our %kinds;
 	truncate => sub {
 		my ($s) = @_;
 		return unless $s->chance(0.4);
-		my $t = $s->table('rp') // return;
+		my $t = $s->table('rpf') // return;
 		return 'TRUNCATE ' . ($s->chance(0.2) ? 'ONLY ' : '') . $t . $s->pick('', '', ' CASCADE', ' RESTART IDENTITY CASCADE');
 	},
 	block => sub {

@@ -16,7 +16,7 @@ RedisServer->skip_all_unless_available;
 
 my $seed = $ENV{SEED} || 1;
 my $end = time + ($ENV{ORACLE_SECONDS} || 60);
-my $oracle = Oracle->new;
+my $oracle = Oracle->new(replication => 1);
 my $found;
 while (!$found && time < $end)
 {

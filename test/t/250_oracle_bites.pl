@@ -14,7 +14,7 @@ my $why_not = debug_build();
 plan(skip_all => $why_not) if $why_not;
 
 my $most = 600;    # sequences; in fact a few dozen
-my $oracle = Oracle->new;
+my $oracle = Oracle->new(prefixes => [ 'o:', 'new:' ]);
 
 sub configure
 {
