@@ -447,18 +447,23 @@ WITH RECURSIVE below (ancestor, relation, is_partition) AS (
 )
 SELECT t.relation, t.rule,
        CASE WHEN t.enabled OPERATOR(pg_catalog.=) 'D'
-            THEN pg_catalog.format('trigger %I is disabled', t.trigger)
-            WHEN t.level OPERATOR(pg_catalog.=) 'statement'
-                 AND pg_catalog.cardinality(t.arguments) OPERATOR(pg_catalog.>) 1
-            THEN pg_catalog.format('trigger %I is not approved by the owner: every write deletes the rule''s whole '
-                                   'pattern instead of running its query (read it first, it gets the owner''s '
-                                   'rights): %s', t.trigger, t.arguments[2])
+            THEN pg_catalog.format('trigger %I is disabled%s', t.trigger, a.approves)
             WHEN t.enabled OPERATOR(pg_catalog.=) 'R'
-            THEN pg_catalog.format('trigger %I fires for replicated changes only', t.trigger)
+            THEN pg_catalog.format('trigger %I fires for replicated changes only%s', t.trigger, a.approves)
+            WHEN a.approves OPERATOR(pg_catalog.<>) ''
+            THEN pg_catalog.format('trigger %I is not approved by the owner: every write but replicated ones deletes '
+                                   'the rule''s whole pattern instead of running its query (read it first, it gets '
+                                   'the owner''s rights): %s', t.trigger, t.arguments[2])
             ELSE pg_catalog.format('trigger %I does not fire for replicated changes', t.trigger)
             END AS gap,
        pg_catalog.format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I;', t.relation, t.trigger) AS remedy
   FROM cache_aside.rule_triggers t
+ CROSS JOIN LATERAL (
+    SELECT CASE WHEN t.level OPERATOR(pg_catalog.=) 'statement'
+                 AND pg_catalog.cardinality(t.arguments) OPERATOR(pg_catalog.>) 1
+           THEN pg_catalog.format('; the remedy approves its query (read it first, it gets the owner''s rights): %s',
+                                  t.arguments[2])
+           ELSE '' END) a (approves)
  WHERE t.enabled OPERATOR(pg_catalog.<>) 'A'
 UNION ALL
 SELECT b.relation::pg_catalog.regclass, v.rule,

@@ -90,6 +90,14 @@ like($out, qr/WARNING:  42501: query of cache rule "u" of table "t" is not appro
 is($keys, "t:3\nu:*\nu:*\nt:3", 'it deletes the pattern instead, and keys() says so');
 like($gaps, qr/trigger a is not approved by the owner: .*evil\.pair.*\|ALTER TABLE shop\.t ENABLE ALWAYS TRIGGER a;/,
 	'gaps shows query and remedy');
+# Remedy: the order of the CASE in gaps. A trigger for replicated changes deletes no pattern at other writes.
+foreach my $state (['REPLICA', 'fires for replicated changes only'], ['DISABLE', 'is disabled'])
+{
+	my ($do, $gap) = @$state;
+	my $alter = $do eq 'REPLICA' ? 'ENABLE REPLICA' : $do;
+	like(sql('postgres', "ALTER TABLE shop.t $alter TRIGGER a; SELECT gap FROM cache_aside.gaps; ALTER TABLE shop.t ENABLE TRIGGER a"),
+		qr/trigger a $gap; the remedy approves its query .*evil\.pair/, "$alter: gaps says that, and shows the query");
+}
 like(said('mallory', 'ALTER TABLE shop.t ENABLE ALWAYS TRIGGER a'), qr/must be owner/, 'TRIGGER does not approve');
 sql('owner', 'ALTER TABLE shop.t ENABLE ALWAYS TRIGGER a');
 is(spied(sub { sql('postgres', 'INSERT INTO shop.t VALUES (4); SELECT * FROM cache_aside.gaps') }),
