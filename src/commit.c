@@ -13,7 +13,7 @@
  * The commit LSN is kept only if the transaction had a transaction id, or committed a prepared one:
  * XactLastCommitEnd also moves for a SELECT that pruned a page.
  *
- * A synchronous commit is waited for after the locks (sync.c). A statement that commits in the middle
+ * A synchronous commit, or one that leaves a stick (stick.c), is waited for after the locks (sync.c). A statement that commits in the middle
  * of its work (DETACH CONCURRENTLY) may hold session locks then, so it is waited for once, at its last
  * commit; a procedure's COMMIT is a commit like others.
  *

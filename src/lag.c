@@ -1,5 +1,5 @@
 /*
- * lag.c: how old is the oldest commit that is not delivered?
+ * lag.c: how far is delivery, and how old is the oldest commit that is not delivered?
  *
  * In a session delivery.c knows: whatever is queued, in flight, or waits for a scan. When the session
  * ends that is forgotten, to be read again by the next one; its age is kept here. If all was delivered
@@ -93,6 +93,33 @@ ca_lag_note(bool caught_up)
 	ca_status_now.undelivered_from = InvalidXLogRecPtr;
 	if (oldest != 0 || caught_up)
 		ca_status_now.oldest = oldest;
+}
+
+/*
+ * After a round of a session: how far it has come. `caught_up_to`: end of what was in the log when it
+ * began; invalid: not read yet.
+ */
+void
+ca_lag_publish(XLogRecPtr read_end, XLogRecPtr visible, XLogRecPtr caught_up_to)
+{
+	const CaPosition *position = ca_delivery_position();
+	bool caught_up = !XLogRecPtrIsInvalid(caught_up_to);
+
+	ca_status_now.timeline = position->timeline;
+	/* A resync is still to make good what was not delivered one by one: it is not confirmed yet. */
+	ca_status_now.confirmed = position->state == CA_POSITION_OK && !ca_arming_untold()
+								  ? position->confirmed
+								  : Min(ca_status_now.confirmed, position->confirmed);
+	ca_status_now.restart = position->restart;
+	ca_status_now.keep = ca_position_keep(position);
+	ca_status_now.read_end = read_end;
+	ca_status_now.visible = visible;
+	ca_lag_note(caught_up);
+	ca_stick_settle(caught_up && (ca_delivery_idle() || position->confirmed >= caught_up_to));
+	if (ca_resync_running())
+		ca_status_state("resyncing");
+	else
+		ca_status_state(caught_up ? "delivering" : "catching up");
 }
 
 /* Nobody delivers here, nor will. */

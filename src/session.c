@@ -16,7 +16,6 @@
 #include "redelete.h"
 #include "sync.h"
 
-#include "access/timeline.h"
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "utils/memutils.h"
@@ -239,28 +238,6 @@ note_progress(TransactionId oldest_running)
 	ca_delivery_mark(resync_due ? ca_resume_state(&resume) : CA_POSITION_OK, passed ? 0 : barrier);
 }
 
-static void
-publish_position(XLogRecPtr visible)
-{
-	const CaPosition *position = ca_delivery_position();
-
-	ca_status_now.timeline = position->timeline;
-	/* A resync is still to make good what was not delivered one by one: it is not confirmed yet. */
-	ca_status_now.confirmed = position->state == CA_POSITION_OK && !ca_arming_untold()
-								  ? position->confirmed
-								  : Min(ca_status_now.confirmed, position->confirmed);
-	ca_status_now.restart = position->restart;
-	ca_status_now.keep = ca_position_keep(position);
-	ca_status_now.read_end = ca_tap_read_end(tap);
-	ca_status_now.visible = visible;
-	ca_lag_note(caught_up);
-	ca_stick_settle(caught_up && (ca_delivery_idle() || position->confirmed >= caught_up_to));
-	if (ca_resync_running())
-		ca_status_state("resyncing");
-	else
-		ca_status_state(caught_up ? "delivering" : "catching up");
-}
-
 static const char *
 session_error(void)
 {
@@ -341,7 +318,7 @@ run(void)
 	ca_ping_send(redis);
 	ca_breaker_progress(ca_delivery_position(), caught_up && ca_delivery_idle(),
 						resync_due || ca_resync_running() || ca_census_running());
-	publish_position(visible);
+	ca_lag_publish(ca_tap_read_end(tap), visible, caught_up ? caught_up_to : InvalidXLogRecPtr);
 	return more || sent > 0;
 }
 

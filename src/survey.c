@@ -150,7 +150,7 @@ ca_survey_cancel(void)
 void
 ca_survey_begin(CaSurveyScope scope)
 {
-	ca_survey_cancel();
+	hang_up();
 	wanted_scope = scope;
 	ca_visits_begin(&visits);
 }

@@ -32,7 +32,6 @@
  * commits, so until it wrote that into the position every commit with keys is flushed
  * (ca_sync_must_flush). One that is waited for is flushed always.
  */
-#include "cache_aside.h"
 #include "status.h"
 #include "sync.h"
 

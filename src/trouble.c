@@ -151,7 +151,6 @@ static const struct
 } codes[] = {
 	{"WRONGPASS", CA_TROUBLE_WRONGPASS},
 	{"NOAUTH", CA_TROUBLE_WRONGPASS},
-	{"AUTH", CA_TROUBLE_WRONGPASS},
 	{"NOPERM", CA_TROUBLE_NOPERM},
 	{"READONLY", CA_TROUBLE_READONLY},
 	{"OOM", CA_TROUBLE_OOM},
@@ -168,6 +167,7 @@ static const struct
 	{"MOVED", CA_TROUBLE_CLUSTER},
 	{"CROSSSLOT", CA_TROUBLE_CLUSTER},
 	{"TLS:", CA_TROUBLE_TLS},
+	{"AUTH", CA_TROUBLE_WRONGPASS}, /* refused for no other reason */
 };
 
 StaticAssertDecl(CA_TROUBLES <= 32, "one bit for each cause");

@@ -126,25 +126,32 @@ still_there(Oid database)
 
 /* ---- trouble ---- */
 
-/* One area for both rounds: it is over when neither has any. */
+/*
+ * One area for both rounds: it is over when neither has anything left that is known not to work. A round
+ * that begins anew has it left again until it was there.
+ */
 static bool
 all_well(void)
 {
+	ListCell *cell;
+
 	for (int i = 0; i < lengthof(rounds); i++)
-		if (rounds[i] && rounds[i]->failing > 0)
-			return false;
+		foreach (cell, rounds[i] ? rounds[i]->left : NIL)
+			if (list_member_oid(told, ((Place *) lfirst(cell))->oid))
+				return false;
 	return no_slot_since == 0;
 }
 
 static void
 note_failure(Place *place, const char *why)
 {
-	const char *what = psprintf("database \"%s\" %s", NameStr(place->name), why);
+	char *what = psprintf("database \"%s\" %s", NameStr(place->name), why);
 
 	strlcpy(ca_status_now.waits_for, NameStr(place->name), NAMEDATALEN);
 	/* Once each: a round that is begun anew, with each connection to Redis perhaps, says it no more. */
 	ca_trouble_tell(CA_AREA_VISITS, CA_TROUBLE_DATABASE, !list_member_oid(told, place->oid));
 	ca_trouble_begin(CA_AREA_VISITS, CA_TROUBLE_DATABASE, what);
+	pfree(what);
 	told = list_append_unique_oid(told, place->oid);
 }
 
@@ -252,8 +259,8 @@ fail(CaVisits *visits, const char *why, bool locked)
 
 /* ---- for survey.c and topology.c ---- */
 
-void
-ca_visits_cancel(CaVisits *visits)
+static void
+clear(CaVisits *visits)
 {
 	if (visits->visitor)
 	{
@@ -266,17 +273,28 @@ ca_visits_cancel(CaVisits *visits)
 	visits->failing = 0;
 	visits->not_before = 0;
 	visits->pause = 0;
+}
+
+/* Whatever could not be visited: nobody waits for it any more, if the other round does not. */
+void
+ca_visits_cancel(CaVisits *visits)
+{
+	bool others = false;
+
+	clear(visits);
+	for (int i = 0; i < lengthof(rounds); i++)
+		others |= rounds[i] && rounds[i]->left != NIL;
+	if (!others)
+		no_slot_since = 0;
 	if (all_well())
-		ca_trouble_drop(CA_AREA_VISITS); /* nobody waits any more */
+		ca_trouble_drop(CA_AREA_VISITS);
 }
 
 void
 ca_visits_begin(CaVisits *visits)
 {
-	for (int i = 0; i < lengthof(rounds) && rounds[i] != visits; i++)
-		if (rounds[i] == NULL)
-			rounds[i] = visits;
-	ca_visits_cancel(visits);
+	rounds[rounds[0] != NULL && rounds[0] != visits] = visits;
+	clear(visits);
 	visits->patience = FIRST_PATIENCE;
 	visits->left = list_places(&visits->invalid);
 }

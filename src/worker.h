@@ -409,6 +409,7 @@ extern bool ca_outage_misconfigured(CaTroubleArea area);
 /* ---- lag.c: the oldest commit that is not delivered ---- */
 extern bool ca_lag_look(void);
 extern void ca_lag_note(bool caught_up);
+extern void ca_lag_publish(XLogRecPtr read_end, XLogRecPtr visible, XLogRecPtr caught_up_to);
 extern void ca_lag_forget(void);
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */

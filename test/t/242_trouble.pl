@@ -73,6 +73,7 @@ is(status($node, 'last_error'), $readonly, 'last_error stays');
 # ---- each cause
 my %named = (
 	"NOPERM this user has no permissions to run the 'fcall' command" => [ 'NOPERM', 42501, 'ACL SETUSER' ],
+	'PING was refused: LOADING Redis is loading' => [ 'LOADING', '57P03', 'has read its data' ],
 	'NOAUTH Authentication required.' => [ 'WRONGPASS', '28P01', 'redis_password_file' ],
 	'ERR Error running script (call to f_0): @user_script:1: -OOM command not allowed' => [ 'OOM', 53200, 'maxmemory' ],
 	'MISCONF Redis is configured to save RDB snapshots' => [ 'MISCONF', 58030, 'log of Redis' ],

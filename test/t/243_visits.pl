@@ -107,7 +107,11 @@ $node->restart;
 ok(wait_until(sub { log_since($node, 0) =~ /cannot look into every database: database "his".*\z/s }), 'not asked: the log says so');
 unlike(log_since($node), qr/not installed/, 'not taken for not installed');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_replication_slots}), 1, 'the slot stays');
+$node->safe_psql('look', q{CREATE EXTENSION cache_aside; SELECT cache_aside.add_replica('of_new', 'host=new')});
+ok(wait_until(sub { $redis->exists('cache_aside:primary') }), 'another one has it');
+is(after_publications(), 'of_his of_new of_postgres', 'what the primary cannot know it does not drop');
 rename "$directory.away", $directory or die $!;
+$node->safe_psql('look', 'DROP EXTENSION cache_aside');
 
 # ---- half dropped
 $node->safe_psql('postgres', q{ALTER DATABASE his ALLOW_CONNECTIONS true IS_TEMPLATE false; CREATE EXTENSION cache_aside;

@@ -3,8 +3,7 @@
 # say what waits and for what; with one slot more all is well.
 #
 # Remedy: ca_visits_send and note_no_slot in visits.c; keys_logged in census.c (without: no delivery);
-# add_patterns_here in maintenance.c (without: t:2 stays); ca_status_worker_began in install.c; somebody_leaves in
-# visits.c (without: one slot is at times taken for none).
+# add_patterns_here in maintenance.c (without: t:2 stays); ca_status_worker_began in install.c.
 use strict;
 use warnings;
 

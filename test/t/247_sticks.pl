@@ -89,6 +89,20 @@ ok($redis->ttl('cache_aside:stick:') > 80_000_000, 'for a day');
 $c->query(q{BEGIN; UPDATE u SET n = 3; SELECT cache_aside.stick('me', '5 min'); COMMIT});
 is(stuck('me'), $c->value('SELECT cache_aside.commit_lsn()'), 'a newer one counts');
 
+# ---- gone back in time: the position is there, and an older one
+$redis->save;
+$c->query(q{BEGIN; UPDATE u SET n = 4; SELECT cache_aside.stick('later', '5 min'); COMMIT});
+$lsn = stuck('later');
+$redis->kill9;
+status_is($node, 'trouble', 'unreachable');
+$worker = stop_process(worker_pid($node));
+$redis->start;
+is(absent('later'), 1, 'gone back in time: it is lost');
+is(above(stuck('later')), 't', '... and not taken for none');
+go_on($worker);
+wait_delivered($node);
+is(stuck('later'), $lsn, '... until it is brought back');
+
 # ---- lost with the process
 $lsn = stuck('me');
 $redis->kill9->start;
