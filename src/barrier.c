@@ -6,6 +6,8 @@
  * carries the barrier, a full transaction id: everybody below may be one of them. Their commits, when
  * read, ask for a resync (tap.c), and no token is given out until all have ended.
  *
+ * Prepared ones that are known to have no messages (prepared.c) count for nothing here.
+ *
  * The barrier is passed when a snapshot shows none of them running and their ends were read, for the
  * snapshot is newer than what was read before it. One that had committed before reading began, but was
  * not visible yet (it waits for a synchronous standby), is in no part of the log that is read: what a

@@ -63,10 +63,11 @@ static struct
 	Mark *marks;
 	int mark_count;
 	int mark_room;
-	BufFile *file; /* NULL until the first spill */
-	int64 spilled; /* valid bytes in the file */
-	bool written;  /* the pre-commit callback ran: log at once */
-	bool logged;   /* this transaction has messages in WAL */
+	BufFile *file;  /* NULL until the first spill */
+	int64 spilled;  /* valid bytes in the file */
+	bool written;   /* the pre-commit callback ran: log at once */
+	bool logged;    /* this transaction has messages in WAL */
+	bool preparing; /* it ends with PREPARE TRANSACTION */
 } set;
 
 static uint32
@@ -138,7 +139,7 @@ reset_set(void)
 	set.mark_count = 0;
 	set.file = NULL;
 	set.spilled = 0;
-	set.written = false;
+	set.written = set.preparing = false;
 	if (set.buffer.data == NULL)
 		return;
 	if (set.buffer.maxlen > RETAINED_MEMORY || set.seen->size > 4096 || set.mark_room > 64)
@@ -221,6 +222,8 @@ note_logged(void)
 {
 	if (!set.logged && ca_sync_must_flush())
 		ForceSyncCommit();
+	if (!set.logged && set.preparing)
+		ca_prepared_mark();
 	set.logged = true;
 }
 
@@ -405,6 +408,7 @@ at_transaction_event(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 			ca_sync_prepare();
+			set.preparing = event == XACT_EVENT_PRE_PREPARE;
 			log_set();
 			break;
 		case XACT_EVENT_COMMIT:

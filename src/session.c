@@ -147,6 +147,7 @@ begin_running(void)
 		ca_claim_drop_nonsense();
 	resync_due = resume.reason != NULL;
 	resync_ticket = 0;
+	ca_prepared_look(resume.nonsense);
 	ca_barrier_begin(position);
 	log_gone = false;
 	if (CA_DEBUG_SKIP("position"))

@@ -235,7 +235,8 @@ static bool
 may_be_unread(const CaTap *tap, TransactionId xid)
 {
 	return TransactionIdIsValid(tap->barrier) && TransactionIdIsNormal(xid) &&
-		   TransactionIdPrecedes(xid, tap->barrier) && tap->reader->EndRecPtr > tap->skip;
+		   TransactionIdPrecedes(xid, tap->barrier) && tap->reader->EndRecPtr > tap->skip &&
+		   !ca_prepared_is_harmless(xid);
 }
 
 static void

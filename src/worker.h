@@ -376,6 +376,11 @@ extern void ca_barrier_raise(uint64 xid);
 extern void ca_barrier_resync_begins(TransactionId oldest_running);
 extern bool ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync);
 
+/* ---- prepared.c: which prepared transactions have messages? ---- */
+extern void ca_prepared_look(bool any);
+extern bool ca_prepared_is_harmless(TransactionId xid);
+extern TransactionId ca_prepared_oldest(Snapshot snapshot);
+
 /* ---- breaker.c: log that ends the worker again and again is skipped ---- */
 extern void ca_breaker_attach(void);   /* the worker begins ... */
 extern bool ca_breaker_suspects(void); /* of the log: it was not the only worker that died */
