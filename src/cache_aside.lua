@@ -196,6 +196,7 @@ local FAR = 4102444800000 -- when guards expire, in ms: the clock of a fill
 local SLACK = 1000        -- ms that the clock may go back
 local SILENT = 5000       -- ms without a call, after which the holder of a claim is gone ...
 local UNKNOWN = 10000     -- ... and one that this process has heard nothing of
+local RESTART = 20000     -- ... and a writer, for a system that was second while it lived: it may just restart
 local ASKS = 4            -- questions that must have found it silent
 local MAX_MARKS = 4096    -- buckets marked one by one
 local DAY = 86400000
@@ -208,7 +209,7 @@ local DAY = 86400000
 -- rows of 256, made when needed, of the high (1 to 256) and low (257 to 512) halves of LSNs. A row is
 -- small enough to grow in no time.
 -- heard_at: when its worker called last; asks: how often others have asked since; refused: how often one
--- was. server; displaced: the one before, if this one knew its nonce. system, scope, writers: the keys of its prefixes; role. marks: buckets of keys that another
+-- was. server; displaced: the one before, if this one knew its nonce. system, scope, writers: the keys of its prefixes; role; beside: it was second while the writer lived. marks: buckets of keys that another
 -- system deleted, nil: none; nmarks; all_marked; foreign: how often it did.
 local claims = {}
 local strangers = {} -- name -> likewise heard_at (first asked) and asks, of claims that this process has not
@@ -418,6 +419,7 @@ local function take_over(name, guard, nonce, timeline)
         mine.header, mine.writes = last.header, last.writes
         mine.floor_hi, mine.floor_lo = last.floor_hi, last.floor_lo
         mine.top_hi, mine.top_lo, mine.buckets = last.top_hi, last.top_lo, last.buckets
+        mine.beside = last.beside
         mine.marks, mine.nmarks, mine.all_marked, mine.foreign = last.marks, last.nmarks, last.all_marked, last.foreign
     end
     forget(name)
@@ -508,9 +510,10 @@ local function may_write(mine)
         local holder = holder_of(writer)
         local name = holder and claim_of(holder, mine.scope) or writer .. ' ' .. mine.scope
         if not asked[name] and holder ~= mine.system and (holder or mine.was_second) then
-            local silent
-            if claims[name] then
-                silent = is_silent(claims[name], SILENT)
+            local theirs, silent = claims[name], nil
+            if theirs then
+                mine.beside = mine.beside or now() - theirs.heard_at < SILENT
+                silent = is_silent(theirs, mine.beside and RESTART or SILENT)
             else
                 silent = is_stranger_silent(name)
             end
@@ -639,7 +642,7 @@ end
 
 local function mark_keys(theirs, keys)
     theirs.marks = theirs.marks or {}
-    for i = 3, #keys do
+    for i = 3, theirs.all_marked and 2 or #keys do
         local row, column = bucket_of(keys[i])
         if not theirs.marks[row * 256 + column] then
             theirs.marks[row * 256 + column] = true

@@ -57,6 +57,8 @@ leave_duty(Duty next)
 	duty = next;
 	if (next != DELIVER && next != MISCONFIGURED)
 		ca_trouble_drop(CA_AREA_DELIVERY);
+	if (next != DELIVER)
+		ca_trouble_drop(CA_AREA_FILLS);
 	if (next != FOLLOW)
 		ca_trouble_drop(CA_AREA_FOLLOWING);
 	ca_breaker_duty(next == DELIVER || next == FOLLOW);

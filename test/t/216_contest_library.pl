@@ -1,7 +1,7 @@
 # Whose is a Redis: what the library decides about a newcomer of the same system, and about another system
 # that writes the same keys. The rules are those of test/model (newcomer_waits, foreign_*).
 #
-# Remedies, in cache_aside.lua: is_occupied(), mine.displaced, mark_pending() in claim(); `asks` in is_silent();
+# Remedies, in cache_aside.lua: RESTART in may_write(); is_occupied(), mine.displaced, mark_pending() in claim(); `asks` in is_silent();
 # mark_writers() in apply() and epoch(); `heard` in renew(); write_header() in mark_writers();
 # floor_anew(); take_prefixes(). The test fails without each.
 use strict;
@@ -129,6 +129,9 @@ is($blue->claim->[8], 0, 'to be second');
 is($green->arm('0/200'), 2, 'the other is armed');
 is($green->fill('unrelated', 'v', '0/1FF'), 0, 'at the end of its log');
 is($green->fill('unrelated', 'v', '0/200'), 1, 'and fills');
+$begun = $blue->now;
+$redis->wait_until(sub { $blue->now - $begun > 5100 }) or die 'time stands still';
+is($blue->renew($blue->now)->[4], 0, 'a writer that is silent for seconds may just restart') foreach 1 .. 6;
 is($green->disarm->[0], 1, 'it gives up');
 is($blue->renew($blue->now)->[4], 2, 'and the second may take over at once');
 is($blue->claim->[8], 2, 'by claiming again');
