@@ -214,11 +214,18 @@ ca_ask_wait(CaRedis *redis)
 bool
 ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, void *arg)
 {
+	return ca_ask_all(&(CaQuestion){argc, argv, lens, handler, arg}, 1);
+}
+
+bool
+ca_ask_all(const CaQuestion *questions, int n)
+{
 	CaRedis *redis = connect_redis();
 
 	if (redis == NULL)
 		return false;
-	ca_redis_send(redis, argc, argv, lens, handler, arg);
+	for (const CaQuestion *q = questions; q < questions + n; q++)
+		ca_redis_send(redis, q->argc, q->argv, q->lens, q->handler, q->arg);
 	if (!ca_ask_wait(redis))
 		return false;
 	let_idle();

@@ -159,26 +159,36 @@ ca_reads_judge(const char *error, const char *key, const char *consequence)
 }
 
 /*
- * Asks for no more than a value may have, and one byte: what is longer would end the connection. Empty
- * may mean missing, and a user may lack the right: then GET, which is short in either case but a race.
+ * Asks for no more than a value may have, and one byte: what is longer would end the connection. An empty
+ * answer means missing if the key does not exist, which is asked with it. Otherwise it may have come in
+ * between, or the user lacks a right: then GET, which brings little or nothing but in a race.
  */
 static bool
 ask_value(const CaText *key, CaGot *got)
 {
 	char last[24];
-	const char *argv[] = {"GETRANGE", key->data, "0", last};
-	size_t lens[] = {8, key->len, 1, 0};
+	const char *range[] = {"GETRANGE", key->data, "0", last};
+	size_t range_lens[] = {8, key->len, 1, 0};
+	const char *exists[] = {"EXISTS", key->data};
+	size_t exists_lens[] = {6, key->len};
+	const char *whole[] = {"GET", key->data};
+	size_t whole_lens[] = {3, key->len};
+	CaGot there = {CA_REPLY_NIL, NULL, 0, 0, CurrentMemoryContext};
+	CaQuestion questions[] = {{4, range, range_lens, ca_reads_handle, got},
+							  {2, exists, exists_lens, ca_reads_handle, &there}};
 
-	lens[3] = snprintf(last, sizeof(last), "%d", CA_MAX_VALUE);
-	if (!ca_ask(lengthof(argv), argv, lens, ca_reads_handle, got))
+	range_lens[3] = snprintf(last, sizeof(last), "%d", CA_MAX_VALUE);
+	if (!ca_ask_all(questions, lengthof(questions)))
 		return false;
 	if (got->type == CA_REPLY_STRING && got->len > 0)
 		return true;
 	if (got->type == CA_REPLY_ERROR && strncmp(got->data, "NOPERM", 6) != 0)
 		return true;
-	argv[0] = "GET";
-	lens[0] = 3;
-	return ca_ask(2, argv, lens, ca_reads_handle, got);
+	if (got->type == CA_REPLY_STRING && there.type == CA_REPLY_INTEGER && there.number == 0)
+		got->type = CA_REPLY_NIL;
+	else
+		return ca_ask(2, whole, whole_lens, ca_reads_handle, got);
+	return true;
 }
 
 /* The bytes under a key; type NIL for a miss, whatever the reason. */

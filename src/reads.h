@@ -23,6 +23,17 @@ extern void ca_ask_release(CaRedis *redis);
 /* Sends one command and waits for its answer; false: none, ca_ask_problem tells why. */
 extern bool ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler,
 				   void *arg);
+/* Likewise several, in one round trip. */
+typedef struct CaQuestion
+{
+	int argc;
+	const char **argv;
+	const size_t *lens;
+	CaReplyHandler handler;
+	void *arg;
+} CaQuestion;
+
+extern bool ca_ask_all(const CaQuestion *questions, int n);
 /* Waits for the answers to everything that was sent on the connection. */
 extern bool ca_ask_wait(CaRedis *redis);
 extern const char *ca_ask_problem(void);
