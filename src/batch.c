@@ -173,11 +173,48 @@ note_crash(CaCommit *commit)
 		commit->resync = ca_resync_request(CA_SURVEY_UNLOGGED, "the server crashed");
 }
 
+/* Its keys are in the log under these prefixes; what the others hold of the same rows it cannot name. */
+static void
+note_prefixes(CaCommit *commit, const char *data, Size len)
+{
+	CaKeyspace known;
+	CaKeyspace now;
+
+	commit->has_prefixes = true;
+	ca_keyspace_unpack(data, len, &known);
+	ca_keyspace_current(0, &now);
+	if (ca_keyspace_covers(&known, &now))
+		return;
+	for (int i = 0; i < ca_prefix_count(); i++)
+	{
+		const char *prefix = ca_prefix_get(i);
+		StringInfoData pattern;
+
+		if (ca_keyspace_has(&known, prefix))
+			continue;
+		if (prefix[0] == '\0')
+		{
+			commit->resync = ca_resync_request(
+				CA_SURVEY_ALL, "a transaction knew nothing of a change of cache_aside.key_prefix");
+			continue;
+		}
+		initStringInfo(&pattern);
+		ca_glob_escape(&pattern, prefix, strlen(prefix));
+		appendStringInfoChar(&pattern, '*');
+		commit->scan = Max(commit->scan, ca_scan_request(pattern.data, pattern.len));
+		pfree(pattern.data);
+	}
+}
+
 static void
 add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 {
+	commit->has_keys |= entry->kind == CA_ENTRY_KEY || entry->kind == CA_ENTRY_PATTERN;
 	switch (entry->kind)
 	{
+		case CA_ENTRY_PREFIXES:
+			note_prefixes(commit, entry->data, entry->len);
+			break;
 		case CA_ENTRY_KEY: /* no backend writes a reserved one; should one be there, it stays */
 			if (!ca_prefix_is_reserved(entry->data, entry->len))
 				add_key(batch, commit, entry);
@@ -207,6 +244,8 @@ static void
 note_sent(CaBatch *batch, CaCommit *commit)
 {
 	commit->sent = true;
+	if (commit->has_keys && !commit->has_prefixes)
+		note_prefixes(commit, NULL, 0);
 	if (commit == reread_commit)
 		stop_rereading();
 	if (commit->unread)

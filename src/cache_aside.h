@@ -130,6 +130,30 @@ extern int ca_prefix_count(void); /* of the setting, at least 1, which may be th
 extern const char *ca_prefix_get(int i);
 extern void ca_prefix_escape(StringInfo target, const char *text, Size len); /* glob characters */
 
+/* ---- keyspace.c: which keys a position, or a transaction, speaks for ---- */
+#define CA_KEYSPACE_PREFIXES 8
+#define CA_KEYSPACE_TEXT 88 /* 9 bytes a prefix, and a number */
+
+typedef struct CaKeyspace
+{
+	int database;
+	bool combined; /* too many prefixes: one hash of all */
+	int count;
+	uint32 hashes[CA_KEYSPACE_PREFIXES]; /* of prefixes, ascending */
+} CaKeyspace;
+
+extern void ca_keyspace_current(int database, CaKeyspace *keyspace);
+extern bool ca_keyspace_has(const CaKeyspace *keyspace, const char *prefix);
+extern bool ca_keyspace_covers(const CaKeyspace *known, const CaKeyspace *now);
+extern void ca_keyspace_intersect(CaKeyspace *keyspace, const CaKeyspace *other);
+extern void ca_keyspace_format(const CaKeyspace *keyspace, char *out);
+extern void ca_keyspace_parse(int database, const char *prefixes, CaKeyspace *keyspace);
+/* The prefixes alone, as an entry of the log has them; the length, 0 for one that is empty. */
+extern Size ca_keyspace_pack(const CaKeyspace *keyspace, char *out);
+#define CA_KEYSPACE_PACKED (1 + 4 * CA_KEYSPACE_PREFIXES)
+extern bool ca_keyspace_packed_is_valid(const char *data, Size len);
+extern void ca_keyspace_unpack(const char *data, Size len, CaKeyspace *keyspace);
+
 /* ---- text.c: bytes that may be no text of this database ---- */
 extern bool ca_text_is_valid(const char *str);
 extern char *ca_text_show(const char *str); /* palloc'd; printable if it is not valid */
@@ -171,6 +195,8 @@ extern void ca_commit_token_report(XLogRecPtr lsn);
 #define CA_ENTRY_KEY 'k'     /* data: the key */
 #define CA_ENTRY_PATTERN 'p' /* data: the glob pattern */
 #define CA_ENTRY_STICK 's'   /* data: uint32 ttl in ms, not 0, then the name */
+
+#define CA_ENTRY_PREFIXES 'w' /* data: a packed keyspace; the prefixes of this transaction's keys */
 
 #define CA_ENTRY_RESYNC 'r' /* no data: resync() was called */
 #define CA_ENTRY_CENSUS 'x' /* no data: the extension or a database that had it was dropped */

@@ -7,12 +7,17 @@
  * hash of all. A prefix that leaves the setting leaves the position with its next writing, so that it is
  * new when it comes back. resume.c compares, and has deleted what nobody vouches for.
  *
+ * A transaction says likewise under which prefixes its keys are in the log (prefix.c): a long statement, a
+ * procedure that commits as it goes, or a prepared transaction knows less of them than the worker when
+ * key_prefix was changed meanwhile, and names no key under the new one. The worker then deletes what that
+ * prefix holds, when the transaction is delivered (batch.c). Without a prefix nothing is said.
+ *
  * Two hashes of 32 bits that are equal by chance make a new prefix look known: one in four billion.
  *
  * Text: "<database> <hash>,<hash>..." or "<database> *<hash>", hashes ascending, 8 hexadecimal digits.
  * Nothing here raises but palloc, for the list of prefixes.
  */
-#include "worker.h"
+#include "cache_aside.h"
 
 #include "common/hashfn.h"
 
@@ -127,4 +132,35 @@ ca_keyspace_parse(int database, const char *prefixes, CaKeyspace *keyspace)
 		at += strcspn(at, ",");
 		at += *at == ',';
 	}
+}
+
+Size
+ca_keyspace_pack(const CaKeyspace *keyspace, char *out)
+{
+	if (keyspace->count == 1 && !keyspace->combined && keyspace->hashes[0] == hash_prefix(""))
+		return 0;
+	out[0] = keyspace->combined ? '*' : ',';
+	memcpy(out + 1, keyspace->hashes, keyspace->count * sizeof(uint32));
+	return 1 + keyspace->count * sizeof(uint32);
+}
+
+bool
+ca_keyspace_packed_is_valid(const char *data, Size len)
+{
+	return len > 1 && len <= CA_KEYSPACE_PACKED && (len - 1) % sizeof(uint32) == 0 &&
+		   (data[0] == ',' || (data[0] == '*' && len == 1 + sizeof(uint32)));
+}
+
+/* `len` 0: as packed, one that is empty */
+void
+ca_keyspace_unpack(const char *data, Size len, CaKeyspace *keyspace)
+{
+	memset(keyspace, 0, sizeof(*keyspace));
+	keyspace->count = 1;
+	keyspace->hashes[0] = hash_prefix("");
+	if (len == 0)
+		return;
+	keyspace->combined = data[0] == '*';
+	keyspace->count = (int) ((len - 1) / sizeof(uint32));
+	memcpy(keyspace->hashes, data + 1, len - 1);
 }

@@ -317,7 +317,8 @@ cache_aside_pending(PG_FUNCTION_ARGS)
 			entry.data = set.buffer.data + (at - set.spilled);
 		memcpy(&len, entry.data + 1, sizeof(len));
 		at += CA_ENTRY_HEADER_SIZE + len;
-		put_entry(result, entry.data);
+		if (entry.data[0] != CA_ENTRY_PREFIXES)
+			put_entry(result, entry.data);
 		MemoryContextReset(scratch);
 	}
 	MemoryContextSwitchTo(previous);

@@ -29,7 +29,9 @@ static MemoryContext prefix_context;
 static int prefix_count;
 static char **prefixes;
 static bool prefixes_stale = true;
-static StringInfoData entry; /* prefix and key */
+static StringInfoData entry;            /* prefix and key */
+static char packed[CA_KEYSPACE_PACKED]; /* of all, for the log */
+static Size packed_len;                 /* 0: there is none but the empty one */
 
 /* GUC assign hook: must not fail, hence the list is made on next use. */
 void
@@ -42,6 +44,7 @@ static void
 parse_prefixes(void)
 {
 	MemoryContext previous;
+	CaKeyspace keyspace;
 	const char *at = guc_key_prefix ? guc_key_prefix : "";
 	int room = 1;
 
@@ -71,6 +74,16 @@ parse_prefixes(void)
 	}
 	MemoryContextSwitchTo(previous);
 	prefixes_stale = false;
+	ca_keyspace_current(0, &keyspace);
+	packed_len = ca_keyspace_pack(&keyspace, packed);
+}
+
+/* With the keys, once: the set of pending entries has no duplicates. */
+static void
+note_prefixes(void)
+{
+	if (packed_len > 0)
+		ca_pending_add(CA_ENTRY_PREFIXES, packed, packed_len);
 }
 
 int
@@ -271,6 +284,7 @@ ca_prefix_add_key(const char *key, Size len, const char *what)
 	char kind = CA_ENTRY_KEY;
 
 	ca_prefix_each(kind, key, len, what, add_entry, &kind);
+	note_prefixes();
 }
 
 void
@@ -279,6 +293,7 @@ ca_prefix_add_pattern(const char *pattern, Size len, const char *what)
 	char kind = CA_ENTRY_PATTERN;
 
 	ca_prefix_each(kind, pattern, len, what, add_entry, &kind);
+	note_prefixes();
 }
 
 /* What is longer than a record takes ends earlier, in a star: that covers more. */
@@ -306,6 +321,8 @@ add_shortened(void *arg, const char *str, Size len)
 void
 ca_prefix_add_rule_pattern(const char *pattern)
 {
-	if (pattern[0] != '\0')
-		ca_prefix_each(CA_ENTRY_PATTERN, pattern, strlen(pattern), NULL, add_shortened, NULL);
+	if (pattern[0] == '\0')
+		return;
+	ca_prefix_each(CA_ENTRY_PATTERN, pattern, strlen(pattern), NULL, add_shortened, NULL);
+	note_prefixes();
 }

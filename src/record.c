@@ -56,6 +56,8 @@ ca_record_entry_is_valid(char kind, const char *data, Size len)
 			return len <= CA_MAX_KEY;
 		case CA_ENTRY_PATTERN:
 			return len > 0 && len <= CA_MAX_KEY;
+		case CA_ENTRY_PREFIXES:
+			return ca_keyspace_packed_is_valid(data, len);
 		case CA_ENTRY_STICK:
 			return stick_is_valid(data, len);
 		case CA_ENTRY_RESYNC:

@@ -26,25 +26,6 @@ typedef enum CaPositionState
 	CA_POSITION_PENDING   /* a resync began and did not finish: begin again */
 } CaPositionState;
 
-/* ---- keyspace.c: which keys a position speaks for ---- */
-#define CA_KEYSPACE_PREFIXES 8
-#define CA_KEYSPACE_TEXT 88 /* 9 bytes a prefix, and a number */
-
-typedef struct CaKeyspace
-{
-	int database;
-	bool combined; /* too many prefixes: one hash of all */
-	int count;
-	uint32 hashes[CA_KEYSPACE_PREFIXES]; /* of prefixes, ascending */
-} CaKeyspace;
-
-extern void ca_keyspace_current(int database, CaKeyspace *keyspace);
-extern bool ca_keyspace_has(const CaKeyspace *keyspace, const char *prefix);
-extern bool ca_keyspace_covers(const CaKeyspace *known, const CaKeyspace *now);
-extern void ca_keyspace_intersect(CaKeyspace *keyspace, const CaKeyspace *other);
-extern void ca_keyspace_format(const CaKeyspace *keyspace, char *out);
-extern void ca_keyspace_parse(int database, const char *prefixes, CaKeyspace *keyspace);
-
 /* ---- landmark.c: is this still the log that was read? ---- */
 typedef struct CaLandmark
 {
@@ -117,13 +98,15 @@ typedef struct CaCommit
 	int children_room;
 	const char *unread; /* why not all of it could be read, hence a resync; NULL: it could */
 	/* delivery's place in it */
-	bool begun;       /* the cursor is, or was, in entries */
-	CaMessage cursor; /* entries, or one message of a large commit */
-	bool sent;        /* every key was sent; only a scan or a resync may be missing */
-	bool waits;       /* ... and is */
-	uint64 others;    /* commits merged into it, see queue.c */
-	uint64 scan;      /* ticket of the last scan for its patterns; 0: none */
-	uint64 resync;    /* ticket of the resync it asked for; 0: none */
+	bool begun;        /* the cursor is, or was, in entries */
+	CaMessage cursor;  /* entries, or one message of a large commit */
+	bool has_keys;     /* or patterns */
+	bool has_prefixes; /* and says under which prefixes */
+	bool sent;         /* every key was sent; only a scan or a resync may be missing */
+	bool waits;        /* ... and is */
+	uint64 others;     /* commits merged into it, see queue.c */
+	uint64 scan;       /* ticket of the last scan for its patterns; 0: none */
+	uint64 resync;     /* ticket of the resync it asked for; 0: none */
 } CaCommit;
 
 typedef enum CaTapResult
