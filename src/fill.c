@@ -80,9 +80,10 @@ ca_fill_store(const char *shown, const CaText *key, const CaText *value, int64 t
 			  const char *token, const char *lease)
 {
 	char number[32];
-	const char *argv[] = {"FCALL", "cache_aside_fill", "1", key->data, value->data, number, token,
-						  lease};
-	size_t lens[] = {5, 16, 1, key->len, value->len, 0, strlen(token), lease ? strlen(lease) : 0};
+	const char *argv[] = {
+		"FCALL", CA_LIBRARY_CALL("fill"), "1", key->data, value->data, number, token, lease};
+	size_t lens[] = {
+		5, strlen(argv[1]), 1, key->len, value->len, 0, strlen(token), lease ? strlen(lease) : 0};
 	CaGot got = {CA_REPLY_NIL, NULL, 0, 0, CurrentMemoryContext};
 
 	lens[5] = snprintf(number, sizeof(number), INT64_FORMAT, ttl);
@@ -99,8 +100,8 @@ ca_fill_store(const char *shown, const CaText *key, const CaText *value, int64 t
 static bool
 release(const char *shown, const CaText *key, const char *lease)
 {
-	const char *argv[] = {"FCALL", "cache_aside_release", "1", key->data, lease};
-	size_t lens[] = {5, 19, 1, key->len, strlen(lease)};
+	const char *argv[] = {"FCALL", CA_LIBRARY_CALL("release"), "1", key->data, lease};
+	size_t lens[] = {5, strlen(argv[1]), 1, key->len, strlen(lease)};
 	CaGot got = {CA_REPLY_NIL, NULL, 0, 0, CurrentMemoryContext};
 
 	if (!ca_ask(lengthof(argv), argv, lens, ca_reads_handle, &got))

@@ -352,6 +352,23 @@ errcode_for_file_access(void)
 	return 0;
 }
 
+ErrorData *
+CopyErrorData(void)
+{
+	return palloc0(sizeof(ErrorData));
+}
+
+void
+FlushErrorState(void)
+{
+}
+
+void
+ReThrowError(ErrorData *error)
+{
+	pg_re_throw();
+}
+
 void
 pg_re_throw(void)
 {

@@ -95,6 +95,21 @@ GetFlushRecPtr(TimeLineID *insertTLI)
 	return 1;
 }
 
+static CaShared shared_state;
+CaShared *ca_shared = &shared_state;
+
+const char *
+ca_announce_key(void)
+{
+	return "cache_aside:standby:42:fuzz";
+}
+
+XLogRecPtr
+ca_wal_mark(void)
+{
+	return 1;
+}
+
 /* ---- what is wrong: trouble.c keeps it in shared memory ---- */
 
 void

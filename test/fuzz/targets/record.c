@@ -97,15 +97,33 @@ ca_reread_open(MemoryContext cxt, const CaCommit *commit)
 	return NULL;
 }
 
-int
+CaRereadResult
 ca_reread_next(CaReread *reread, CaMessage *message)
 {
-	return 0;
+	return CA_REREAD_END;
 }
 
 void
 ca_reread_close(CaReread *reread)
 {
+}
+
+bool
+ca_scan_full(void)
+{
+	return false;
+}
+
+void
+ca_queue_wait(CaCommit *commit)
+{
+}
+
+XLogRecPtr
+ca_stick_forgotten(uint32 *ttl)
+{
+	*ttl = 0;
+	return InvalidXLogRecPtr;
 }
 
 /* ---- the record ---- */

@@ -108,15 +108,19 @@ handle_batch(void *arg, const CaReply *reply)
 {
 	CaApplied applied;
 	CaClaim claimed;
-	bool admits;
-	int64 now;
+	CaArming arming;
 
 	if (reply == NULL)
 		return;
 	ca_guard_problem(reply);
 	ca_guard_read_claim(reply, &claimed);
-	if (ca_guard_read_arming(reply, &admits, &now))
-		ca_arming_clock(now);
+	if (ca_guard_read_arming(reply, &arming))
+	{
+		ca_arming_answered(&arming);
+		if (arming.renewed)
+			ca_contest_renewed(&arming);
+		(void) ca_contest_step();
+	}
 	(void) ca_arming_until();
 	if (ca_apply_read(reply, &applied))
 		FUZZ_CHECK(ca_reply_type(reply) == CA_REPLY_ARRAY);
@@ -175,9 +179,44 @@ any(FuzzInput *input)
 /* ---- SQL functions ---- */
 
 CaRedis *
-ca_ask_connect(void)
+ca_ask_hold(void)
 {
 	return redis;
+}
+
+CaRedis *
+ca_ask_hold_new(void)
+{
+	return redis;
+}
+
+void
+ca_ask_release(CaRedis *held)
+{
+}
+
+void
+ca_ask_forgive(void)
+{
+}
+
+bool
+ca_ask_wait(CaRedis *held)
+{
+	return exchange();
+}
+
+const char *
+ca_ask_problem(void)
+{
+	return "fuzz";
+}
+
+bool
+ca_ask_is_news(const char *error)
+{
+	check_text(error);
+	return true;
 }
 
 bool
@@ -214,20 +253,20 @@ get(FuzzInput *input)
 static void
 fill(FuzzInput *input)
 {
-	LOCAL_FCINFO(fcinfo, 4);
+	LOCAL_FCINFO(fcinfo, 5);
 	Interval ttl = {.time = 1000000};
 
-	InitFunctionCallInfoData(*fcinfo, NULL, 4, InvalidOid, NULL, NULL);
+	InitFunctionCallInfoData(*fcinfo, NULL, 5, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = PointerGetDatum(cstring_to_text("user:1"));
 	fcinfo->args[1].value = PointerGetDatum(cstring_to_text("value"));
 	fcinfo->args[2].value = PointerGetDatum(&ttl);
 	fcinfo->args[3].value = PointerGetDatum(cstring_to_text("42-1-0/1"));
-	for (int i = 0; i < 4; i++)
+	fcinfo->args[4].value = PointerGetDatum(cstring_to_text("lease"));
+	for (int i = 0; i < 5; i++)
 		fcinfo->args[i].isnull = false;
 	cache_aside_fill(fcinfo);
 }
 
-/* It opens a connection of its own. */
 static void
 stick(FuzzInput *input)
 {
@@ -276,7 +315,7 @@ try(void *arg)
 		appendStringInfoString(&sent, logged_in);
 	appendBinaryStringInfo(&sent, (const char *) input->at, (int) (input->end - input->at));
 	wire_feed((uint8 *) sent.data, sent.len, chunk == 255 ? (Size) sent.len : chunk);
-	if (part == stick || part == token)
+	if (part == token)
 	{
 		part(input);
 		return;
