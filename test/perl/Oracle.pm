@@ -11,7 +11,7 @@ Oracle - random DDL and DML over tables with rules, and whether every key of a r
   my $found = $oracle->sequence(7);                # undef, or what is wrong: a hash
   print OracleShrink->new($oracle)->script($found);
   $oracle->{count};                                # sequences, statements, compared, ...
-  $oracle->{always} = ['merge', 'savepoints'];     # kinds of statements that every sequence may use
+  $oracle->{always} = ['merge', 'savepoints'];     # statements, rules, tables that no sequence goes without
 
 =head1 DESCRIPTION
 
@@ -210,7 +210,7 @@ sub _note_effect
 	my $levels = $self->{levels};
 	my ($was, $is) = ($self->{state}, $self->{writer}{in});
 	$self->{state} = $is;
-	if ($op->{error}) { $self->{effect} = 1 if $sql =~ /CONCURRENTLY|VACUUM/; }
+	if ($op->{error}) { $self->{effect} = 1 if $sql =~ /CONCURRENTLY|VACUUM|\bCOMMIT;/; }
 	elsif ($sql =~ /\A(?:COMMIT|ROLLBACK) PREPARED '(.*)'/)
 	{
 		my $prepared = delete $self->{prepared}{$1};
@@ -247,9 +247,10 @@ sub _retire_detached
 	my ($self, $sql) = @_;
 	my %moved = map { ($_ => 1) } $sql =~ /cache_aside\.attach_like\('[^']*', '([^']*)'\)/g;
 	my %gone = $sql =~ /cache_aside\.attach/ ? () : map { ($_ => 1) } $sql =~ /cache_aside\.detach\('[^']*', '([^']*)'\)/g;
+	my %less = $sql =~ /cache_aside\.attach\('[^']*', '([^']*)', columns => '(?!\{(?:\w+,)*b[,}])([^']*)'/ ? ($1 => 1) : ();    # b was dropped
 	foreach my $class (@{ $self->{classes} })
 	{
-		next unless $moved{ $class->{table} } || grep { $gone{$_} } @{ $class->{rules} };
+		next unless $moved{ $class->{table} } || grep { $gone{$_} || $less{$_} && $class->{kind} =~ /columns|by_hand/ } @{ $class->{rules} };
 		$class->{retired} = 1;
 		$self->_forget($class);
 	}

@@ -58,7 +58,8 @@ our %kinds;
 	replace_column => sub {    # the migration: add a column, copy, rename
 		my ($s) = @_;
 		my $t = _table($s) // return;
-		my $c = _column($s, $t, 'id') // return;
+		my ($b) = grep { $_->[0] eq 'b' } @{ $s->{tables}{$t}{columns} };
+		my $c = ($s->chance(0.4) ? $b : undef) // _column($s, $t, 'id') // return;
 		return if $c->[2];
 		my ($new, $old) = ($s->new_name('new'), $s->new_name('old'));
 		my $type = $s->pick($c->[1], 'text');

@@ -66,7 +66,9 @@ sub _begin
 	my $s = $self->{statements};
 	my @trees = grep { $s->chance(/typed|foreign/ ? 0.15 : 0.45) } grep { $_ ne 'foreign' || $self->{oracle}{foreign} } names_of_trees();
 	@trees = $s->pick(qw(plain partitioned inherited unlogged)) unless @trees;
-	push @trees, grep { $s->chance(0.5) } qw(child stored) if grep { $_ eq 'plain' } @trees;
+	my %always = map { $_ => 1 } @{ $self->{oracle}{always} // [] };
+	push @trees, grep { $always{$_} } names_of_trees();
+	push @trees, grep { $s->chance(0.5) || $always{$_} } qw(child stored) if grep { $_ eq 'plain' } @trees;
 	$self->_sql(preamble(), trees(@trees));
 	$self->_see;
 	$self->_rule foreach 1 .. 3 + int rand 4;
@@ -166,7 +168,8 @@ sub _inside
 {
 	my ($self) = @_;
 	my $s = $self->{statements};
-	my $sql = $s->pick('COMMIT', 'COMMIT', 'ROLLBACK', ('savepoint') x 3, 'prepare');
+	my $sql = $s->pick('COMMIT', 'COMMIT', 'ROLLBACK', ('savepoint') x ($self->{back} ? 1 : 3), 'prepare');
+	$self->{back} = 0;
 	if ($sql eq 'savepoint')
 	{
 		$sql = $self->_savepoint // return undef;
@@ -178,6 +181,7 @@ sub _inside
 	}
 	$self->_sql($sql);
 	$self->_see if $sql =~ /^ROLLBACK|^PREPARE/;
+	return $self->_look if $sql eq 'COMMIT' && @{ $self->{savepoints} } && $self->{oracle}->can_look && $s->chance(0.5);
 	return undef;
 }
 
@@ -194,7 +198,7 @@ sub _savepoint
 		return "SAVEPOINT $name";
 	}
 	my $at = int rand @open;
-	my $back = $s->chance(0.6);
+	my $back = $self->{back} = $s->chance(0.6);
 	splice @{ $self->{savepoints} }, $back ? $at + 1 : $at;
 	return ($back ? 'ROLLBACK TO ' : 'RELEASE ') . $open[$at];
 }
@@ -214,8 +218,11 @@ sub _rule
 {
 	my ($self, @tables) = @_;
 	my $s = $self->{statements};
+	my $oracle = $self->{oracle};
 	my $table = (@tables ? $s->pick(@tables) : $s->table('rpmf')) // return undef;
 	my @kinds = kinds_of_rules($table, $s->{tables});
+	my @first = grep { my $kind = $_; grep { $_ eq $kind } @{ $oracle->{always} // [] } } @kinds;
+	@kinds = @first if @first;
 	return undef unless @kinds;
 	my $kind = $s->pick(@kinds);
 	return undef if $kind =~ /query|called|join|view|stored|rank/ && $self->{may}{prepare};

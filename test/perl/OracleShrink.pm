@@ -116,7 +116,7 @@ sub script
 		$out .= "-- ERROR: $op->{error}\n" if $op->{error};
 	}
 	$out .= "SELECT cache_aside.wait_delivered();\nSELECT cache_aside.get('$found->{key}') AS cached, $value AS now;\n"
-	  . "-- cached $found->{cached}\n-- now    $found->{now}\n" if $class;
+	  . (defined $found->{cached} ? "-- cached $found->{cached}\n-- now    $found->{now}\n" : "-- cached is NULL\n") if $class;
 	return $out;
 }
 
