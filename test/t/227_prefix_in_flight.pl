@@ -1,9 +1,10 @@
 # key_prefix is changed while transactions are under way that know nothing of it: their keys are in the log
 # without the new prefix. What is cached under that meanwhile, from the old row, must go when they commit.
 #
-# Remedies, in src: note_prefixes() (prefix.c) says in the log under which prefixes the keys are; without its call
-# in ca_prefix_add_key(), or that of note_prefixes() in add_entry() (batch.c), the first three fail. That in
-# note_sent() there stands for transactions without a prefix: without it the last one fails.
+# Remedies, in src: note_prefixes() (prefix.c) says in the log under which prefixes the keys are: without its call
+# in ca_prefix_add_key() every transaction counts as one without a prefix, and what it names is scanned for, too
+# ("and nothing else", "costs no scan"). Without note_prefixes() in add_entry() and note_sent() (batch.c) what is
+# under the new prefix stays.
 use strict;
 use warnings;
 
