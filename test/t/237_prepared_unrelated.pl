@@ -73,6 +73,7 @@ is($redis->exists(user_keys(1 .. 100)), 99, 'nothing is deleted in vain');
 foreach my $how (qw(fast immediate))
 {
 	prepare('plain', 'INSERT INTO plain VALUES (3)');
+	prepare('early', 'INSERT INTO plain VALUES (4)');
 	prepare('with keys', 'UPDATE users SET v = v + 1 WHERE id = 1');
 	prepare('subtransaction', 'SAVEPOINT a; UPDATE users SET v = v + 1 WHERE id = 2; RELEASE a');
 	$node->stop($how);
@@ -81,6 +82,8 @@ foreach my $how (qw(fast immediate))
 	$resyncs = blind_start();
 	is($node->safe_psql('postgres', $token), 'f', "$how: no tokens while one with keys is prepared");
 	cache_users($redis, 1 .. 100);
+	$node->safe_psql('postgres', q{COMMIT PREPARED 'early'});
+	settled($resyncs, "$how: without keys, beside it");
 	$node->safe_psql('postgres', q{COMMIT PREPARED 'with keys'});
 	ok(keys_gone($redis, 'user:1'), "$how: its keys are deleted");
 	wait_delivered($node);
