@@ -60,6 +60,8 @@ ca_census_ask(void)
 {
 }
 
+char *guc_key_prefix;
+
 bool
 ca_queue_async(void)
 {

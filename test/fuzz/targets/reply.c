@@ -220,6 +220,14 @@ ca_ask_is_news(const char *error)
 }
 
 bool
+ca_ask_all(const CaQuestion *questions, int n)
+{
+	for (const CaQuestion *q = questions; q < questions + n; q++)
+		ca_redis_send(redis, q->argc, q->argv, q->lens, q->handler, q->arg);
+	return exchange();
+}
+
+bool
 ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, void *arg)
 {
 	ca_redis_send(redis, argc, argv, lens, handler, arg);
