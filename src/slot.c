@@ -116,17 +116,23 @@ set_restart(XLogRecPtr lsn)
 	ReplicationSlotsComputeRequiredLSN();
 }
 
-/* `from`: keep the log from there, if it can be had; invalid: from the last checkpoint. */
+/*
+ * `from`: keep the log from there, if it can be had; invalid: from the last checkpoint. A checkpoint that is
+ * under way has noted already which log slots need: it would remove what lies before its redo point all the
+ * same, and invalidate the slot for it. So the slot begins at that point then. (One that ends just now is
+ * taken for none: the slot is invalidated then, and made anew a second later.)
+ */
 static void
 make_slot(XLogRecPtr from)
 {
 	XLogRecPtr reserved;
+	uint64 xid;
 
 	ca_check_slot_requirements();
 	ca_create_physical_slot(SLOT_NAME);
 	ReplicationSlotReserveWal();
 	reserved = MyReplicationSlot->data.restart_lsn;
-	if (!XLogRecPtrIsInvalid(from) && from < reserved)
+	if (!XLogRecPtrIsInvalid(from) && from < reserved && ca_wal_last_checkpoint(&xid) == reserved)
 		set_restart(first_kept(from, reserved));
 	ReplicationSlotMarkDirty();
 	ReplicationSlotSave();
