@@ -112,8 +112,11 @@ def old_primary_steps(c, s):
     elif known & ~s.data.done:
         claimed, p = raise_floor(claimed, p, end)
     p = p._replace(armed=True, done=p.done | known)
+    # A Redis that went back, to data without the new primary's position: old values are there anyway, and what is
+    # filled beside them goes with them when the new primary delivers again. So what was told and is not in these
+    # data any more is promised again only then.
     yield 'OLD PRIMARY delivers and arms', claimed._replace(
-        processes=with_process(claimed, p),
+        processes=with_process(claimed, p), told=claimed.told & (claimed.data.done | known),
         data=claimed.data._replace(cache=cache, position=Position(1, end, end), done=claimed.data.done | known))
 
 
