@@ -7,11 +7,11 @@ here := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
 in_tree = $(patsubst $(here)/%,%,$(sort $(wildcard $(addprefix $(here)/,$(1)))))
 names_of = $(basename $(notdir $(call in_tree,$(1))))
 
-OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c))
-DATA = $(call in_tree,sql/cache_aside--*.sql) $(call in_tree,src/cache_aside.lua)
+OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c src/*/*.c))
+DATA = $(call in_tree,sql/cache_aside--*.sql) $(call in_tree,src/delivery/cache_aside.lua)
 
 PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags hiredis 2>/dev/null))
-PG_CPPFLAGS += -Isrc
+PG_CPPFLAGS += -I$(here)/src -Isrc
 SHLIB_LINK = $(shell pkg-config --libs hiredis 2>/dev/null || echo -lhiredis)
 # rediss:// where hiredis has TLS (1.0 and newer, with its ssl library and OpenSSL's headers)
 ifeq ($(shell pkg-config --exists hiredis_ssl openssl 2>/dev/null && echo yes),yes)
@@ -26,7 +26,7 @@ REGRESS_OPTS = --temp-instance=./tmp_check --inputdir=$(here)/test --load-extens
 ISOLATION = $(call names_of,test/specs/*.spec)
 ISOLATION_OPTS = --temp-instance=./tmp_check_iso --inputdir=$(here)/test --outputdir=. \
 	--load-extension=cache_aside
-EXTRA_CLEAN = portlock src/lua_text.h
+EXTRA_CLEAN = portlock src/delivery/lua_text.h
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
@@ -43,8 +43,9 @@ pg_regress_installcheck = $(with_redis) $(top_builddir)/src/test/regress/pg_regr
 	--bindir='$(bindir)' $(EXTRA_REGRESS_OPTS)
 pg_isolation_regress_installcheck = $(with_redis) \
 	$(top_builddir)/src/test/isolation/pg_isolation_regress --bindir='$(bindir)' $(EXTRA_REGRESS_OPTS)
-$(OBJS): $(wildcard $(here)/src/*.h) | $(CURDIR)/src
-$(CURDIR)/src:
+folders = $(patsubst %/,$(CURDIR)/%,$(sort $(dir $(OBJS))))
+$(OBJS) $(OBJS:.o=.bc): $(wildcard $(here)/src/*.h $(here)/src/*/*.h) | $(folders)
+$(folders):
 	mkdir -p $@
 unbuilt = $(filter-out $(wildcard $(OBJS)),$(OBJS))
 $(unbuilt) $(unbuilt:.o=.bc): | can-build
@@ -52,8 +53,9 @@ $(unbuilt) $(unbuilt:.o=.bc): | can-build
 can-build:
 	@CA_CC='$(CC)' CA_CPPFLAGS='$(CPPFLAGS)' CA_LIBS='$(LDFLAGS) $(SHLIB_LINK)' $(can_build)
 # What runs inside Redis, as string literals: the worker loads it without a file.
-src/guard.o src/guard.bc: src/lua_text.h
-src/lua_text.h: $(here)/src/cache_aside.lua $(here)/src/apply_plain.lua | $(CURDIR)/src
+text = src/delivery/lua_text.h
+src/delivery/guard.o src/delivery/guard.bc: $(text)
+$(text): $(here)/src/delivery/cache_aside.lua $(here)/src/delivery/apply_plain.lua | $(CURDIR)/src/delivery
 	for file in $^; do \
 		echo "#define CA_$$(basename $$file .lua | tr a-z A-Z)_LUA \\"; \
 		sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n" \\/' $$file; \

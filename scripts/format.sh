@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 mode=(--dry-run --Werror)
 [ "${1:-}" != -i ] || mode=(-i)
 shopt -s extglob
-exec clang-format "${mode[@]}" src/*.c src/!(lua_text).h test/fuzz/{*,*/*}.[ch] # lua_text.h is generated
+exec clang-format "${mode[@]}" src/*.[ch] src/*/*.c src/*/!(lua_text).h test/fuzz/{*,*/*}.[ch] # lua_text.h is generated

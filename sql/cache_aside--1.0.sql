@@ -624,7 +624,7 @@ SELECT DISTINCT c.oid::pg_catalog.regclass, l.rule,
                     WHERE o.relation OPERATOR(pg_catalog.=) c.oid))
 UNION ALL
 SELECT r.relation, r.name,
-       CASE WHEN s.kinds OPERATOR(pg_catalog.>=) 200 -- MOST_ROWS in src/stray.c
+       CASE WHEN s.kinds OPERATOR(pg_catalog.>=) 200 -- MOST_ROWS in src/rules/stray.c
             THEN 'the query gave more kinds of keys outside its pattern than are remembered: TRUNCATE and a resync leave some'
             ELSE 'the query gave keys outside its pattern: TRUNCATE leaves them' END
        -- what the query reads is the owner's to know

@@ -27,7 +27,7 @@
 #include "utils/snapshot.h"
 #include "utils/guc.h"
 
-#include "compat.h"
+#include "common/compat.h"
 
 #define CA_MAX_KEY 8192            /* bytes; a longer key fails the write */
 #define CA_RESERVED "cache_aside:" /* begins the keys that are ours: positions, guards, ... */
@@ -39,7 +39,7 @@
 	"1"                              /* and all of it: a NUL, the format, a NUL */
 #define CA_MESSAGE_CHUNK (64 * 1024) /* entries of one message, unless it is a single one */
 
-/* ---- cache_aside.c: load, settings ---- */
+/* ---- load.c: load, settings ---- */
 extern bool guc_enabled;         /* capture writes keys (superuser may switch it off) */
 extern bool guc_ddl_invalidates; /* DDL deletes patterns (superuser may switch it off) */
 extern char *guc_key_prefix;     /* prefix of every key, or several separated by commas */

@@ -9,7 +9,7 @@
 
 #include "lib/stringinfo.h"
 
-#include "compat.h"
+#include "common/compat.h"
 
 /* The target: any bytes. It must return; whatever else happens is a find. */
 extern int LLVMFuzzerTestOneInput(const uint8 *data, size_t size);

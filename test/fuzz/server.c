@@ -17,9 +17,9 @@
 #include "utils/fmgrprotos.h"
 
 #include "cache_aside.h"
-#include "routing.h"
-#include "status.h"
-#include "worker.h"
+#include "routing/routing.h"
+#include "shared/status.h"
+#include "worker/worker.h"
 
 char *guc_key_prefix;
 int guc_scan_rate;

@@ -8,7 +8,7 @@
 
 #include "utils/timestamp.h"
 
-#include "redis_private.h"
+#include "redis/redis_private.h"
 #include "wire.h"
 
 char *guc_redis_url = "redis://user:secret@localhost/3";

@@ -188,7 +188,7 @@ sub set_position
 
 =head2 debug_build
 
-Builds the extension with its debug points (src/debug.h) into a directory of its own, once for all
+Builds the extension with its debug points (src/common/debug.h) into a directory of its own, once for all
 tests that need it, and makes every server started from now on use it. Returns why that cannot be, or
 undef.
 
@@ -205,8 +205,9 @@ sub debug_build
 	open my $lock, '>', "$dir/lock" or die $!;
 	flock $lock, 2 or die $!;
 	# A copy, since objects of the usual build lie in the tree.
-	system("mkdir -p $dir/src && cp -Rup $tree/Makefile $tree/*.control $tree/sql $tree/scripts $dir &&"
-		  . " cp -up $tree/src/*.[ch] $tree/src/*.lua $dir/src && cd $dir &&"
+	system("cp -Rup $tree/Makefile $tree/*.control $tree/sql $tree/scripts $dir && cd $tree &&"
+		  . " find src '(' -name '*.[ch]' -o -name '*.lua' ')' -exec cp -up --parents {} $dir ';' && cd $dir &&"
+		  . " find src -name '*.[ch]' -exec test ! -e $tree/{} ';' -delete &&"
 		  . " make -s install PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install"
 		  . " COPT=-DCA_DEBUG_POINTS with_llvm=no >$dir/log 2>&1") == 0
 	  or die PostgreSQL::Test::Utils::slurp_file("$dir/log");

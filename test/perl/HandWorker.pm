@@ -26,7 +26,7 @@ use warnings;
 use Cwd ();
 use File::Basename ();
 
-my $source = File::Basename::dirname(Cwd::abs_path(__FILE__)) . '/../../src';
+my $source = File::Basename::dirname(Cwd::abs_path(__FILE__)) . '/../../src/delivery';
 my $nonces = 0;
 my $servers = 0;
 

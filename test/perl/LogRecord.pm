@@ -14,7 +14,7 @@ LogRecord - messages in the log, byte by byte, and libraries that only tests loa
 
 log_record takes entries, and options in a hash reference before them that spoil it: prefix (bytes),
 format (one character of ours), flags, payload, prefix_size, message_size, transactional, database;
-cut (bytes taken off its end). What is written here is the format as src/record.c describes it, in
+cut (bytes taken off its end). What is written here is the format as src/common/record.c describes it, in
 words of its own, so that the two are compared by every test that uses it.
 
 =cut

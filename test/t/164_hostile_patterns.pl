@@ -1,5 +1,5 @@
 # A pattern and keys made to cost as much as matching can: neither the worker nor Redis is held by them.
-# Remedies: LOOK_COST in matches_any() and is_cheap() in choose_match() (src/scan.c).
+# Remedies: LOOK_COST in matches_any() and is_cheap() in choose_match() (src/resync/scan.c).
 use strict;
 use warnings;
 

@@ -1,8 +1,8 @@
 # A sequence of row versions belongs to all writers of its table. A version that one of them supplies, however
 # high, neither uses it up for the others nor makes them wait for its transaction.
 #
-# Remedy: ca_version_sequence_push() in src/version_sequence.c is bounded and takes no lock; accept_supplied()
-# in src/row_version.c refuses. With jump() in its place, as it was, "waits" and "used up" fail.
+# Remedy: ca_version_sequence_push() in src/rows/version_sequence.c is bounded and takes no lock; accept_supplied()
+# in src/rows/row_version.c refuses. With jump() in its place, as it was, "waits" and "used up" fail.
 
 use strict;
 use warnings;

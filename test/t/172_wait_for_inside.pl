@@ -2,7 +2,7 @@
 # its own: called from a DO block, a procedure or the middle of a pipeline it is refused, and nothing of the
 # caller's work is committed.
 #
-# Remedy: is_clients_statement() and XACT_FLAGS_PIPELINING in src/wait_for.c. Without the first, rows 1 to 4
+# Remedy: is_clients_statement() and XACT_FLAGS_PIPELINING in src/routing/wait_for.c. Without the first, rows 1 to 4
 # stay; without the second, row 5.
 
 use strict;

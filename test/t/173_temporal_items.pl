@@ -2,7 +2,7 @@
 # columns infer no unique index, so put_if_absent names the constraint. A row whose period overlaps exists.
 # And virtual generated columns, which 18 has as well.
 #
-# Remedy: key_is_exclusive() in src/item_table.c; without it put_if_absent always fails there.
+# Remedy: key_is_exclusive() in src/rows/item_table.c; without it put_if_absent always fails there.
 
 use strict;
 use warnings;

@@ -2,8 +2,8 @@
 # real standby by a session of its own, and must not fail there. Each was reported against some library that told reads
 # from writes by the text's first word.
 #
-# Remedy: src/harmless.c (what fails in recovery), src/volatility.c (initial values, temporary objects, types
-# of literals), check_text() in src/classify.c (no statement). Each taken out lets one of the statements through.
+# Remedy: src/routing/harmless.c (what fails in recovery), src/routing/volatility.c (initial values, temporary objects, types
+# of literals), check_text() in src/routing/classify.c (no statement). Each taken out lets one of the statements through.
 
 use strict;
 use warnings;

@@ -1,7 +1,7 @@
 # JSON_VALUE, JSON_TABLE and virtual columns of PostgreSQL 17 and 18 in classify(): places where the grammar wants a
 # literal still get one, and the literal of a DEFAULT is not evaluated.
 #
-# Remedy: compute_default() in src/analysis.c and CA_TAKES_LITERALS_ONLY() in src/compat.h; without either,
+# Remedy: compute_default() in src/routing/analysis.c and CA_TAKES_LITERALS_ONLY() in src/common/compat.h; without either,
 # the statements below are errors or call the CHECK.
 
 use strict;

@@ -2,7 +2,7 @@
 # counted and never refused, also where writers present the version they read. What a client computed is
 # told from it: the same number, sent as a number, is refused as before.
 #
-# Remedies, in src/version_increment.c: change_query() and what it calls (refused in every form);
+# Remedies, in src/rows/version_increment.c: change_query() and what it calls (refused in every form);
 # is_own_version() (another row's version is taken for the row's own); ca_version_increment_assign() (a plan
 # from before stores the old version under import_mode).
 

@@ -3,7 +3,7 @@
 # there the pattern goes; but only where rows may have moved: an upsert that leaves the partition key
 # alone deletes its keys and nothing else.
 #
-# Remedy: finish_query() in src/merge.c (no key of a moved row without). For the other half, sets_partition()
+# Remedy: finish_query() in src/rules/merge.c (no key of a moved row without). For the other half, sets_partition()
 # and may_have_moved() there: a pattern too many without.
 
 use strict;

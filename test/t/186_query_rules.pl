@@ -1,8 +1,8 @@
 # Query rules: which rows they see, and what attach_query() refuses because it can never be right.
 #
-# Remedies: push_newest_snapshot() in src/query.c (keys missing: each of its three parts),
-# ca_query_keys_problem() in src/query_keys.c (each of its three), ca_query_check_tree() in
-# src/query_check.c, ca_key_refuse_shell() in src/key.c.
+# Remedies: push_newest_snapshot() in src/rules/query.c (keys missing: each of its three parts),
+# ca_query_keys_problem() in src/rules/query_keys.c (each of its three), ca_query_check_tree() in
+# src/rules/query_check.c, ca_key_refuse_shell() in src/keys/key.c.
 
 use strict;
 use warnings;

@@ -1,7 +1,7 @@
 # Keys that a query rule gives outside its declared pattern: deleted all the same, warned of once, and
 # remembered as patterns, so that a resync deletes them and gaps says what to do. Nobody waits for it.
 #
-# Remedy: ca_stray_note() in add_query_key() of src/capture.c; is_remembered() in src/stray.c (a row per
+# Remedy: ca_stray_note() in add_query_key() of src/rules/capture.c; is_remembered() in src/rules/stray.c (a row per
 # write); the view patterns.
 
 use strict;

@@ -3,8 +3,8 @@
 # foreign table comes later, by whatever statement, a warning and gaps say so before a write fails,
 # and the statement in gaps repairs it.
 #
-# Remedies: ca_foreign_below() in check_statement_level() of src/rule_check.c (attached, and writes fail);
-# ca_foreign_after() in src/foreign.c (no warning); "writes that reach a foreign table" in the view gaps, and
+# Remedies: ca_foreign_below() in check_statement_level() of src/rules/rule_check.c (attached, and writes fail);
+# ca_foreign_after() in src/rules/foreign.c (no warning); "writes that reach a foreign table" in the view gaps, and
 # the level of the rule there for a foreign table that inherits (a statement that is refused).
 
 use strict;
@@ -88,7 +88,7 @@ sql(sql($inherits));
 is(sql('BEGIN', 'INSERT INTO kf VALUES (2, 2); UPDATE k SET n = 2', $pending, 'ROLLBACK'), 's:1 s:2', 'UPDATE of both');
 
 # ---- TRUNCATE, which fires no trigger of a foreign table before PostgreSQL 16 ----
-# Remedy: note_truncated() in src/foreign.c.
+# Remedy: note_truncated() in src/rules/foreign.c.
 
 sql(q{SELECT cache_aside.attach('kf', 'f:{id}')});
 is(sql('BEGIN', 'TRUNCATE kf', $pending, 'ROLLBACK') =~ s/ ?[sk]:\*//gr, 'f:*', 'TRUNCATE of a foreign table');

@@ -1,7 +1,7 @@
 # Stray keys of query rules: counted in status; one owner's do not take the room of another's; who has not the
 # owner's rights is shown no beginnings of them, neither by the warning nor by gaps.
 #
-# Remedy: the atomic in ca_stray_note, count and named in is_remembered, may_know in warn (src/stray.c);
+# Remedy: the atomic in ca_stray_note, count and named in is_remembered, may_know in warn (src/rules/stray.c);
 # pg_has_role in the view gaps.
 use strict;
 use warnings;

@@ -15,9 +15,9 @@
 
 #include "replication/message.h"
 
-#include "redelete.h"
-#include "status.h"
-#include "worker.h"
+#include "delivery/redelete.h"
+#include "shared/status.h"
+#include "worker/worker.h"
 
 int synchronous_commit;
 Oid MyDatabaseId;

@@ -21,12 +21,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/pg_lsn.h"
 
-#include "redis_private.h"
-#include "reads.h"
-#include "routing.h"
-#include "status.h"
+#include "redis/redis_private.h"
+#include "reads/reads.h"
+#include "routing/routing.h"
+#include "shared/status.h"
 #include "wire.h"
-#include "worker.h"
+#include "worker/worker.h"
 
 extern Datum cache_aside_get(PG_FUNCTION_ARGS);
 extern Datum cache_aside_fill(PG_FUNCTION_ARGS);

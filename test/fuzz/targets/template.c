@@ -23,7 +23,7 @@
 #include "utils/lsyscache.h"
 
 #include "cache_aside.h"
-#include "pins.h"
+#include "keys/pins.h"
 
 #define COLUMNS 5
 

@@ -6,7 +6,7 @@
  */
 #include "fuzz.h"
 
-#include "redis_private.h"
+#include "redis/redis_private.h"
 
 char *guc_redis_url;
 

@@ -18,7 +18,7 @@
 #include "utils/rel.h"
 
 #include "cache_aside.h"
-#include "row_version.h"
+#include "rows/row_version.h"
 
 static const char *const names[] = {"id", "version", "name", "v\xc3\xa9rsion"};
 static const Oid types[] = {INT4OID, INT8OID, TEXTOID, INT2OID};

@@ -1,0 +1,146 @@
+/*
+ * apply.c: the one atomic call per batch, in the dialect this Redis speaks.
+ *
+ * Redis >= 7 and Valkey: the function library (guard.c), which raises the guard, deletes the keys and
+ * writes the position in one call. Older servers: a plain script that does the same without guard.
+ * Either way the call first compares the position with the one this worker wrote last. So a batch
+ * that Redis refused stops every later one already in the pipeline, a Redis that went back in time
+ * or was replaced behind an address stops the worker at once, and of two workers only one gets
+ * through.
+ */
+#include "worker/worker.h"
+
+static bool plain; /* no functions here */
+static char plain_sha[41];
+
+void
+ca_apply_use_functions(void)
+{
+	plain = false;
+}
+
+static void
+remember_sha(void *arg, const CaReply *reply)
+{
+	Size len;
+	const char *sha;
+
+	plain_sha[0] = '\0';
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_STRING)
+		return;
+	sha = ca_reply_text(reply, &len);
+	if (len == sizeof(plain_sha) - 1)
+		memcpy(plain_sha, sha, len);
+}
+
+/* Queues the loading of the plain script; later answers come after it was loaded. */
+void
+ca_apply_use_plain(CaRedis *redis)
+{
+	const char *argv[] = {"SCRIPT", "LOAD", ca_guard_plain_script};
+	size_t len[] = {6, 4, strlen(ca_guard_plain_script)};
+
+	plain = true;
+	ca_redis_send(redis, 3, argv, len, remember_sha, NULL);
+}
+
+bool
+ca_apply_guarded(void)
+{
+	return guc_guard && !plain;
+}
+
+bool
+ca_apply_has_functions(void)
+{
+	return !plain;
+}
+
+/* Arguments of the plain script under construction. */
+typedef struct Args
+{
+	int n;
+	const char *v[CA_BATCH_KEYS + 3 * CA_BATCH_STICKS + 8];
+	size_t len[CA_BATCH_KEYS + 3 * CA_BATCH_STICKS + 8];
+} Args;
+
+static void
+add(Args *args, const char *data, Size len)
+{
+	args->v[args->n] = data;
+	args->len[args->n++] = len;
+}
+
+static void
+add_text(Args *args, const char *word)
+{
+	add(args, word, strlen(word));
+}
+
+static void
+send_plain(CaRedis *redis, const CaBatch *batch, const char *expected, const char *position,
+		   CaReplyHandler handler)
+{
+	static Args args; /* too big for a stack frame worth liking */
+	static char numbers[CA_BATCH_STICKS][2][32];
+	char numkeys[12];
+
+	args.n = 0;
+	snprintf(numkeys, sizeof(numkeys), "%d", 2 + batch->nkeys);
+	add_text(&args, "EVALSHA");
+	add_text(&args, plain_sha);
+	add_text(&args, numkeys);
+	add_text(&args, ca_position_key());
+	add_text(&args, ca_guard_key());
+	for (int i = 0; i < batch->nkeys; i++)
+		add(&args, batch->bytes.data + batch->keys[i].offset, batch->keys[i].len);
+	add_text(&args, expected);
+	add_text(&args, position);
+	for (int i = 0; i < batch->nsticks; i++)
+	{
+		const CaStick *stick = &batch->sticks[i];
+
+		snprintf(numbers[i][0], sizeof(numbers[i][0]), "%X/%X", LSN_FORMAT_ARGS(stick->lsn));
+		snprintf(numbers[i][1], sizeof(numbers[i][1]), "%u", stick->ttl);
+		add(&args, batch->bytes.data + stick->offset, stick->len);
+		add_text(&args, numbers[i][0]);
+		add_text(&args, numbers[i][1]);
+	}
+	ca_redis_send(redis, args.n, args.v, args.len, handler, (void *) batch);
+}
+
+/* The handler gets the batch; ca_apply_read understands the answer. */
+void
+ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected, CaReplyHandler handler)
+{
+	char position[CA_POSITION_TEXT];
+	CaGuardBatch call = {0};
+
+	ca_position_format(&batch->position, position);
+	if (plain)
+	{
+		send_plain(redis, batch, expected, position, handler);
+		return;
+	}
+	call.bytes = batch->bytes.data;
+	call.keys = batch->keys;
+	call.nkeys = batch->nkeys;
+	call.sticks = batch->sticks;
+	call.nsticks = batch->nsticks;
+	call.lsn = guc_guard ? Max(batch->lsn, 1) : InvalidXLogRecPtr;
+	ca_guard_apply(redis, &call, expected, position, handler, batch);
+}
+
+/* false: an error, or not an answer to such a call */
+bool
+ca_apply_read(const CaReply *reply, CaApplied *applied)
+{
+	if (!plain)
+		return ca_guard_read_apply(reply, applied);
+	if (ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) != 2)
+		return false;
+	applied->deleted = ca_reply_integer(ca_reply_element(reply, 0));
+	applied->failed_sticks = ca_reply_integer(ca_reply_element(reply, 1));
+	applied->guarded = false;
+	return true;
+}

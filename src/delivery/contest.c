@@ -1,0 +1,160 @@
+/*
+ * contest.c: who else wants this Redis, and what an operator decided.
+ *
+ *	refused		A newer timeline does not tell a successor from a clone of this server that was restored
+ *				somewhere with the same settings. So the library takes a newcomer only if its server
+ *				announced itself (announce.c), or if who has the claim has been silent for seconds. Otherwise
+ *				the newcomer is refused: it writes nothing and asks again each REFUSED_RETRY_MS. Both
+ *				sides say so in the log.
+ *	second		Another system (blue and green, pg_upgrade) writes the same keys. Deletions are harmless, so both
+ *				delete; but LSNs of two systems cannot be compared, so only the writer's tokens are admitted.
+ *				The second arms nothing. It takes over when the writer has been silent for seconds.
+ *	adopt()		The next claim of this server is taken, whoever has it. Not undone by ROLLBACK; forgotten
+ *				when the worker ends before it could claim.
+ *
+ * Redis before 7 knows no claims. There a newcomer looks at the position, which the holder writes every
+ * two seconds even without news, and takes over when it has not changed for WATCH_MS.
+ *
+ * Of the worker alone, but for adopt(), which sets an atomic.
+ */
+#include "worker/worker.h"
+#include "shared/status.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+
+PG_FUNCTION_INFO_V1(cache_aside_adopt);
+
+#define WATCH_MS 5000
+
+static uint32 adopted; /* requests that were carried out */
+static bool forced;    /* the next claim is */
+static bool second;
+static bool claim_again;
+static int64 refused_before; /* newcomers, of this session */
+
+Datum
+cache_aside_adopt(PG_FUNCTION_ARGS)
+{
+	ca_require_preload();
+	if (!superuser())
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("only a superuser may decide which server delivers")));
+	if (guc_delivery == CA_DELIVER_OFF ||
+		(guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress()))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("this server does not deliver"),
+						errhint("Promote it, or see cache_aside.delivery.")));
+	pg_atomic_fetch_add_u32(&ca_shared->adopt_asked, 1);
+	ca_status_wake_worker();
+	PG_RETURN_VOID();
+}
+
+/* The worker begins: what was asked of another is none of its. */
+void
+ca_contest_attach(void)
+{
+	adopted = pg_atomic_read_u32(&ca_shared->adopt_asked);
+}
+
+/* True: claim anew. */
+bool
+ca_contest_step(void)
+{
+	uint32 asked = pg_atomic_read_u32(&ca_shared->adopt_asked);
+	bool again = claim_again;
+
+	claim_again = false;
+	if (asked == adopted)
+		return again;
+	adopted = asked;
+	forced = true;
+	ereport(LOG, (errmsg("cache_aside adopts Redis for this server, whoever delivers there")));
+	return true;
+}
+
+/* As the claim wants it. */
+const char *
+ca_contest_force(void)
+{
+	return forced ? "1" : second ? "2" : "0";
+}
+
+bool
+ca_contest_second(void)
+{
+	return second;
+}
+
+/* A claim was answered, or stands for one. */
+void
+ca_contest_claimed(CaRole role)
+{
+	forced = claim_again = false;
+	refused_before = 0;
+	second = role == CA_ROLE_SECOND;
+	if (second)
+		ca_trouble_begin(CA_AREA_FILLS, CA_TROUBLE_SECOND,
+						 "another PostgreSQL system writes these keys; its fills are admitted, not "
+						 "those of this one");
+	else
+		ca_trouble_over(CA_AREA_FILLS);
+}
+
+static void
+tell_refused(void)
+{
+	ereport(LOG,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cache_aside refused another server of this system, which claimed Redis at %s",
+					ca_status_now.endpoint),
+			 errdetail("It was not a standby of this server just now; a copy that was restored "
+					   "somewhere, perhaps."),
+			 errhint("Give that server another cache_aside.redis_url. If it is to take over, shut "
+					 "this one down, or SELECT cache_aside.adopt() there.")));
+}
+
+static void
+tell_second(void)
+{
+	ereport(LOG, (errmsg("another PostgreSQL system deletes the same keys in Redis at %s",
+						 ca_status_now.endpoint),
+				  errdetail("Its fills are not admitted; those of this server are.")));
+}
+
+/* A renewal was answered. */
+void
+ca_contest_renewed(const CaArming *answer)
+{
+	static bool told;
+
+	if (answer->refused > 0 && refused_before == 0)
+		tell_refused();
+	refused_before = answer->refused;
+	if (answer->foreign > 0 && !told && answer->role == CA_ROLE_WRITER)
+		tell_second();
+	told |= answer->foreign > 0;
+	claim_again = answer->role == CA_ROLE_TAKEN;
+}
+
+/*
+ * Redis before 7 holds this position of an older timeline. True: nobody has written it for so long that
+ * its server is gone.
+ */
+bool
+ca_contest_watch(const char *stored)
+{
+	static char watched[CA_POSITION_TEXT];
+	static instr_time since;
+	instr_time now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	if (strcmp(watched, stored) != 0)
+	{
+		strlcpy(watched, stored, sizeof(watched));
+		since = now;
+	}
+	INSTR_TIME_SUBTRACT(now, since);
+	return forced || INSTR_TIME_GET_MILLISEC(now) >= WATCH_MS;
+}

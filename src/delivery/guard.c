@@ -1,0 +1,356 @@
+/*
+ * guard.c: the worker's calls of the function library in Redis (cache_aside.lua).
+ *
+ * The library's text is compiled in, so that the worker can load it without a file. Its header says
+ * what each call does and why the guard holds; this file only builds arguments and reads answers.
+ * Nothing here waits or raises: commands are queued on the worker's connection, and an answer that
+ * is not what was expected is a failure for the caller to act on.
+ *
+ * The nonce of this process is made anew by each claim. It lives in the worker's memory and in that
+ * of Redis; that both still know it is what says that no restart, no failover and no other worker
+ * came in between.
+ */
+#include "cache_aside.h"
+
+#include "access/xlog.h"
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+
+#include "delivery/lua_text.h"
+
+#define NONCE_LEN 16 /* as the library wants it */
+
+const char ca_guard_plain_script[] = CA_APPLY_PLAIN_LUA;
+static const char library[] = CA_CACHE_ASIDE_LUA;
+
+static char nonce[NONCE_LEN + 1];
+
+/* Arguments of a command under construction; static, since a batch has hundreds. */
+static const char **words;
+static size_t *lens;
+static int nwords;
+static int room;
+
+static void
+add(const char *data, size_t len)
+{
+	if (nwords == room)
+	{
+		room = room == 0 ? 1024 : room * 2;
+		words = words ? repalloc(words, room * sizeof(*words))
+					  : MemoryContextAlloc(TopMemoryContext, room * sizeof(*words));
+		lens = lens ? repalloc(lens, room * sizeof(*lens))
+					: MemoryContextAlloc(TopMemoryContext, room * sizeof(*lens));
+	}
+	words[nwords] = data;
+	lens[nwords++] = len;
+}
+
+static void
+add_text(const char *word)
+{
+	add(word, strlen(word));
+}
+
+static void
+format_lsn(char *out, size_t size, XLogRecPtr lsn)
+{
+	snprintf(out, size, "%X/%X", LSN_FORMAT_ARGS(lsn));
+}
+
+const char *
+ca_guard_key(void)
+{
+	static char key[64];
+
+	snprintf(key, sizeof(key), "cache_aside:guard:" UINT64_FORMAT, GetSystemIdentifier());
+	return key;
+}
+
+static const char *
+position_key(void)
+{
+	static char key[64];
+
+	snprintf(key, sizeof(key), "cache_aside:position:" UINT64_FORMAT, GetSystemIdentifier());
+	return key;
+}
+
+/* FCALL name n position guard ... */
+static void
+begin_call(const char *function, const char *numkeys)
+{
+	nwords = 0;
+	add_text("FCALL");
+	add_text(function);
+	add_text(numkeys);
+	add_text(position_key());
+	add_text(ca_guard_key());
+}
+
+static void
+send_load(CaRedis *redis, bool replace, const char *code, size_t len, CaReplyHandler handler,
+		  void *arg)
+{
+	nwords = 0;
+	add_text("FUNCTION");
+	add_text("LOAD");
+	if (replace)
+		add_text("REPLACE");
+	add(code, len);
+	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+/* The library under a name of its own, without the names that it shares with other protocols. */
+static void
+load_beside(CaRedis *redis, CaReplyHandler handler, void *arg)
+{
+	const char *body = strchr(library, '\n');
+	const char *end = strstr(library, "-- plain names\n");
+	StringInfoData code;
+
+	initStringInfo(&code);
+	appendStringInfoString(&code, "#!lua name=cache_aside_" CA_LIBRARY_PROTOCOL);
+	appendBinaryStringInfo(&code, body, end - body);
+	send_load(redis, true, code.data, code.len, handler, arg);
+	pfree(code.data);
+}
+
+/*
+ * Redis takes a library only if none of its names is another's, so of two attempts the right one
+ * succeeds. Ours is missing: under the plain name, unless another protocol has it; then beside it. Ours is
+ * older: it gives way where it is.
+ */
+void
+ca_guard_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg)
+{
+	if (older)
+		load_beside(redis, handler, arg);
+	send_load(redis, older, library, sizeof(library) - 1, handler, arg);
+	if (!older)
+		load_beside(redis, handler, arg);
+}
+
+const char *
+ca_guard_nonce(void)
+{
+	return nonce;
+}
+
+void
+ca_guard_claim(CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler, void *arg)
+{
+	char numkeys[16];
+	char timeline[16];
+
+	snprintf(nonce, sizeof(nonce), "%016llx",
+			 (unsigned long long) pg_prng_uint64(&pg_global_prng_state));
+	snprintf(numkeys, sizeof(numkeys), "%d", 3 + what->nwriters);
+	snprintf(timeline, sizeof(timeline), "%u", what->timeline);
+	begin_call(CA_LIBRARY_CALL("claim"), numkeys);
+	add_text(what->announcement);
+	for (int i = 0; i < what->nwriters; i++)
+		add_text(what->writers[i]);
+	add(nonce, NONCE_LEN);
+	add_text(timeline);
+	add_text(what->previous);
+	add_text(what->scope);
+	add_text(what->force);
+	add(what->server, NONCE_LEN);
+	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+static bool
+is_kind(const CaReply *reply, Size i, CaReplyType kind)
+{
+	return ca_reply_type(ca_reply_element(reply, i)) == kind;
+}
+
+bool
+ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
+{
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 9 ||
+		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER) ||
+		!is_kind(reply, 2, CA_REPLY_STRING) || !is_kind(reply, 3, CA_REPLY_INTEGER) ||
+		!is_kind(reply, 5, CA_REPLY_INTEGER) || !is_kind(reply, 6, CA_REPLY_INTEGER) ||
+		!is_kind(reply, 7, CA_REPLY_INTEGER) || !is_kind(reply, 8, CA_REPLY_INTEGER))
+		return false;
+	claim->older = ca_reply_integer(ca_reply_element(reply, 0)) < CA_LIBRARY_REVISION;
+	claim->found = ca_reply_integer(ca_reply_element(reply, 1)) != 0;
+	claim->position = ca_reply_text(ca_reply_element(reply, 2), &claim->position_len);
+	claim->guard_timeline = (TimeLineID) ca_reply_integer(ca_reply_element(reply, 3));
+	claim->same = ca_reply_integer(ca_reply_element(reply, 5)) != 0;
+	claim->now = ca_reply_integer(ca_reply_element(reply, 6));
+	claim->guard_known = ca_reply_integer(ca_reply_element(reply, 7)) != 0;
+	claim->role = (CaRole) ca_reply_integer(ca_reply_element(reply, 8));
+	return true;
+}
+
+void
+ca_guard_epoch(CaRedis *redis, const char *expected, const char *position, XLogRecPtr floor,
+			   bool clear, CaReplyHandler handler, void *arg)
+{
+	char lsn[32];
+
+	format_lsn(lsn, sizeof(lsn), floor);
+	begin_call(CA_LIBRARY_CALL("epoch"), "2");
+	add(nonce, NONCE_LEN);
+	add_text(expected);
+	add_text(position);
+	add_text(lsn);
+	add_text(clear ? "1" : "0");
+	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+void
+ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
+			 CaReplyHandler handler, void *arg)
+{
+	char lsn[32];
+	char ms[32];
+
+	format_lsn(lsn, sizeof(lsn), floor);
+	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
+	begin_call(CA_LIBRARY_CALL("arm"), "2");
+	add(nonce, NONCE_LEN);
+	add_text(expected);
+	add_text(lsn);
+	add_text(ms);
+	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+void
+ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above, CaReplyHandler handler,
+			   void *arg)
+{
+	char ms[32];
+	char count[32];
+	char lsn[32];
+
+	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
+	snprintf(count, sizeof(count), INT64_FORMAT, heard);
+	format_lsn(lsn, sizeof(lsn), above);
+	begin_call(CA_LIBRARY_CALL("renew"), "2");
+	add(nonce, NONCE_LEN);
+	add_text(ms);
+	add_text(count);
+	add_text(lsn);
+	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+void
+ca_guard_disarm(CaRedis *redis, bool remove, CaReplyHandler handler, void *arg)
+{
+	begin_call(CA_LIBRARY_CALL("disarm"), "2");
+	add(nonce, NONCE_LEN);
+	add_text(remove ? "1" : "0");
+	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+bool
+ca_guard_read_disarm(const CaReply *reply, bool *ours, int64 *others)
+{
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 2 ||
+		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER))
+		return false;
+	*ours = ca_reply_integer(ca_reply_element(reply, 0)) != 0;
+	*others = ca_reply_integer(ca_reply_element(reply, 1));
+	return true;
+}
+
+bool
+ca_guard_read_arming(const CaReply *reply, CaArming *answer)
+{
+	Size n = reply && ca_reply_type(reply) == CA_REPLY_ARRAY ? ca_reply_count(reply) : 0;
+
+	memset(answer, 0, sizeof(*answer));
+	for (Size i = 0; i < n; i++)
+		if (!is_kind(reply, i, CA_REPLY_INTEGER))
+			return false;
+	if (n < 2)
+		return false;
+	answer->admits = ca_reply_integer(ca_reply_element(reply, 0)) != 0;
+	answer->now = ca_reply_integer(ca_reply_element(reply, 1));
+	answer->renewed = n >= 5;
+	if (answer->renewed)
+	{
+		answer->refused = ca_reply_integer(ca_reply_element(reply, 2));
+		answer->foreign = ca_reply_integer(ca_reply_element(reply, 3));
+		answer->role = (CaRole) ca_reply_integer(ca_reply_element(reply, 4));
+	}
+	return true;
+}
+
+static void
+add_sticks(const char *bytes, const CaStick *sticks, int nsticks)
+{
+	static char numbers[CA_BATCH_STICKS][2][32];
+
+	Assert(nsticks <= CA_BATCH_STICKS);
+	for (int i = 0; i < nsticks; i++)
+	{
+		format_lsn(numbers[i][0], sizeof(numbers[i][0]), sticks[i].lsn);
+		snprintf(numbers[i][1], sizeof(numbers[i][1]), "%u", sticks[i].ttl);
+		add(bytes + sticks[i].offset, sticks[i].len);
+		add_text(numbers[i][0]);
+		add_text(numbers[i][1]);
+	}
+}
+
+void
+ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
+			   const char *position, CaReplyHandler handler, void *arg)
+{
+	char numkeys[16];
+	char lsn[32] = "";
+
+	snprintf(numkeys, sizeof(numkeys), "%d", 2 + batch->nkeys);
+	if (!XLogRecPtrIsInvalid(batch->lsn))
+		snprintf(lsn, sizeof(lsn), "%s%X/%X", batch->coarse ? "+" : "",
+				 LSN_FORMAT_ARGS(batch->lsn));
+	begin_call(CA_LIBRARY_CALL("apply"), numkeys);
+	for (int i = 0; i < batch->nkeys; i++)
+		add(batch->bytes + batch->keys[i].offset, batch->keys[i].len);
+	add(nonce, NONCE_LEN);
+	add_text(expected);
+	add_text(position);
+	add_text(lsn);
+	add_sticks(batch->bytes, batch->sticks, batch->nsticks);
+	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+bool
+ca_guard_read_apply(const CaReply *reply, CaApplied *applied)
+{
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 3)
+		return false;
+	for (int i = 0; i < 3; i++)
+		if (!is_kind(reply, i, CA_REPLY_INTEGER))
+			return false;
+	applied->deleted = ca_reply_integer(ca_reply_element(reply, 0));
+	applied->failed_sticks = ca_reply_integer(ca_reply_element(reply, 1));
+	applied->guarded = ca_reply_integer(ca_reply_element(reply, 2)) != 0;
+	return true;
+}
+
+CaGuardProblem
+ca_guard_problem(const CaReply *reply)
+{
+	Size len;
+	const char *error;
+
+	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ERROR)
+		return CA_GUARD_NO_PROBLEM;
+	error = ca_reply_text(reply, &len);
+	if (strncmp(error, "CA_FENCED ", 10) == 0)
+		return CA_GUARD_FENCED;
+	if (strncmp(error, "CA_OCCUPIED ", 12) == 0)
+		return CA_GUARD_OCCUPIED;
+	if (strncmp(error, "CA_NONCE ", 9) == 0 || strncmp(error, "CA_POSITION ", 12) == 0)
+		return CA_GUARD_CONNECT_AGAIN;
+	if (strncmp(error, "ERR Function not found", 22) == 0)
+		return CA_GUARD_NOT_LOADED;
+	if (strncmp(error, "ERR unknown command", 19) == 0)
+		return CA_GUARD_UNSUPPORTED;
+	return CA_GUARD_OTHER;
+}

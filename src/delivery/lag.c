@@ -1,0 +1,132 @@
+/*
+ * lag.c: how far is delivery, and how old is the oldest commit that is not delivered?
+ *
+ * In a session delivery.c knows: whatever is queued, in flight, or waits for a scan. When the session
+ * ends that is forgotten, to be read again by the next one; its age is kept here. If all was delivered
+ * then, the log is watched for as long as there is no session, only until the first commit with keys
+ * shows up: what lies behind it is nobody's business yet. So an outage costs one reading of the log up
+ * to that commit.
+ *
+ * Read from where the position stood, as status has it, which outlives the worker. A server that began
+ * in the outage knows no position: it counts from its own beginning, and says at least.
+ *
+ * Not when a worker has died of late (breaker.c): nothing here is worth a second death.
+ */
+#include "worker/worker.h"
+#include "shared/status.h"
+
+#include "access/transam.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define READ_BUDGET (1024 * 1024)
+
+static MemoryContext lag_cxt;
+static CaTap *tap;
+static bool given_up; /* the log there cannot be read */
+
+static void
+stop(void)
+{
+	ca_tap_close(tap);
+	tap = NULL;
+	if (lag_cxt)
+		MemoryContextReset(lag_cxt);
+}
+
+/* A CaCommitHandler. */
+static void
+note(void *unused, CaCommit *commit)
+{
+	if (ca_status_now.oldest == 0)
+		ca_status_now.oldest = commit->time;
+	ca_commit_free(commit);
+}
+
+static void
+begin(void)
+{
+	XLogRecPtr from = ca_status_now.restart;
+	XLogRecPtr above = ca_status_now.confirmed;
+	uint64 barrier = 0;
+
+	if (lag_cxt == NULL)
+		lag_cxt =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside lag", ALLOCSET_DEFAULT_SIZES);
+	if (XLogRecPtrIsInvalid(from) || XLogRecPtrIsInvalid(above))
+	{
+		from = ca_wal_last_checkpoint(&barrier);
+		if (XLogRecPtrIsInvalid(ca_status_now.undelivered_from))
+			ca_wal_timeline(&ca_status_now.undelivered_from);
+		above = ca_status_now.undelivered_from;
+	}
+	tap = ca_tap_open(lag_cxt, from, above,
+					  XidFromFullTransactionId(FullTransactionIdFromU64(barrier)));
+}
+
+/* There is no session. Returns true if there is more to read at once. */
+bool
+ca_lag_look(void)
+{
+	CaTapResult result;
+
+	if (ca_status_now.oldest != 0 || given_up || ca_breaker_suspects())
+	{
+		stop();
+		return false;
+	}
+	if (tap == NULL)
+		begin();
+	result = ca_tap_read(tap, READ_BUDGET, note, NULL);
+	given_up = result == CA_TAP_GAP;
+	return result == CA_TAP_MORE;
+}
+
+/* There is one; `caught_up`: it has read what was in the log when it began. */
+void
+ca_lag_note(bool caught_up)
+{
+	TimestampTz oldest = ca_delivery_oldest();
+
+	stop();
+	given_up = false;
+	ca_status_now.undelivered_from = InvalidXLogRecPtr;
+	if (oldest != 0 || caught_up)
+		ca_status_now.oldest = oldest;
+}
+
+/*
+ * After a round of a session: how far it has come. `caught_up_to`: end of what was in the log when it
+ * began; invalid: not read yet.
+ */
+void
+ca_lag_publish(XLogRecPtr read_end, XLogRecPtr visible, XLogRecPtr caught_up_to)
+{
+	const CaPosition *position = ca_delivery_position();
+	bool caught_up = !XLogRecPtrIsInvalid(caught_up_to);
+
+	ca_status_now.timeline = position->timeline;
+	/* A resync is still to make good what was not delivered one by one: it is not confirmed yet. */
+	ca_status_now.confirmed = position->state == CA_POSITION_OK && !ca_arming_untold()
+								  ? position->confirmed
+								  : Min(ca_status_now.confirmed, position->confirmed);
+	ca_status_now.restart = position->restart;
+	ca_status_now.keep = ca_position_keep(position);
+	ca_status_now.read_end = read_end;
+	ca_status_now.visible = visible;
+	ca_lag_note(caught_up);
+	ca_stick_settle(caught_up && (ca_delivery_idle() || position->confirmed >= caught_up_to));
+	if (ca_resync_running())
+		ca_status_state("resyncing");
+	else
+		ca_status_state(caught_up ? "delivering" : "catching up");
+}
+
+/* Nobody delivers here, nor will. */
+void
+ca_lag_forget(void)
+{
+	stop();
+	ca_status_now.oldest = 0;
+	ca_status_now.undelivered_from = InvalidXLogRecPtr;
+}

@@ -1,0 +1,282 @@
+/*
+ * ask.c: a backend asks Redis something and waits for the answer.
+ *
+ * One connection per backend, opened when first needed, if there is a place for it (allowance.c), and kept
+ * while it is used now and then. A value in redis_url that changed by a reload closes it. Nothing here raises
+ * for what Redis or the network do: the caller decides whether no answer is a miss or an error. That no
+ * Redis was named is an error here. Every wait ends: connect_timeout for the connection, command_timeout for
+ * an answer; interrupts are served, and a cancelled wait leaves a connection that is closed when the
+ * transaction ends, or at the next use, for its answers would come too late.
+ *
+ * After a failure nothing is tried for RETRY_MS, so that a query over many rows costs one time-out
+ * while Redis is down, not one per row.
+ *
+ * warm() and audit() keep commands in flight while they run the user's SQL, which may call get() or
+ * warm() again. So they hold the connection: while somebody does, it is neither closed nor replaced,
+ * whoever asks in between uses it too and waits for everything that is on its way; those who hold
+ * it are on the stack, so what their handlers write to is there. A connection that fails meanwhile
+ * stays as it is, failed, and answers nobody until it is let go. Whoever leaves by an error with
+ * commands in flight makes it fail, for their handlers' memory goes with it.
+ */
+#include "reads/reads.h"
+#include "shared/trouble.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#define RETRY_MS 1000
+#define MAX_NEWS 8 /* causes in one statement */
+
+static MemoryContext ask_cxt;
+static CaRedis *connection;
+static int holders;         /* calls on the stack that hold it */
+static bool interrupted;    /* it failed because one of them was left by an error, not by Redis */
+static char *connected_url; /* redis_url when it was opened */
+static TimestampTz failed_at;
+static char problem[256];
+
+static void
+close_connection(void)
+{
+	ca_allowance_stop_clock();
+	ca_redis_close(connection);
+	connection = NULL;
+	ca_allowance_give_back();
+	if (ask_cxt)
+		MemoryContextReset(ask_cxt);
+	connected_url = NULL;
+}
+
+static void
+note_problem(const char *what)
+{
+	strlcpy(problem, what, sizeof(problem));
+	failed_at = GetCurrentTimestamp();
+}
+
+static void
+note_failure(void)
+{
+	const char *error = ca_redis_error(connection);
+
+	note_problem(error ? error : "no answer");
+	if (holders == 0)
+		close_connection();
+}
+
+/* Nobody holds it: it may be closed while it idles, or must make room at once. */
+static void
+let_idle(void)
+{
+	if (holders == 0 && connection != NULL && !ca_allowance_keep(connection))
+		close_connection();
+}
+
+/* Errors leave a connection that is of no use, and have stopped the clock. */
+static void
+settle(XactEvent event, void *arg)
+{
+	if (holders > 0 || event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PARALLEL_PRE_COMMIT ||
+		event == XACT_EVENT_PRE_PREPARE)
+		return;
+	if (connection == NULL)
+		ca_allowance_give_back(); /* for want of memory it was not opened */
+	else if (ca_redis_state(connection) != CA_REDIS_READY || ca_redis_in_flight(connection) > 0)
+		close_connection();
+	else
+		let_idle();
+}
+
+static bool
+still_good(void)
+{
+	return connection != NULL && ca_redis_state(connection) == CA_REDIS_READY &&
+		   ca_redis_in_flight(connection) == 0 && strcmp(connected_url, guc_redis_url) == 0;
+}
+
+/* A connection that Redis closed while we were idle is found out here, before anything is sent. */
+static bool
+usable(void)
+{
+	if (still_good())
+		ca_redis_advance(connection);
+	return still_good();
+}
+
+void
+ca_ask_require_url(void)
+{
+	const char *lacking = ca_redis_misconfigured();
+
+	if (lacking)
+		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("%s", lacking),
+						errdetail("There is no Redis to ask."), errhint("%s", CA_REDIS_URL_HINT)));
+}
+
+static bool
+open_connection(void)
+{
+	const char *reason = ca_allowance_take();
+
+	if (reason)
+	{
+		note_problem(reason);
+		return false;
+	}
+	if (ask_cxt == NULL)
+	{
+		ask_cxt = AllocSetContextCreate(TopMemoryContext, "cache_aside backend connection",
+										ALLOCSET_DEFAULT_SIZES);
+		RegisterXactCallback(settle, NULL);
+	}
+	connected_url = MemoryContextStrdup(ask_cxt, guc_redis_url);
+	connection = ca_redis_open(ask_cxt, "cache_aside backend");
+	return true;
+}
+
+static CaRedis *
+connect_redis(void)
+{
+	if (holders > 0)
+		return ca_redis_state(connection) == CA_REDIS_READY ? connection : NULL;
+	ca_ask_require_url();
+	ca_allowance_stop_clock();
+	if (usable())
+		return connection;
+	close_connection();
+	if (failed_at != 0 && !TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), RETRY_MS))
+		return NULL;
+	if (!open_connection())
+		return NULL;
+	if (!ca_redis_wait(connection, guc_connect_timeout, PG_WAIT_EXTENSION))
+	{
+		note_failure();
+		return NULL;
+	}
+	failed_at = 0;
+	return connection;
+}
+
+CaRedis *
+ca_ask_hold(void)
+{
+	CaRedis *redis = connect_redis();
+
+	if (redis != NULL)
+		holders++;
+	return redis;
+}
+
+CaRedis *
+ca_ask_hold_new(void)
+{
+	if (holders == 0)
+		close_connection();
+	return ca_ask_hold();
+}
+
+void
+ca_ask_release(CaRedis *redis)
+{
+	if (redis == NULL)
+		return;
+	Assert(redis == connection && holders > 0);
+	if (ca_redis_in_flight(redis) > 0)
+	{
+		ca_redis_abandon(redis, "interrupted");
+		interrupted = true;
+	}
+	if (--holders > 0)
+		return;
+	if (ca_redis_state(redis) == CA_REDIS_READY)
+	{
+		let_idle();
+		return;
+	}
+	close_connection();
+	if (interrupted)
+		failed_at = 0; /* no reason to wait before the next */
+	interrupted = false;
+}
+
+bool
+ca_ask_wait(CaRedis *redis)
+{
+	if (ca_redis_wait(redis, -1, PG_WAIT_EXTENSION))
+		return true;
+	note_failure();
+	return false;
+}
+
+bool
+ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, void *arg)
+{
+	return ca_ask_all(&(CaQuestion){argc, argv, lens, handler, arg}, 1);
+}
+
+bool
+ca_ask_all(const CaQuestion *questions, int n)
+{
+	CaRedis *redis = connect_redis();
+
+	if (redis == NULL)
+		return false;
+	for (const CaQuestion *q = questions; q < questions + n; q++)
+		ca_redis_send(redis, q->argc, q->argv, q->lens, q->handler, q->arg);
+	if (!ca_ask_wait(redis))
+		return false;
+	let_idle();
+	return true;
+}
+
+void
+ca_ask_forgive(void)
+{
+	failed_at = 0;
+}
+
+const char *
+ca_ask_problem(void)
+{
+	return problem;
+}
+
+bool
+ca_ask_is_news(const char *error)
+{
+	static TimestampTz statement;
+	static uint32 told[MAX_NEWS];
+	static int ntold;
+	uint32 cause = ca_trouble_judge(error);
+
+	/* Two causes that have no name of their own differ in what is said. */
+	if (cause == CA_TROUBLE_ANSWER || cause == CA_TROUBLE_UNREACHABLE)
+		cause = hash_bytes((const unsigned char *) error, (int) strlen(error)) | 0x80000000;
+	if (statement != GetCurrentStatementStartTimestamp())
+		ntold = 0;
+	statement = GetCurrentStatementStartTimestamp();
+	for (int i = 0; i < ntold; i++)
+		if (told[i] == cause)
+			return false;
+	if (ntold == MAX_NEWS)
+		return false;
+	told[ntold++] = cause;
+	return true;
+}
+
+void
+ca_ask_warn(const char *consequence)
+{
+	char *endpoint;
+
+	if (!ca_ask_is_news(problem))
+		return;
+	endpoint = ca_redis_endpoint();
+	ereport(WARNING, (errcode(ERRCODE_CONNECTION_FAILURE),
+					  errmsg("no answer from Redis at %s: %s", endpoint, problem),
+					  errdetail("%s", consequence)));
+	pfree(endpoint);
+}

@@ -1,0 +1,525 @@
+/*
+ * redis.c: one non-blocking connection to Redis. Only it and redis_reply.c know hiredis.
+ *
+ *	DIAL -> LOGIN -> READY        any of them -> FAILED, which only close leaves
+ *
+ * ca_redis_advance does what can be done without waiting and returns; the caller waits on the
+ * socket, events and time-out that this file names. Commands are answered in order, each by one
+ * call of its handler.
+ *
+ * What can fail: everything outside, and then the state is FAILED with a text; nothing raises but
+ * palloc. A hiredis context whose err is set is never used again. Time-outs: connect_timeout for
+ * resolving, connecting and logging in together; command_timeout since the oldest unanswered
+ * command, started anew by each reply that is complete, and each megabyte of it (a long pipeline is slow,
+ * a frozen server is silent, one that drips bytes as good as), and by each slice the kernel takes after it
+ * had refused some (a huge command on a thin line). Bytes that the kernel takes at once prove nothing: a
+ * frozen server's socket has room.
+ *
+ * A server is not trusted: a reply is bounded (redis_reply.h), what nobody asked for ends the
+ * connection.
+ *
+ * Memory: a child of the caller's context, whose reset also closes the socket and frees what
+ * hiredis malloc'd, so that an ERROR in the caller leaks neither.
+ */
+#include "redis/redis_private.h"
+
+#include "redis/redis_reply.h"
+
+#include "utils/memutils.h"
+
+#define CA_SLICE ((Size) 64 * 1024)
+#define CA_LARGE ((Size) 1024 * 1024)
+#define CA_READ ((Size) 16 * 1024) /* hiredis reads so much at once */
+#define CA_TURNS 64                /* reads, and writes, of one ca_redis_advance */
+
+typedef enum CaStep
+{
+	STEP_DIAL,
+	STEP_LOGIN,
+	STEP_READY,
+	STEP_FAILED
+} CaStep;
+
+struct CaRedis
+{
+	MemoryContext cxt;
+	MemoryContextCallback on_reset;
+	CaStep step;
+	CaRedisUrl url;
+	char client_name[64];
+	char error[512];
+
+	CaDial dial;
+	int64 deadline;        /* for everything up to READY */
+	redisContext *hiredis; /* once connected; closes the socket */
+	void *tls;             /* belongs to `hiredis` */
+	CaPipeline pipeline;
+	CaReplyGuard guard;
+	bool blocked;      /* the kernel has not taken all of the output yet */
+	bool more;         /* stopped, though the socket would have gone on */
+	Size taken;        /* by the kernel, after it had refused some, since progress_at */
+	Size received;     /* since then */
+	int64 progress_at; /* see the header: command_timeout counts from here */
+};
+
+/* ---- failing and letting go ---- */
+
+static void
+let_go(void *arg)
+{
+	CaRedis *redis = arg;
+
+	if (redis->hiredis)
+		redisFree(redis->hiredis); /* closes the socket */
+	ca_dial_end(&redis->dial, redis->hiredis == NULL);
+	redis->hiredis = NULL;
+	redis->tls = NULL;
+	explicit_bzero(redis->url.password, sizeof(redis->url.password));
+}
+
+/* The handlers still waiting are called by the next ca_redis_advance or ca_redis_close. */
+void
+ca_redis_fail(CaRedis *redis, const char *fmt, ...)
+{
+	va_list args;
+
+	if (redis->step == STEP_FAILED)
+		return;
+	va_start(args, fmt);
+	vsnprintf(redis->error, sizeof(redis->error), fmt, args);
+	va_end(args);
+	redis->step = STEP_FAILED;
+	let_go(redis);
+}
+
+static void
+fail_with_hiredis(CaRedis *redis, const char *what)
+{
+	redisContext *c = redis->hiredis;
+
+	if (c->err == REDIS_ERR_EOF)
+		ca_redis_fail(redis, "Redis closed the connection");
+	else if (c->err == REDIS_ERR_OOM)
+		ca_redis_fail(redis, "%s: out of memory", what);
+	else
+	{
+		const char *reason = ca_redis_tls_reason(redis->tls);
+
+		ca_redis_fail(redis, "%s: %s", reason ? "TLS" : what, reason ? reason : c->errstr);
+	}
+}
+
+/* Handlers run here may queue again; those wait for the next round. */
+static void
+answer_with_null(CaRedis *redis)
+{
+	for (int n = redis->pipeline.count; n > 0; n--)
+	{
+		CaCommand command = ca_pipeline_answered(&redis->pipeline);
+
+		command.handler(command.arg, NULL);
+	}
+}
+
+void
+ca_redis_abandon(CaRedis *redis, const char *reason)
+{
+	ca_redis_fail(redis, "%s", reason);
+	redis->pipeline.count = 0;
+}
+
+/* ---- connecting ---- */
+
+static void
+begin_login(CaRedis *redis)
+{
+	redisContext *c = redisConnectFd(redis->dial.fd);
+
+	if (c == NULL)
+	{
+		ca_redis_fail(redis, "out of memory");
+		return;
+	}
+	c->flags &= ~REDIS_BLOCK; /* redisConnectFd takes every socket for a blocking one */
+	redis->hiredis = c;
+	ca_reply_guard_install(&redis->guard, c->reader);
+	if (redis->url.tls)
+	{
+		const char *reason = NULL;
+
+		redis->tls = ca_redis_tls_begin(c, redis->url.host, &reason);
+		if (redis->tls == NULL)
+		{
+			ca_redis_fail(redis, "TLS: %s", reason ? reason : c->errstr);
+			return;
+		}
+	}
+	redis->step = STEP_LOGIN;
+	ca_redis_login_begin(redis);
+}
+
+static void
+advance_dial(CaRedis *redis)
+{
+	CaDialState state = ca_dial_advance(&redis->dial);
+
+	if (state == CA_DIAL_FAILED)
+		ca_redis_fail(redis, "%s", redis->dial.reason);
+	else if (state == CA_DIAL_CONNECTED)
+		begin_login(redis);
+}
+
+static void
+begin(CaRedis *redis)
+{
+	const char *reason = ca_redis_url_parse(guc_redis_url, &redis->url);
+
+	if (reason == NULL)
+		reason = ca_redis_login_password(&redis->url);
+	if (reason)
+		ca_redis_fail(redis, "%s", reason);
+	else if (ca_dial_begin(&redis->dial, &redis->url, redis->deadline) == CA_DIAL_FAILED)
+		ca_redis_fail(redis, "%s", redis->dial.reason);
+}
+
+/* ---- talking ---- */
+
+static void
+note_progress(CaRedis *redis)
+{
+	redis->progress_at = ca_dial_clock();
+	redis->taken = 0;
+	redis->received = 0;
+}
+
+static void
+handle_replies(CaRedis *redis)
+{
+	redisContext *c = redis->hiredis;
+
+	while (redis->step != STEP_FAILED)
+	{
+		void *object = NULL;
+		redisReply *reply;
+		CaCommand command;
+
+		if (redisGetReplyFromReader(c, &object) != REDIS_OK)
+		{
+			const char *reason = ca_reply_guard_check(&redis->guard, c->reader);
+
+			ca_redis_fail(redis, "bad reply: %s", reason ? reason : c->errstr);
+			return;
+		}
+		if (object == NULL)
+			return;
+		reply = object;
+		ca_reply_guard_next(&redis->guard, c->reader);
+		note_progress(redis);
+		if (redis->pipeline.count == 0 || reply->type < REDIS_REPLY_STRING ||
+			reply->type > REDIS_REPLY_ERROR)
+		{
+			freeReplyObject(reply);
+			ca_redis_fail(redis, redis->pipeline.count == 0
+									 ? "Redis sent what nobody asked for"
+									 : "bad reply: a type that RESP2 does not have");
+			return;
+		}
+		command = ca_pipeline_answered(&redis->pipeline);
+		command.handler(command.arg, (const CaReply *) reply);
+		freeReplyObject(reply);
+	}
+}
+
+static void
+receive(CaRedis *redis)
+{
+	redis->more = false;
+	for (int i = 0; i < CA_TURNS; i++)
+	{
+		redisContext *c = redis->hiredis;
+		Size before = c->reader->len;
+		Size got;
+		const char *reason;
+
+		ca_redis_tls_prepare(redis->tls);
+		if (redisBufferRead(c) != REDIS_OK)
+		{
+			fail_with_hiredis(redis, "could not receive");
+			return;
+		}
+		got = c->reader->len - before;
+		if (got == 0)
+			return;
+		redis->guard.bytes += got;
+		if ((redis->received += got) >= CA_LARGE)
+			note_progress(redis);
+		handle_replies(redis);
+		if (redis->step == STEP_FAILED)
+			return;
+		reason = ca_reply_guard_check(&redis->guard, c->reader);
+		if (reason)
+		{
+			ca_redis_fail(redis, "bad reply: %s", reason);
+			return;
+		}
+		if (got < CA_READ && redis->tls == NULL)
+			return; /* the socket is empty, which another read would only confirm */
+	}
+	redis->more = true;
+}
+
+static void
+fail_to_send(CaRedis *redis)
+{
+	char words[CA_REDIS_QUOTE];
+
+	if (redis->tls == NULL &&
+		ca_redis_login_parting_words(redis->dial.fd, &redis->url, words, sizeof(words)))
+		ca_redis_fail(redis, "Redis closed the connection: %s", words);
+	else
+		fail_with_hiredis(redis, "could not send");
+}
+
+/* Hands hiredis the next slice if it has room for one, and writes. How many bytes were taken. */
+static Size
+transmit_slice(CaRedis *redis)
+{
+	redisContext *c = redis->hiredis;
+	Size before;
+
+	if (sdslen(c->obuf) == 0)
+	{
+		Size len;
+		const char *slice = ca_pipeline_take(&redis->pipeline, CA_SLICE, &len);
+
+		if (len == 0)
+			return 0;
+		if (redisAppendFormattedCommand(c, slice, len) != REDIS_OK)
+		{
+			fail_with_hiredis(redis, "could not send");
+			return 0;
+		}
+	}
+	before = sdslen(c->obuf);
+	ca_redis_tls_prepare(redis->tls);
+	/* Without a `done`: hiredis 0.14 would look into the buffer it could not allocate. */
+	if (redisBufferWrite(c, NULL) != REDIS_OK)
+		fail_to_send(redis);
+	else if (c->obuf == NULL)
+		ca_redis_fail(redis, "out of memory");
+	return redis->step == STEP_FAILED ? 0 : before - sdslen(c->obuf);
+}
+
+static void
+transmit(CaRedis *redis)
+{
+	int turns = 0;
+	Size taken;
+
+	while (turns < CA_TURNS && (taken = transmit_slice(redis)) > 0)
+	{
+		turns++;
+		if (redis->blocked && (redis->taken += taken) >= CA_SLICE)
+			note_progress(redis);
+	}
+	if (redis->step == STEP_FAILED)
+		return;
+	redis->more |= turns == CA_TURNS;
+	redis->blocked = ca_redis_unsent_bytes(redis) > 0;
+	ca_pipeline_clean(&redis->pipeline);
+}
+
+static void
+check_deadlines(CaRedis *redis)
+{
+	int64 now = ca_dial_clock();
+
+	if (redis->step == STEP_READY)
+	{
+		if (redis->pipeline.count > 0 && !redis->more &&
+			now - redis->progress_at >= guc_command_timeout)
+			ca_redis_fail(redis, "no answer from Redis for %d ms", guc_command_timeout);
+	}
+	else if (now >= redis->deadline)
+		ca_redis_fail(redis, "time-out after %d ms while %s", guc_connect_timeout,
+					  redis->step == STEP_LOGIN ? "logging in" : ca_dial_doing(&redis->dial));
+}
+
+void
+ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
+			   CaReplyHandler handler, void *arg)
+{
+	if (redis->step != STEP_FAILED && !ca_pipeline_add(&redis->pipeline, argc, argv, argvlen))
+		ca_redis_fail(redis, "more than 1 GB to send");
+	if (redis->pipeline.count == 0)
+		note_progress(redis);
+	ca_pipeline_expect(&redis->pipeline, handler, arg); /* gets its NULL later if FAILED */
+}
+
+/* ---- what the others see ---- */
+
+CaRedis *
+ca_redis_open(MemoryContext cxt, const char *client_name)
+{
+	MemoryContext own = AllocSetContextCreate(cxt, "cache_aside connection", ALLOCSET_SMALL_SIZES);
+	CaRedis *redis = MemoryContextAllocZero(own, sizeof(CaRedis));
+
+	redis->cxt = own;
+	ca_dial_init(&redis->dial);
+	ca_pipeline_init(&redis->pipeline, own);
+	redis->on_reset.func = let_go;
+	redis->on_reset.arg = redis;
+	MemoryContextRegisterResetCallback(own, &redis->on_reset);
+	strlcpy(redis->client_name, client_name, sizeof(redis->client_name));
+	for (char *p = redis->client_name; *p; p++)
+	{
+		if (*p <= ' ' || *p > '~')
+			*p = '_'; /* CLIENT SETNAME refuses the rest */
+	}
+	redis->deadline = ca_dial_clock() + guc_connect_timeout;
+	begin(redis);
+	return redis;
+}
+
+void
+ca_redis_hang_up(CaRedis *redis)
+{
+	if (redis->dial.fd >= 0)
+		(void) shutdown(redis->dial.fd, SHUT_RDWR);
+}
+
+void
+ca_redis_close(CaRedis *redis)
+{
+	if (redis == NULL)
+		return;
+	ca_redis_fail(redis, "closed");
+	answer_with_null(redis);
+	MemoryContextDelete(redis->cxt);
+}
+
+CaRedisState
+ca_redis_state(const CaRedis *redis)
+{
+	return redis->step == STEP_READY    ? CA_REDIS_READY
+		   : redis->step == STEP_FAILED ? CA_REDIS_FAILED
+										: CA_REDIS_CONNECTING;
+}
+
+const char *
+ca_redis_error(const CaRedis *redis)
+{
+	return redis->error;
+}
+
+/* The number of the one that it selects, whatever the setting says by now */
+int
+ca_redis_database(const CaRedis *redis)
+{
+	return redis->url.db;
+}
+
+const CaRedisUrl *
+ca_redis_url(const CaRedis *redis)
+{
+	return &redis->url;
+}
+
+const char *
+ca_redis_client_name(const CaRedis *redis)
+{
+	return redis->client_name;
+}
+
+void
+ca_redis_ready(CaRedis *redis)
+{
+	redis->step = STEP_READY;
+	explicit_bzero(redis->url.password, sizeof(redis->url.password));
+}
+
+void
+ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
+			  CaReplyHandler handler, void *arg)
+{
+	Assert(redis->step == STEP_READY || redis->step == STEP_FAILED);
+	ca_redis_queue(redis, argc, argv, argvlen, handler, arg);
+}
+
+void
+ca_redis_begin_wait(CaRedis *redis)
+{
+	note_progress(redis);
+}
+
+int
+ca_redis_in_flight(const CaRedis *redis)
+{
+	return redis->pipeline.count;
+}
+
+Size
+ca_redis_unsent_bytes(const CaRedis *redis)
+{
+	if (redis->hiredis == NULL)
+		return 0;
+	return sdslen(redis->hiredis->obuf) + ca_pipeline_unsent(&redis->pipeline);
+}
+
+pgsocket
+ca_redis_socket(const CaRedis *redis)
+{
+	return redis->dial.fd < 0 ? PGINVALID_SOCKET : redis->dial.fd;
+}
+
+uint32
+ca_redis_generation(const CaRedis *redis)
+{
+	return redis->dial.generation;
+}
+
+uint32
+ca_redis_events(const CaRedis *redis)
+{
+	if (redis->dial.fd < 0)
+		return 0;
+	if (redis->step == STEP_DIAL)
+		return WL_SOCKET_WRITEABLE;
+	if (ca_redis_tls_only_reads(redis->tls))
+		return WL_SOCKET_READABLE;
+	return WL_SOCKET_READABLE | (ca_redis_unsent_bytes(redis) > 0 ? WL_SOCKET_WRITEABLE : 0);
+}
+
+long
+ca_redis_timeout(const CaRedis *redis)
+{
+	int64 deadline = redis->deadline;
+
+	if (redis->step == STEP_FAILED)
+		return redis->pipeline.count > 0 ? 0 : -1;
+	if (redis->more)
+		return 0;
+	if (redis->step == STEP_READY && redis->pipeline.count == 0)
+		return -1;
+	if (redis->step == STEP_READY)
+		deadline = redis->progress_at + guc_command_timeout;
+	else if (redis->step == STEP_DIAL)
+		deadline = Min(deadline, ca_dial_next(&redis->dial));
+	return (long) Max(deadline - ca_dial_clock(), 0);
+}
+
+CaRedisState
+ca_redis_advance(CaRedis *redis)
+{
+	if (redis->step == STEP_DIAL)
+		advance_dial(redis);
+	if (redis->step == STEP_LOGIN || redis->step == STEP_READY)
+		receive(redis);
+	if (redis->step == STEP_LOGIN || redis->step == STEP_READY)
+		transmit(redis);
+	if (redis->step != STEP_FAILED)
+		check_deadlines(redis);
+	if (redis->step == STEP_FAILED)
+		answer_with_null(redis);
+	return ca_redis_state(redis);
+}

@@ -1,0 +1,271 @@
+/*
+ * redis_url.c: where Redis is, read from the setting cache_aside.redis_url.
+ *
+ *	redis://[user[:password]@]host[:port][/db]      rediss:// is the same through TLS
+ *	unix://[user[:password]@]/path/redis.sock[?db=N]
+ *
+ * Every part may be percent-encoded, and must be where it holds a character that ends the part (an
+ * at sign, slash or colon in a password). An IPv6 literal stands in brackets.
+ *
+ * What can fail: only the text. The parser then returns a reason, a constant of this file: neither
+ * it nor the message of the check hook ever quotes the text, because PostgreSQL writes both to the
+ * log and a mistyped URL still contains the password.
+ *
+ * There is no default: whoever gave none, or one that is refused when the server starts, has no Redis
+ * (PostgreSQL then goes on with the boot value, which is empty), and ca_redis_misconfigured says why.
+ *
+ * Memory: none is allocated while parsing (fixed arrays, longer parts are refused), so the check
+ * hook may run in the postmaster. No locks. State: the reason of the last refusal, which children
+ * inherit from the postmaster.
+ */
+#include "redis/redis_private.h"
+
+#include <arpa/inet.h>
+
+#include "utils/guc.h"
+
+static const char *refused; /* why; NULL: the last value was taken */
+
+/* Decodes %XX of from..end into a NUL-terminated buffer. False: bad escape, NUL, or too long. */
+static bool
+decode(const char *from, const char *end, char *to, Size size)
+{
+	Size n = 0;
+
+	while (from < end)
+	{
+		unsigned char c = (unsigned char) *from++;
+
+		if (c == '%')
+		{
+			char hex[3] = {0};
+
+			if (end - from < 2 || !isxdigit((unsigned char) from[0]) ||
+				!isxdigit((unsigned char) from[1]))
+				return false;
+			memcpy(hex, from, 2);
+			c = (unsigned char) strtol(hex, NULL, 16);
+			from += 2;
+		}
+		if (c == '\0' || n + 1 >= size)
+			return false;
+		to[n++] = (char) c;
+	}
+	to[n] = '\0';
+	return true;
+}
+
+/* Plain decimal digits, no sign, at most `max`. */
+static bool
+parse_number(const char *from, const char *end, int max, int *number)
+{
+	int64 value = 0;
+
+	if (from == end)
+		return false;
+	for (; from < end; from++)
+	{
+		if (*from < '0' || *from > '9')
+			return false;
+		value = value * 10 + (*from - '0');
+		if (value > max)
+			return false;
+	}
+	*number = (int) value;
+	return true;
+}
+
+static const char *
+parse_db(const char *from, const char *end, CaRedisUrl *url)
+{
+	if (!parse_number(from, end, PG_INT32_MAX, &url->db))
+		return "The database must be a number from 0 to 2147483647.";
+	return NULL;
+}
+
+/* "user", "user:password" or ":password", without the at sign */
+static const char *
+parse_user(const char *from, const char *end, CaRedisUrl *url)
+{
+	const char *colon = memchr(from, ':', end - from);
+
+	if (!decode(from, colon ? colon : end, url->user, sizeof(url->user)))
+		return "The user name is too long or wrongly percent-encoded.";
+	if (colon && !decode(colon + 1, end, url->password, sizeof(url->password)))
+		return "The password is too long or wrongly percent-encoded.";
+	return NULL;
+}
+
+/* Inside brackets: an IPv6 address, with a scope behind a percent sign if it has one. */
+static const char *
+check_ipv6(const char *host)
+{
+	char address[INET6_ADDRSTRLEN];
+	struct in6_addr ignored;
+	Size len = strcspn(host, "%");
+
+	if (len < sizeof(address))
+	{
+		memcpy(address, host, len);
+		address[len] = '\0';
+		if (inet_pton(AF_INET6, address, &ignored) == 1)
+			return NULL;
+	}
+	return "What stands in brackets is not an IPv6 address.";
+}
+
+static const char *
+check_name(const char *host)
+{
+	if (host[0] == '\0')
+		return "The host is missing.";
+	for (const char *p = host; *p; p++)
+	{
+		if (!isalnum((unsigned char) *p) && strchr(".-_", *p) == NULL)
+			return "The host contains a character that host names do not have.";
+	}
+	return NULL;
+}
+
+/* "host", "host:port", "[v6]" or "[v6]:port" */
+static const char *
+parse_host(const char *from, const char *end, CaRedisUrl *url)
+{
+	bool brackets = from < end && *from == '[';
+	const char *stop = memchr(from, brackets ? ']' : ':', end - from);
+	const char *rest;
+
+	if (brackets && stop == NULL)
+		return "The bracket around the IPv6 address is not closed.";
+	rest = stop == NULL ? end : stop + (brackets ? 1 : 0);
+	if (!brackets && rest < end && memchr(rest + 1, ':', end - rest - 1))
+		return "The host or port contains a colon: an IPv6 address must stand in brackets, and a "
+			   "colon, slash or at sign in a user name or password must be percent-encoded.";
+	if (!decode(from + (brackets ? 1 : 0), stop ? stop : end, url->host, sizeof(url->host)))
+		return "The host is too long or wrongly percent-encoded.";
+	if (rest < end && *rest != ':')
+		return "Only a colon and the port may follow the bracket.";
+	url->port = CA_REDIS_DEFAULT_PORT;
+	if (rest < end && (!parse_number(rest + 1, end, 65535, &url->port) || url->port == 0))
+		return "The port must be a number from 1 to 65535; a colon, slash or at sign in a user "
+			   "name or password must be percent-encoded.";
+	return brackets ? check_ipv6(url->host) : check_name(url->host);
+}
+
+static const char *
+parse_network(const char *from, const char *authority_end, CaRedisUrl *url)
+{
+	const char *reason = parse_host(from, authority_end, url);
+	const char *end = authority_end + strlen(authority_end);
+
+	if (reason)
+		return reason;
+	if (*authority_end == '?' || *authority_end == '#' || strpbrk(authority_end, "?#"))
+		return "Nothing may follow the database: no parameters, no fragment.";
+	if (end - authority_end <= 1)
+		return NULL; /* nothing, or a lone slash */
+	return parse_db(authority_end + 1, end, url);
+}
+
+static const char *
+parse_unix(const char *from, const char *authority_end, CaRedisUrl *url)
+{
+	Size len = strcspn(authority_end, "?#");
+	const char *query = authority_end + len;
+
+	if (from != authority_end || *authority_end != '/')
+		return "The path of a unix socket must be absolute: unix:///path/redis.sock.";
+	if (!decode(authority_end, query, url->path, sizeof(url->path)))
+		return "The path of the socket is too long or wrongly percent-encoded.";
+	if (*query == '\0')
+		return NULL;
+	if (strncmp(query, "?db=", 4) != 0)
+		return "The only parameter is db, as in unix:///path/redis.sock?db=1.";
+	return parse_db(query + 4, query + strlen(query), url);
+}
+
+const char *
+ca_redis_url_parse(const char *setting, CaRedisUrl *url)
+{
+	static const char *const schemes[] = {"redis://", "rediss://", "unix://"};
+	int scheme = 0;
+	const char *from;
+	const char *end;
+	const char *at = NULL;
+
+	memset(url, 0, sizeof(*url));
+	if (setting[0] == '\0')
+		return "It is empty.";
+	while (scheme < 3 && pg_strncasecmp(setting, schemes[scheme], strlen(schemes[scheme])) != 0)
+		scheme++;
+	if (scheme == 3)
+		return "It must begin with redis://, rediss:// or unix://.";
+	url->tls = scheme == 1;
+#ifndef CA_HAVE_TLS
+	if (url->tls)
+		return "rediss:// needs TLS, and this build of cache_aside has none: hiredis came "
+			   "without hiredis_ssl.";
+#endif
+	from = setting + strlen(schemes[scheme]);
+	end = from + strcspn(from, "/?#");
+	for (const char *p = from; p < end; p++)
+		at = *p == '@' ? p : at; /* the last one, as other clients read it */
+	if (at)
+	{
+		const char *reason = parse_user(from, at, url);
+
+		if (reason)
+			return reason;
+		from = at + 1;
+	}
+	return scheme == 2 ? parse_unix(from, end, url) : parse_network(from, end, url);
+}
+
+bool
+ca_redis_check_url(char **newval, void **extra, GucSource source)
+{
+	CaRedisUrl url;
+	const char *setting = *newval ? *newval : "";
+	const char *reason;
+
+	if (setting[0] == '\0' && source == PGC_S_DEFAULT)
+		return true;
+	refused = reason = ca_redis_url_parse(setting, &url);
+	explicit_bzero(url.password, sizeof(url.password));
+	if (reason == NULL)
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"cache_aside.redis_url\"");
+	GUC_check_errdetail("%s", reason);
+	GUC_check_errhint("Write redis://[user[:password]@]host[:port][/db] or "
+					  "unix:///path/redis.sock?db=N.");
+	return false;
+}
+
+const char *
+ca_redis_misconfigured(void)
+{
+	static char why[320];
+
+	if (guc_redis_url[0] != '\0')
+		return NULL;
+	if (refused == NULL)
+		return "cache_aside.redis_url is not set";
+	snprintf(why, sizeof(why), "the value of cache_aside.redis_url was refused: %s", refused);
+	return why;
+}
+
+char *
+ca_redis_endpoint(void)
+{
+	CaRedisUrl url;
+	bool brackets;
+
+	if (ca_redis_url_parse(guc_redis_url, &url) != NULL)
+		return pstrdup("");
+	explicit_bzero(url.password, sizeof(url.password));
+	if (url.path[0])
+		return psprintf("%s?db=%d", url.path, url.db);
+	brackets = strchr(url.host, ':') != NULL;
+	return psprintf("%s%s%s:%d/%d", brackets ? "[" : "", url.host, brackets ? "]" : "", url.port,
+					url.db);
+}

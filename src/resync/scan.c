@@ -1,0 +1,417 @@
+/*
+ * scan.c: patterns; SCAN and UNLINK in steps between normal deliveries.
+ *
+ * TRUNCATE, invalidate_pattern() and a resync ask for patterns. They are collected for the next pass
+ * over the keyspace; a pass serves up to PASS_PATTERNS patterns that were asked for before it began,
+ * and whoever asks during a pass waits for the next one (SCAN returns every key that is there from
+ * the beginning to the end of a full iteration, so only a pass that begins later is complete).
+ * A ticket is the number of the pass; ca_scan_done tells the last one that ended.
+ *
+ * One command is unanswered at a time and steps are spaced so that at most guc_scan_rate keys are
+ * looked at per second: neither Redis nor the deliveries beside it notice. An error answer or a lost
+ * connection ends the session; the commits that wait for the pass are read again from the log.
+ *
+ * Patterns and keys are other people's text, and matching a pattern costs in the worst case its length
+ * times the key's. So a page is looked at in steps of LOOK_COST, between which the worker does the
+ * rest of its work; keys longer than any rule can name are left alone; and Redis, which cannot stop in
+ * between, is given the literal prefix alone when the pattern could be costly (an old one takes
+ * exponential time for many stars).
+ *
+ * The caller raises the guard's floor when a pass begins (ca_scan_begins), so that no guarded fill
+ * puts an old value behind the cursor.
+ */
+#include "worker/worker.h"
+#include "common/debug.h"
+#include "shared/status.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define STEP_KEYS 512
+#define PASS_PATTERNS 1024  /* most in one pass: every key is matched against all of them */
+#define MOST_PATTERNS 32768 /* asked for and not served; what transactions may add stops here, */
+#define MOST_BYTES (8 * 1024 * 1024) /* or here */
+#define LOOK_COST (16 * 1024 * 1024) /* bytes of keys times bytes of patterns in one step */
+#define CHEAP_PATTERN 128            /* bytes; with one star at most, Redis may match it */
+
+typedef struct Pattern
+{
+	dlist_node node;
+	uint64 pass; /* that will serve it */
+	Size len;
+	char text[FLEXIBLE_ARRAY_MEMBER];
+} Pattern;
+
+static MemoryContext scan_cxt;
+static dlist_head wanted = DLIST_STATIC_INIT(wanted); /* for the next pass */
+static dlist_head served = DLIST_STATIC_INIT(served); /* by the pass under way */
+static uint64 nwanted;
+static Size wanted_bytes;
+static uint64 begun; /* passes */
+static uint64 ended;
+static bool running;
+static bool waiting;   /* for an answer */
+static bool last_page; /* the cursor came back as 0 */
+static char cursor[24];
+static StringInfoData page; /* keys that Redis returned */
+static CaSlice *page_keys;
+static Size page_count;
+static Size page_looked;         /* at so many of them */
+static Size page_matched;        /* these are the first in page_keys */
+static dlist_node *page_reached; /* pattern for the next of them; NULL: the first */
+static StringInfoData match;
+static TimestampTz next_step;
+static char failure[256];
+
+static void
+free_patterns(dlist_head *list)
+{
+	while (!dlist_is_empty(list))
+		pfree(dlist_container(Pattern, node, dlist_pop_head_node(list)));
+}
+
+void
+ca_scan_reset(void)
+{
+	free_patterns(&wanted);
+	free_patterns(&served);
+	nwanted = 0;
+	wanted_bytes = 0;
+	running = waiting = false;
+	ended = begun;
+	page_count = page_looked = page_matched = 0;
+	page_reached = NULL;
+	failure[0] = '\0';
+}
+
+/* Looks among the patterns asked for last; one that is missed costs a little time, no more. */
+static Pattern *
+find_wanted(const char *pattern, Size len)
+{
+	dlist_iter iter;
+	int looks = 0;
+
+	dlist_reverse_foreach(iter, &wanted)
+	{
+		Pattern *p = dlist_container(Pattern, node, iter.cur);
+
+		if (p->len == len && memcmp(p->text, pattern, len) == 0)
+			return p;
+		if (++looks == PASS_PATTERNS)
+			break;
+	}
+	return NULL;
+}
+
+uint64
+ca_scan_request(const char *pattern, Size len)
+{
+	Pattern *p;
+
+	if (scan_cxt == NULL)
+		scan_cxt =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside scan", ALLOCSET_DEFAULT_SIZES);
+	p = find_wanted(pattern, len);
+	if (p != NULL)
+		return p->pass;
+	p = MemoryContextAlloc(scan_cxt, offsetof(Pattern, text) + len);
+	p->pass = begun + 1 + nwanted / PASS_PATTERNS;
+	p->len = len;
+	memcpy(p->text, pattern, len);
+	dlist_push_tail(&wanted, &p->node);
+	nwanted++;
+	wanted_bytes += len;
+	return p->pass;
+}
+
+bool
+ca_scan_full(void)
+{
+	return nwanted >= MOST_PATTERNS || wanted_bytes >= MOST_BYTES;
+}
+
+uint64
+ca_scan_done(void)
+{
+	return ended;
+}
+
+bool
+ca_scan_running(void)
+{
+	return running || !dlist_is_empty(&wanted);
+}
+
+const char *
+ca_scan_error(void)
+{
+	return failure[0] ? failure : NULL;
+}
+
+static bool
+is_cheap(const Pattern *p)
+{
+	int stars = 0;
+
+	for (Size i = 0; i < p->len; i++)
+		stars += p->text[i] == '*';
+	return stars <= 1 && p->len <= CHEAP_PATTERN;
+}
+
+/* What Redis is asked for: the one pattern, or the literal prefix that all share, and a star. */
+static void
+choose_match(void)
+{
+	Pattern *first = dlist_head_element(Pattern, node, &served);
+	char *common = palloc(first->len + 1);
+	char *other;
+	Size n = ca_glob_prefix(first->text, first->len, common);
+	dlist_iter iter;
+
+	resetStringInfo(&match);
+	if (!dlist_has_next(&served, &first->node) && is_cheap(first))
+		appendBinaryStringInfo(&match, first->text, first->len);
+	else
+	{
+		dlist_foreach (iter, &served)
+		{
+			Pattern *p = dlist_container(Pattern, node, iter.cur);
+			Size m;
+			Size i = 0;
+
+			other = palloc(p->len + 1);
+			m = ca_glob_prefix(p->text, p->len, other);
+			while (i < n && i < m && common[i] == other[i])
+				i++;
+			n = i;
+			pfree(other);
+		}
+		ca_glob_escape(&match, common, n);
+		appendStringInfoChar(&match, '*');
+	}
+	pfree(common);
+}
+
+static void
+begin_pass(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan_cxt);
+
+	if (match.data == NULL)
+		initStringInfo(&match);
+	for (int i = 0; i < PASS_PATTERNS && !dlist_is_empty(&wanted); i++, nwanted--)
+	{
+		Pattern *p = dlist_container(Pattern, node, dlist_pop_head_node(&wanted));
+
+		wanted_bytes -= p->len;
+		dlist_push_tail(&served, &p->node);
+	}
+	choose_match();
+	MemoryContextSwitchTo(old);
+	CA_DEBUG_POINT("scan-begins");
+	begun++;
+	running = true;
+	last_page = false;
+	strlcpy(cursor, "0", sizeof(cursor));
+	ca_status_now.resync_scanned = 0;
+}
+
+/* Does the next key of the page match? False in *known: the step has cost enough, go on later. */
+static bool
+matches_any(const char *key, Size len, Size *cost, bool *known)
+{
+	dlist_node *node = page_reached ? page_reached : dlist_head_node(&served);
+
+	for (;;)
+	{
+		Pattern *p = dlist_container(Pattern, node, node);
+
+		*known = *cost < LOOK_COST;
+		page_reached = *known ? NULL : node;
+		if (!*known)
+			return false;
+		*cost += (p->len + 1) * (len + 1);
+		if (ca_glob_match(p->text, p->len, key, len))
+			return true;
+		if (!dlist_has_next(&served, node))
+			return false;
+		node = dlist_next_node(&served, node);
+	}
+}
+
+static bool
+answer_ok(const CaReply *reply)
+{
+	Size len;
+
+	waiting = false;
+	if (reply == NULL)
+		strlcpy(failure, "connection lost", sizeof(failure));
+	else if (ca_reply_type(reply) == CA_REPLY_ERROR)
+	{
+		ca_status_now.reply_errors++;
+		strlcpy(failure, ca_reply_text(reply, &len), sizeof(failure));
+	}
+	return failure[0] == '\0';
+}
+
+static void
+finish_page(void)
+{
+	if (!last_page)
+		return;
+	free_patterns(&served);
+	running = false;
+	ended = begun;
+}
+
+static void
+handle_unlink(void *arg, const CaReply *reply)
+{
+	if (answer_ok(reply))
+	{
+		ca_status_now.keys += Max(0, ca_reply_integer(reply));
+		finish_page();
+	}
+}
+
+/* Deletes what matched on this page. */
+static void
+unlink_matching(CaRedis *redis)
+{
+	const char **argv = palloc(sizeof(char *) * (page_matched + 1));
+	size_t *argvlen = palloc(sizeof(size_t) * (page_matched + 1));
+
+	argv[0] = "UNLINK";
+	argvlen[0] = 6;
+	for (Size i = 0; i < page_matched; i++)
+	{
+		argv[i + 1] = page.data + page_keys[i].offset;
+		argvlen[i + 1] = page_keys[i].len;
+	}
+	waiting = true;
+	ca_redis_send(redis, (int) page_matched + 1, argv, argvlen, handle_unlink, redis);
+	pfree(argv);
+	pfree(argvlen);
+}
+
+/* Looks at the page as far as one step goes; at its end, deletes what matched. */
+static void
+look_at_page(CaRedis *redis)
+{
+	Size cost = 0;
+	bool known = true;
+
+	while (page_looked < page_count)
+	{
+		CaSlice key = page_keys[page_looked];
+
+		if (matches_any(page.data + key.offset, key.len, &cost, &known))
+			page_keys[page_matched++] = key;
+		if (!known)
+			return;
+		page_looked++;
+	}
+	page_looked = page_count = 0;
+	if (page_matched > 0)
+		unlink_matching(redis);
+	else
+		finish_page();
+	page_matched = 0;
+}
+
+/* Keeps a page's keys, but for those that no pattern deletes: our own are nobody's cache. */
+static void
+keep_page(const CaReply *keys)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan_cxt);
+	Size n = ca_reply_count(keys);
+
+	if (page.data == NULL)
+		initStringInfo(&page);
+	if (page_keys)
+		pfree(page_keys);
+	page_keys = palloc_extended(sizeof(CaSlice) * (n + 1), MCXT_ALLOC_HUGE);
+	MemoryContextSwitchTo(old);
+	resetStringInfo(&page);
+	for (Size i = 0; i < n; i++)
+	{
+		const CaReply *key = ca_reply_element(keys, i);
+		Size len;
+		const char *name = ca_reply_text(key, &len);
+
+		if (ca_reply_type(key) != CA_REPLY_STRING || len > CA_MAX_KEY ||
+			ca_prefix_is_reserved(name, len))
+			continue;
+		page_keys[page_count++] = (CaSlice){page.len, len};
+		appendBinaryStringInfo(&page, name, (int) len);
+	}
+}
+
+static void
+handle_page(void *arg, const CaReply *reply)
+{
+	const CaReply *next;
+	const CaReply *keys;
+	Size len;
+
+	if (!answer_ok(reply))
+		return;
+	if (ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) != 2 ||
+		ca_reply_type(next = ca_reply_element(reply, 0)) != CA_REPLY_STRING ||
+		ca_reply_type(keys = ca_reply_element(reply, 1)) != CA_REPLY_ARRAY)
+	{
+		strlcpy(failure, "unexpected answer to SCAN", sizeof(failure));
+		return;
+	}
+	strlcpy(cursor, ca_reply_text(next, &len), sizeof(cursor));
+	last_page = strcmp(cursor, "0") == 0;
+	ca_status_now.resync_scanned += ca_reply_count(keys);
+	keep_page(keys);
+	look_at_page(arg);
+}
+
+bool
+ca_scan_begins(void)
+{
+	return !running && !waiting && failure[0] == '\0' && !dlist_is_empty(&wanted) &&
+		   GetCurrentTimestamp() >= next_step;
+}
+
+void
+ca_scan_step(CaRedis *redis)
+{
+	const char *argv[6] = {"SCAN", cursor, "MATCH", match.data, "COUNT", "512"};
+	size_t len[6] = {4, 0, 5, 0, 5, 3};
+	TimestampTz now;
+
+	if (waiting || failure[0] || !ca_scan_running())
+		return;
+	if (page_count > 0)
+	{
+		look_at_page(redis);
+		return;
+	}
+	now = GetCurrentTimestamp();
+	if (now < next_step)
+		return;
+	if (!running)
+		begin_pass();
+	argv[3] = match.data;
+	len[1] = strlen(cursor);
+	len[3] = match.len;
+	waiting = true;
+	next_step = now + (guc_scan_rate > 0 ? USECS_PER_SEC * STEP_KEYS / guc_scan_rate : 0);
+	ca_redis_send(redis, 6, argv, len, handle_page, redis);
+}
+
+/* Milliseconds until ca_scan_step has something to do; -1: it waits for an answer or is idle. */
+long
+ca_scan_timeout(void)
+{
+	if (waiting || !ca_scan_running())
+		return -1;
+	if (page_count > 0)
+		return 0;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_step);
+}

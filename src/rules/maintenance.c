@@ -1,0 +1,135 @@
+/*
+ * maintenance.c: what an administrator starts by hand: resync(), flush(), uninstall().
+ *
+ * resync() and flush() add an entry to the pending set like any write: it is logged with the
+ * transaction, delivered after its commit on every server that delivers, found again after a crash,
+ * and wait_delivered() waits for it. uninstall() acts at once and is not undone by ROLLBACK.
+ */
+#include "cache_aside.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "rules/owner.h"
+#include "rules/rules.h"
+#include "shared/status.h"
+
+PG_FUNCTION_INFO_V1(cache_aside_resync);
+PG_FUNCTION_INFO_V1(cache_aside_flush);
+PG_FUNCTION_INFO_V1(cache_aside_uninstall);
+
+static void
+add_patterns_of(Relation view)
+{
+	CaIdentity caller;
+
+	ca_owner_become(&caller, view->rd_rel->relowner);
+	SPI_connect();
+	if (SPI_execute("SELECT pattern FROM cache_aside.patterns", false, 0) == SPI_OK_SELECT)
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			char *pattern = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+			Size len;
+
+			if (pattern)
+				ca_prefix_add_rule_pattern(ca_prefix_pattern_utf8(pattern, &len));
+		}
+	SPI_finish();
+	ca_owner_leave(&caller);
+}
+
+/*
+ * Databases cannot be visited just now (visits.c), perhaps for want of a background worker: what this
+ * one's rules cover is deleted without a visit. With the rights of whoever owns the view, as there.
+ */
+static void
+add_patterns_here(void)
+{
+	Oid relid = get_relname_relid("patterns", get_namespace_oid("cache_aside", true));
+	Relation view = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+
+	if (view == NULL)
+		return;
+	add_patterns_of(view);
+	relation_close(view, NoLock);
+}
+
+Datum
+cache_aside_resync(PG_FUNCTION_ARGS)
+{
+	if (ca_shared && ca_shared->troubles[CA_AREA_VISITS].cause != CA_TROUBLE_NONE)
+		add_patterns_here();
+	ca_pending_add(CA_ENTRY_RESYNC, "", 0);
+	PG_RETURN_VOID();
+}
+
+/* cache_aside.flush(relation): the pattern of each of its rules; the owner may */
+Datum
+cache_aside_flush(PG_FUNCTION_ARGS)
+{
+	Relation relation = table_open(PG_GETARG_OID(0), AccessShareLock);
+
+	ca_rule_check_owner(relation);
+	ca_rules_add_patterns(relation);
+	table_close(relation, AccessShareLock);
+	PG_RETURN_VOID();
+}
+
+static void
+drop_slot(void)
+{
+	PG_TRY();
+	{
+		ReplicationSlotDrop("cache_aside", false);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_UNDEFINED_OBJECT)
+			PG_RE_THROW();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+}
+
+static bool
+has_parted(uint64 unused)
+{
+	return pg_atomic_read_u32(&ca_shared->parted) != 0;
+}
+
+/*
+ * cache_aside.uninstall(): told first to stop, the worker does not make the slot anew; it may drop it
+ * before we do. If it holds the slot at this moment, dropping waits for it, which takes no longer
+ * than moving a pointer. Meanwhile it says farewell to Redis (farewell.c), which takes command_timeout at
+ * most. Returns what is left there.
+ */
+Datum
+cache_aside_uninstall(PG_FUNCTION_ARGS)
+{
+	char left[sizeof(ca_shared->left)];
+	bool parted;
+
+	ca_require_preload();
+	pg_atomic_write_u32(&ca_shared->uninstalled, 1);
+	parted =
+		ca_wait_delivered_until(has_parted, 0, (guc_command_timeout + 3000) * INT64CONST(1000));
+	drop_slot();
+	SpinLockAcquire(&ca_shared->mutex);
+	strlcpy(left, ca_shared->left, sizeof(left));
+	SpinLockRelease(&ca_shared->mutex);
+	if (!parted)
+		strlcpy(left, "everything of this system, for its worker did not answer", sizeof(left));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("Left in Redis: %s. Sticks and the lists of replicas "
+											  "expire. Cached values stay, and nothing "
+											  "invalidates them any more: flush them, or "
+											  "let them expire.",
+											  left[0] ? left : "nothing of the extension")));
+}

@@ -1,0 +1,237 @@
+/*
+ * rule.c: what a trigger's arguments say, parsed once per trigger and backend.
+ *
+ *	one argument      template
+ *	two to four       pattern, query [, name [, type of the keys]]: a query rule
+ *
+ * Input: the TriggerData of a firing trigger. Output: a CaRule for the time of the firing.
+ *
+ * A firing runs the user's code (a rule's query, output functions of extension types), and that code
+ * may do anything to rules: change the table's catalog rows, drop the trigger, write to the same
+ * table and so fire the same rule again. Hence:
+ *
+ *	- a rule is allocated on its own, in its own context, and counts who holds it: each firing, and
+ *	  the cache. It is freed when the last of them lets go, with its plan.
+ *	- the relcache callback only marks. It may run at any catalog access, also between two lines of
+ *	  whoever uses a rule, so it takes nothing out and frees nothing.
+ *	- the next firing of any rule, and the end of each transaction, takes what is marked out of the
+ *	  cache, entries of dropped triggers too: a session that drops a thousand tables keeps nothing.
+ *	- a rule that was marked while it was parsed serves the firing it was parsed for, and is not kept.
+ *
+ * A firing lets go in PG_FINALLY. That is enough: every error inside it unwinds through that frame,
+ * whatever subtransactions are aborted on the way; a subtransaction that the user's code rolls back
+ * without leaving the firing must not let go. A resource owner would say the same later and cost an
+ * entry per row.
+ *
+ * A column that is gone must not fail the user's write: such a rule has `missing` set and gives its
+ * pattern.
+ */
+#include "cache_aside.h"
+
+#include "access/tupdesc.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "common/debug.h"
+#include "rules/rule.h"
+#include "rules/rules.h"
+
+typedef struct Entry
+{
+	Oid trigger; /* hash key */
+	CaRule *rule;
+} Entry;
+
+static HTAB *rules;
+static bool any_marked;  /* some rule in the cache is invalid */
+static uint64 forgotten; /* calls of the callback */
+
+static void
+forget_relation(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS scan;
+	Entry *entry;
+
+	forgotten++;
+	hash_seq_init(&scan, rules);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		if (!OidIsValid(relid) || entry->rule->relid == relid)
+		{
+			entry->rule->valid = false;
+			any_marked = true;
+		}
+	}
+}
+
+static void
+let_go(CaRule *rule)
+{
+	MemoryContext context = rule->context;
+
+	Assert(rule->pins > 0);
+	if (--rule->pins > 0)
+		return;
+	if (rule->plan != NULL)
+		SPI_freeplan(rule->plan);
+	CA_DEBUG_WIPE(rule);
+	MemoryContextDelete(context);
+}
+
+/* Takes what is marked out of the cache. Nothing in here looks into a catalog. */
+static void
+sweep(void)
+{
+	HASH_SEQ_STATUS scan;
+	Entry *entry;
+
+	any_marked = false;
+	hash_seq_init(&scan, rules);
+	while ((entry = hash_seq_search(&scan)) != NULL)
+	{
+		CaRule *rule = entry->rule;
+
+		if (rule->valid)
+			continue;
+		hash_search(rules, &entry->trigger, HASH_REMOVE, NULL);
+		let_go(rule);
+	}
+}
+
+/* Nobody fires then; a firing that an error ended has let go before. Neither allocates nor raises. */
+static void
+sweep_at_end(XactEvent event, void *arg)
+{
+	if (any_marked && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT))
+		sweep();
+}
+
+static void
+create_cache(void)
+{
+	HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(Entry)};
+
+	rules = hash_create("cache_aside rules", 32, &control, HASH_ELEM | HASH_BLOBS);
+	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
+	RegisterXactCallback(sweep_at_end, NULL);
+}
+
+static void
+warn_missing(const CaRule *rule, Relation relation)
+{
+	const char *relname = RelationGetRelationName(relation);
+
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_UNDEFINED_COLUMN),
+		 errmsg("cache rule \"%s\" of table \"%s\" names column \"%s\", which %s", rule->text,
+				relname, rule->missing, ca_key_missing(RelationGetDescr(relation), rule->missing)),
+		 errdetail("Every write deletes all keys that match \"%s\" instead.", rule->pattern),
+		 errhint("See cache_aside.gaps; detach the rule and attach one with today's columns.")));
+}
+
+/* In the rule's own context. */
+static void
+parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
+{
+	const char *relname = RelationGetRelationName(relation);
+
+	ca_text_require_all(trigger->tgnargs, trigger->tgargs, "argument of a cache rule's trigger");
+	rule->text = pstrdup(trigger->tgargs[0]);
+	rule->name = pstrdup(ca_rules_name(trigger->tgnargs, trigger->tgargs));
+	rule->what = psprintf("Rule \"%s\" of table \"%s\"", rule->name, relname);
+	if (trigger->tgnargs == 1)
+	{
+		rule->template =
+			ca_key_parse(rule->text, RelationGetDescr(relation), relname, &rule->missing);
+		rule->pattern = ca_key_pattern(rule->template);
+	}
+	else
+	{
+		Size len;
+
+		rule->pattern = ca_prefix_pattern_utf8(rule->text, &len);
+		rule->query = pstrdup(trigger->tgargs[1]);
+		rule->type = trigger->tgnargs < CA_QUERY_ARGS ? NULL : pstrdup(trigger->tgargs[3]);
+	}
+	if (rule->missing != NULL)
+		warn_missing(rule, relation);
+}
+
+/* A rule with one pin, the caller's. An error frees it with the current context, until it is kept. */
+static CaRule *
+load_rule(Relation relation, const Trigger *trigger)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "cache_aside rule", ALLOCSET_SMALL_SIZES);
+	MemoryContext previous = MemoryContextSwitchTo(context);
+	CaRule *rule = palloc0(sizeof(CaRule));
+
+	rule->trigger = trigger->tgoid;
+	rule->relid = RelationGetRelid(relation);
+	rule->context = context;
+	rule->pins = 1;
+	parse_rule(rule, relation, trigger);
+	MemoryContextSwitchTo(previous);
+	return rule;
+}
+
+/* Puts the rule into the cache, which then holds it too. */
+static void
+keep(CaRule *rule)
+{
+	bool found;
+	Entry *entry = hash_search(rules, &rule->trigger, HASH_ENTER, &found);
+
+	if (found) /* parsing fired the same rule */
+		return;
+	entry->rule = rule;
+	rule->valid = true;
+	rule->pins++;
+}
+
+static pg_noinline CaRule *
+take(TriggerData *data)
+{
+	uint64 before;
+	Entry *entry;
+	CaRule *rule;
+
+	if (rules == NULL)
+		create_cache();
+	if (any_marked)
+		sweep();
+	entry = hash_search(rules, &data->tg_trigger->tgoid, HASH_FIND, NULL);
+	if (entry != NULL)
+	{
+		entry->rule->pins++;
+		return entry->rule;
+	}
+	before = forgotten;
+	rule = load_rule(data->tg_relation, data->tg_trigger);
+	if (forgotten == before)
+		keep(rule);
+	MemoryContextSetParent(rule->context, TopMemoryContext);
+	return rule;
+}
+
+void
+ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerData *data))
+{
+	CaRule *rule = take(data);
+
+	PG_TRY();
+	{
+		fire(rule, data);
+	}
+	PG_FINALLY();
+	{
+		let_go(rule);
+	}
+	PG_END_TRY();
+}

@@ -1,0 +1,113 @@
+/*
+ * status.h: what the worker publishes in shared memory, and who may touch it.
+ *
+ * One writer, the worker. CaStatus is copied whole under the spinlock `mutex`, by the worker when it
+ * publishes and by backends when they look; it holds no pointers. The fields outside it are atomics
+ * or condition variables and need no lock.
+ */
+#ifndef CA_STATUS_H
+#define CA_STATUS_H
+
+#include "cache_aside.h"
+
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/spin.h"
+
+#include "shared/trouble.h"
+
+#define CA_LATENCY_BUCKETS 24 /* bucket i: below 2^i * 16 microseconds; the last takes the rest */
+
+typedef struct CaStatus
+{
+	pid_t pid;            /* 0: no worker */
+	char state[24];       /* starting, delivering, resyncing, standby, fenced, refused, off, ... */
+	char redis_state[24]; /* connecting, connected, refuses, unreachable, ... */
+	char endpoint[256];   /* never a secret */
+	char redis_version[24];
+	TimestampTz redis_since; /* of redis_state */
+	TimeLineID timeline;
+	XLogRecPtr confirmed;
+	XLogRecPtr restart;
+	XLogRecPtr keep; /* log from here on; at or before restart */
+	XLogRecPtr read_end;
+	XLogRecPtr visible;
+	XLogRecPtr slot_restart;     /* invalid: no slot */
+	bool settled;                /* what the log held when the session began is delivered */
+	XLogRecPtr undelivered_from; /* what is known to be undelivered while confirmed is not known */
+	TimestampTz oldest;          /* commit time of the oldest undelivered commit; 0: none */
+	uint64 commits;              /* with keys, delivered */
+	uint64 keys;
+	uint64 patterns;
+	uint64 batches;
+	uint64 retries; /* sessions begun again after an error answer or a lost connection */
+	uint64 reply_errors;
+	uint64 reconnects;
+	uint64 resyncs;
+	uint64 resync_scanned;     /* keys seen by the resync or pattern scan under way */
+	uint64 redeleted;          /* keys deleted again, see redelete.c */
+	uint64 redelete_waiting;   /* keys that are to be */
+	uint64 redelete_dropped;   /* keys for which there was no room */
+	uint64 foreign_records;    /* messages in the log that have our name only */
+	uint64 unreadable_records; /* ... our mark, but cannot be read */
+	uint64 stray_keys_before;  /* of CaShared, at the last reset */
+	uint64 log_skips;          /* see breaker.c */
+	XLogRecPtr skip_from;      /* of the last one; 0: there was none */
+	XLogRecPtr skip_to;
+	TimestampTz skip_at;
+	uint64 skipped;                     /* commands skipped as certainly permanent for one key */
+	uint64 latency[CA_LATENCY_BUCKETS]; /* commits by time from commit to acknowledgement */
+	char last_error[256];
+	TimestampTz last_error_at;
+	CaTrouble trouble; /* what is wrong now; see trouble.c */
+	TimestampTz trouble_since;
+	char first_error[256];       /* of that trouble */
+	char waits_for[NAMEDATALEN]; /* database, while that is the trouble */
+	TimestampTz stats_reset;
+} CaStatus;
+
+typedef struct CaShared
+{
+	slock_t mutex; /* guards status */
+	CaStatus status;
+	pg_atomic_uint32 worker_proc;  /* its number in the proc array + 1; 0: no worker */
+	pg_atomic_uint64 confirmed;    /* as status.confirmed */
+	pg_atomic_uint32 uninstalled;  /* uninstall() was called: no delivery, no slot */
+	pg_atomic_uint32 parted;       /* and Redis was told; then there is, guarded by the mutex: */
+	char left[512];                /* what is left there; empty: nothing */
+	pg_atomic_uint32 census_asked; /* counts creations of the extension that committed */
+	pg_atomic_uint32 installed;    /* a database has the extension, as far as the worker knows */
+	pg_atomic_uint32 keys_logged;  /* a commit with keys found that it does not know one */
+	pg_atomic_uint64 stray_keys;   /* see stray.c; counted by whoever writes */
+	pg_atomic_uint32 adopt_asked;  /* counts adopt() calls */
+	char standby_id[17];           /* announce.c; set with the rest, then constant */
+	char server_id[17];            /* likewise; for claims */
+	pg_atomic_uint32 trouble;      /* CaTrouble that keeps keys from being delivered */
+	CaTroubleState troubles[CA_AREAS];
+	bool crashed; /* the server starts after a crash; set before, cleared by the one worker */
+	pg_atomic_uint32 reset_requested; /* counts reset_stats() calls */
+	ConditionVariable progress;       /* broadcast: confirmed advanced, a ping was answered */
+	pg_atomic_uint32 waiters;         /* backends in wait_delivered or ping: batch no longer */
+	pg_atomic_uint32 ping_asked;      /* counts ping() calls ... */
+	pg_atomic_uint32 ping_answered;   /* ... and how far they are answered */
+	pg_atomic_uint64 ping_us;         /* round trip; PG_UINT64_MAX: see last_error */
+} CaShared;
+
+extern CaShared *ca_shared;                   /* NULL without preload */
+extern void ca_status_copy(CaStatus *status); /* an ERROR without */
+extern bool ca_status_worker_began(void);     /* or the server has just been started */
+
+/* wait_delivered.c: sleeps on `progress` until the condition holds (true) or `us` have passed (false). */
+typedef bool (*CaCondition)(uint64 arg);
+extern bool ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us);
+
+/* Worker side. ca_status_now is its private copy; publish copies it out. */
+extern CaStatus ca_status_now;
+extern void ca_status_attach(void); /* this process is the worker */
+extern void ca_status_publish(void);
+extern void ca_status_error(const char *text); /* becomes last_error */
+extern void ca_status_state(const char *state);
+extern void ca_status_redis_state(const char *state);
+extern void ca_status_latency(TimestampTz commit_time);
+
+#endif

@@ -1,0 +1,494 @@
+/*
+ * pending.c: the open transaction's set of entries, and its way into WAL.
+ *
+ * Input: ca_pending_add, from triggers, invalidate() and the utility hook. Output: transactional
+ * messages of at most CA_MESSAGE_CHUNK bytes, written at PRE_COMMIT or PRE_PREPARE, so that they
+ * stand close to the commit record. Transaction callbacks run last-registered first, and another
+ * library's may write rows after ours has run: from then on entries are logged at once.
+ *
+ * The set is a buffer of entries, encoded as message.c writes them, in order of arrival. A position
+ * in it is a logical offset: the bytes that were spilled, then the buffer. `seen` de-duplicates the
+ * entries in the buffer; each appears at most once per spill, which is harmless.
+ *
+ * A subtransaction that adds something pushes a mark (nest level, offset), and only then: a million
+ * subtransactions that add nothing, or roll back, cost nothing that stays. Rolling back cuts the set
+ * at the mark; committing hands the mark to the parent.
+ *
+ * Memory: one backend-lifetime context, so that a small transaction allocates nothing; reset at the
+ * end of a transaction that made it grow. Past CA_PENDING_MEMORY the buffer goes to a temporary file
+ * that belongs to TopTransactionResourceOwner: it survives rolled-back savepoints and is removed at
+ * abort. The file is closed before commit, else the resource owner would report a leak.
+ *
+ * Failure: out of memory, temp_file_limit or a full disk fail the statement that adds, or the commit
+ * before its record is written; the set stays consistent because offsets move only after success.
+ * End-of-transaction callbacks neither allocate nor raise.
+ */
+#include "cache_aside.h"
+#include "common/debug.h"
+#include "shared/sync.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/buffile.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/tuplestore.h"
+
+#define CA_PENDING_MEMORY (1024 * 1024) /* bytes in the buffer before it is spilled */
+#define RETAINED_MEMORY (64 * 1024)     /* a buffer no larger than this outlives its transaction */
+
+typedef struct SeenEntry
+{
+	uint32 offset; /* of the entry in set.buffer */
+	uint32 hash;
+	char status;
+} SeenEntry;
+
+typedef struct Mark
+{
+	int level;    /* nest level of the subtransaction that added from here on */
+	int64 offset; /* logical */
+} Mark;
+
+struct seen_hash;
+
+static struct
+{
+	MemoryContext context;
+	StringInfoData buffer;
+	struct seen_hash *seen;
+	Mark *marks;
+	int mark_count;
+	int mark_room;
+	BufFile *file;  /* NULL until the first spill */
+	int64 spilled;  /* valid bytes in the file */
+	bool written;   /* the pre-commit callback ran: log at once */
+	bool logged;    /* this transaction has messages in WAL */
+	bool preparing; /* it ends with PREPARE TRANSACTION */
+} set;
+
+static uint32
+hash_entry(uint32 offset)
+{
+	uint32 len;
+
+	memcpy(&len, set.buffer.data + offset + 1, sizeof(len));
+	return hash_bytes((unsigned char *) set.buffer.data + offset, (int) len + CA_ENTRY_HEADER_SIZE);
+}
+
+static bool
+equal_entries(uint32 a, uint32 b)
+{
+	const char *left = set.buffer.data + a;
+	const char *right = set.buffer.data + b;
+	uint32 len;
+
+	if (memcmp(left, right, CA_ENTRY_HEADER_SIZE) != 0)
+		return false;
+	memcpy(&len, left + 1, sizeof(len));
+	return memcmp(left + CA_ENTRY_HEADER_SIZE, right + CA_ENTRY_HEADER_SIZE, len) == 0;
+}
+
+/* Core's template shadows a local of its own. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#define SH_PREFIX seen
+#define SH_ELEMENT_TYPE SeenEntry
+#define SH_KEY_TYPE uint32
+#define SH_KEY offset
+#define SH_HASH_KEY(tb, key) hash_entry(key)
+#define SH_EQUAL(tb, a, b) equal_entries(a, b)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, entry) (entry)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+#pragma GCC diagnostic pop
+
+static int64
+logical_end(void)
+{
+	return set.spilled + set.buffer.len;
+}
+
+/* First use in this backend, or after the context was reset. */
+static void
+create_set(void)
+{
+	MemoryContext previous;
+
+	if (set.context == NULL)
+		set.context =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside pending", ALLOCSET_DEFAULT_SIZES);
+	previous = MemoryContextSwitchTo(set.context);
+	set.seen = seen_create(set.context, 64, NULL);
+	set.mark_room = 8;
+	set.marks = palloc(set.mark_room * sizeof(Mark));
+	initStringInfo(&set.buffer);
+	MemoryContextSwitchTo(previous);
+}
+
+/* Forgets the transaction. The file, if any, is closed already or belongs to an aborted owner. */
+static void
+reset_set(void)
+{
+	set.mark_count = 0;
+	set.file = NULL;
+	set.spilled = 0;
+	set.written = set.preparing = false;
+	if (set.buffer.data == NULL)
+		return;
+	if (set.buffer.maxlen > RETAINED_MEMORY || set.seen->size > 4096 || set.mark_room > 64)
+	{
+		MemoryContextReset(set.context);
+		memset(&set.buffer, 0, sizeof(set.buffer));
+		set.seen = NULL;
+	}
+	else if (set.buffer.len > 0)
+	{
+		resetStringInfo(&set.buffer);
+		seen_reset(set.seen);
+	}
+}
+
+/* ---- spilling ---- */
+
+static void
+spill(void)
+{
+	if (set.file == NULL)
+		set.file = ca_spill_create();
+	ca_spill_seek(set.file, set.spilled);
+	BufFileWrite(set.file, set.buffer.data, set.buffer.len);
+	set.spilled += set.buffer.len;
+	resetStringInfo(&set.buffer);
+	seen_reset(set.seen);
+}
+
+/* Appends the next entry of the file to `target`; returns its size. */
+static Size
+read_entry(StringInfo target)
+{
+	char header[CA_ENTRY_HEADER_SIZE];
+	uint32 len;
+
+	ca_spill_read(set.file, header, CA_ENTRY_HEADER_SIZE);
+	memcpy(&len, header + 1, sizeof(len));
+	enlargeStringInfo(target, CA_ENTRY_HEADER_SIZE + len);
+	appendBinaryStringInfoNT(target, header, CA_ENTRY_HEADER_SIZE);
+	ca_spill_read(set.file, target->data + target->len, len);
+	target->len += len;
+	return CA_ENTRY_HEADER_SIZE + len;
+}
+
+/* ---- adding ---- */
+
+static void
+refuse_read_only(void)
+{
+	if (RecoveryInProgress())
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("cannot invalidate cache keys during recovery"),
+						errdetail("This server is a standby and writes no log of its own."),
+						errhint("Invalidate on the primary; standbys deliver what it logged.")));
+	if (XactReadOnly)
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("cannot invalidate cache keys in a read-only transaction"),
+						errdetail("An invalidation is a write: it becomes part of the commit."),
+						errhint("Start the transaction with BEGIN READ WRITE.")));
+}
+
+/* Before the first entry that the current subtransaction adds. */
+static void
+push_mark(int level)
+{
+	if (set.mark_count == set.mark_room)
+	{
+		set.marks = repalloc(set.marks, 2 * set.mark_room * sizeof(Mark));
+		set.mark_room *= 2;
+	}
+	set.marks[set.mark_count].level = level;
+	set.marks[set.mark_count].offset = logical_end();
+	set.mark_count++;
+}
+
+/* The transaction has a message in WAL, hence its commit has keys to deliver. */
+static void
+note_logged(void)
+{
+	if (!set.logged && ca_sync_must_flush())
+		ForceSyncCommit();
+	if (!set.logged && set.preparing)
+		ca_prepared_mark();
+	set.logged = true;
+}
+
+/* The pre-commit callback has run already: nothing would collect this entry. */
+static void
+log_at_once(char kind, const char *data, Size len)
+{
+	StringInfoData entry;
+
+	initStringInfo(&entry);
+	ca_message_append(&entry, kind, data, len);
+	ca_message_log(entry.data, entry.len);
+	note_logged();
+	pfree(entry.data);
+}
+
+void
+ca_pending_add(char kind, const char *data, Size len)
+{
+	int level = GetCurrentTransactionNestLevel();
+	uint32 offset;
+	bool found;
+
+	refuse_read_only();
+	if (set.written)
+	{
+		log_at_once(kind, data, len);
+		return;
+	}
+	if (set.buffer.data == NULL)
+		create_set();
+	if (set.buffer.len >= CA_PENDING_MEMORY)
+		spill();
+	if (level > 1 && (set.mark_count == 0 || set.marks[set.mark_count - 1].level < level))
+		push_mark(level);
+
+	/* The hash compares entries in the buffer, hence append first and take back a duplicate. */
+	offset = (uint32) set.buffer.len;
+	ca_message_append(&set.buffer, kind, data, len);
+	seen_insert(set.seen, offset, &found);
+	if (found)
+		set.buffer.len = (int) offset;
+}
+
+/* ---- looking ---- */
+
+PG_FUNCTION_INFO_V1(cache_aside_pending);
+
+static void
+put_entry(ReturnSetInfo *result, const char *entry)
+{
+	Size skip = entry[0] == CA_ENTRY_STICK ? sizeof(uint32) : 0; /* its time to live */
+	uint32 len;
+	char *str;
+	Datum values[2];
+	bool nulls[2] = {false, false};
+
+	memcpy(&len, entry + 1, sizeof(len));
+	str = pnstrdup(entry + CA_ENTRY_HEADER_SIZE + skip, len - skip);
+	values[0] = CStringGetTextDatum(entry[0] == CA_ENTRY_KEY       ? "key"
+									: entry[0] == CA_ENTRY_PATTERN ? "pattern"
+																   : "stick");
+	str = ca_prefix_from_utf8(str);
+	values[1] = CStringGetTextDatum(str);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* What the open transaction would invalidate if it committed now; spilled entries first. */
+Datum
+cache_aside_pending(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext scratch =
+		AllocSetContextCreate(CurrentMemoryContext, "cache_aside entry", ALLOCSET_SMALL_SIZES);
+	MemoryContext previous;
+
+	InitMaterializedSRF(fcinfo, 0);
+	previous = MemoryContextSwitchTo(scratch);
+	if (set.file != NULL)
+		ca_spill_seek(set.file, 0);
+	for (int64 at = 0; at < logical_end();)
+	{
+		StringInfoData entry;
+		uint32 len;
+
+		CHECK_FOR_INTERRUPTS();
+		initStringInfo(&entry);
+		if (at < set.spilled)
+			read_entry(&entry);
+		else
+			entry.data = set.buffer.data + (at - set.spilled);
+		memcpy(&len, entry.data + 1, sizeof(len));
+		at += CA_ENTRY_HEADER_SIZE + len;
+		if (entry.data[0] != CA_ENTRY_PREFIXES)
+			put_entry(result, entry.data);
+		MemoryContextReset(scratch);
+	}
+	MemoryContextSwitchTo(previous);
+	MemoryContextDelete(scratch);
+	return (Datum) 0;
+}
+
+/* ---- writing messages ---- */
+
+static void
+log_chunk(const char *entries, Size len)
+{
+	if (len == 0)
+		return;
+	CHECK_FOR_INTERRUPTS();
+	ca_message_log(entries, len);
+	note_logged();
+	CA_DEBUG_POINT("chunk-logged");
+}
+
+static void
+log_file(void)
+{
+	StringInfoData chunk;
+	int64 done = 0;
+
+	initStringInfo(&chunk);
+	ca_spill_seek(set.file, 0);
+	while (done < set.spilled)
+	{
+		int before = chunk.len;
+
+		done += read_entry(&chunk);
+		if (chunk.len > CA_MESSAGE_CHUNK - CA_ENTRY_HEADER_SIZE && before > 0)
+		{
+			log_chunk(chunk.data, before);
+			memmove(chunk.data, chunk.data + before, chunk.len - before);
+			chunk.len -= before;
+		}
+	}
+	log_chunk(chunk.data, chunk.len);
+	pfree(chunk.data);
+	BufFileClose(set.file);
+	set.file = NULL;
+	set.spilled = 0;
+}
+
+static void
+log_buffer(void)
+{
+	int start = 0;
+	int next = 0;
+
+	while (next < set.buffer.len)
+	{
+		uint32 len;
+		int end;
+
+		memcpy(&len, set.buffer.data + next + 1, sizeof(len));
+		end = next + CA_ENTRY_HEADER_SIZE + (int) len;
+		if (end - start > CA_MESSAGE_CHUNK - CA_ENTRY_HEADER_SIZE && next > start)
+		{
+			log_chunk(set.buffer.data + start, next - start);
+			start = next;
+		}
+		next = end;
+	}
+	log_chunk(set.buffer.data + start, set.buffer.len - start);
+}
+
+static void
+log_set(void)
+{
+	if (set.file != NULL)
+		log_file();
+	if (set.buffer.len > 0)
+		log_buffer();
+	set.written = true;
+}
+
+/* ---- transaction callbacks ---- */
+
+static void
+at_transaction_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			ca_sync_prepare();
+			set.preparing = event == XACT_EVENT_PRE_PREPARE;
+			log_set();
+			break;
+		case XACT_EVENT_COMMIT:
+			ca_commit_done(set.logged);
+			set.logged = false;
+			reset_set();
+			break;
+		case XACT_EVENT_ABORT:
+			ca_commit_aborted();
+			set.logged = false;
+			reset_set();
+			break;
+		case XACT_EVENT_PREPARE:
+			ca_commit_prepared();
+			set.logged = false;
+			reset_set();
+			break;
+		default: /* parallel workers write nothing */
+			break;
+	}
+}
+
+/* Takes back everything from logical offset `offset` on. */
+static void
+truncate_set(int64 offset)
+{
+	if (CA_DEBUG_SKIP("rollback-to"))
+		return;
+	if (offset < set.spilled)
+	{
+		/* What the outer levels spilled stays in the file; the rest is overwritten later. */
+		set.spilled = offset;
+		resetStringInfo(&set.buffer);
+		seen_reset(set.seen);
+		return;
+	}
+	for (uint32 at = (uint32) (offset - set.spilled); at < (uint32) set.buffer.len;)
+	{
+		uint32 len;
+
+		memcpy(&len, set.buffer.data + at + 1, sizeof(len));
+		seen_delete(set.seen, at);
+		at += CA_ENTRY_HEADER_SIZE + len;
+	}
+	set.buffer.len = (int) (offset - set.spilled);
+}
+
+static void
+at_subtransaction_event(SubXactEvent event, SubTransactionId my_id, SubTransactionId parent_id,
+						void *arg)
+{
+	int level = GetCurrentTransactionNestLevel();
+	Mark *top;
+
+	if (set.mark_count == 0)
+		return;
+	top = &set.marks[set.mark_count - 1];
+	if (top->level < level)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		truncate_set(top->offset);
+		set.mark_count--;
+	}
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		bool parent_has_mark =
+			level == 2 || (set.mark_count > 1 && set.marks[set.mark_count - 2].level == level - 1);
+
+		if (parent_has_mark)
+			set.mark_count--;
+		else
+			top->level = level - 1;
+	}
+}
+
+void
+ca_pending_init(void)
+{
+	RegisterXactCallback(at_transaction_event, NULL);
+	RegisterSubXactCallback(at_subtransaction_event, NULL);
+}

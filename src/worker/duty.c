@@ -1,0 +1,219 @@
+/*
+ * duty.c: what this server is to do now: deliver, follow, or nothing.
+ *
+ * The answer follows from settings, recovery, the census and uninstall(), and is asked anew in each
+ * round of the worker's loop: a reload, a promotion, CREATE and DROP EXTENSION take effect with the
+ * next one. A duty that ends leaves nothing behind but what the next one needs: no connection, and,
+ * where nothing will be delivered any more, no slot and no file.
+ */
+#include "worker/worker.h"
+#include "shared/status.h"
+#include "shared/sync.h"
+#include "shared/visitor.h"
+
+#include "access/xlog.h"
+
+#define IDLE_PAUSE 10000 /* ms, when there is nothing to do here */
+#define STANDBY_PAUSE 10
+#define STANDBY_QUIET_PAUSE 100 /* a second without any log */
+#define STANDBY_IDLE_PAUSE 1000 /* ten seconds */
+
+typedef enum Duty
+{
+	NONE_YET,
+	DELIVER,
+	MISCONFIGURED, /* would deliver, but was told of no Redis */
+	FOLLOW,
+	NOT_INSTALLED,
+	UNINSTALLED,
+	SWITCHED_OFF
+} Duty;
+
+static Duty duty = NONE_YET;
+static bool moves; /* the settings name another Redis, or other keys */
+
+static Duty
+current_duty(void)
+{
+	if (pg_atomic_read_u32(&ca_shared->uninstalled))
+		return UNINSTALLED;
+	if (guc_delivery == CA_DELIVER_OFF)
+		return SWITCHED_OFF;
+	if (!ca_census_installed())
+		return ca_census_counted() ? NOT_INSTALLED : NONE_YET; /* which leaves all as it is */
+	if (guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress())
+		return FOLLOW;
+	return ca_outage_misconfigured(CA_AREA_DELIVERY) ? MISCONFIGURED : DELIVER;
+}
+
+/* Who is MISCONFIGURED keeps the log as in an outage; the other duties leave nothing behind. */
+static void
+leave_duty(Duty next)
+{
+	if (duty == FOLLOW)
+		ca_follow_close();
+	else
+		ca_session_close();
+	duty = next;
+	if (next != DELIVER && next != MISCONFIGURED)
+		ca_trouble_drop(CA_AREA_DELIVERY);
+	if (next != DELIVER)
+		ca_trouble_drop(CA_AREA_FILLS);
+	if (next != FOLLOW)
+		ca_trouble_drop(CA_AREA_FOLLOWING);
+	ca_breaker_duty(next == DELIVER || next == FOLLOW);
+	if (next == MISCONFIGURED)
+	{
+		ca_status_state("misconfigured");
+		ca_sync_switched_off();
+	}
+	if (next == NOT_INSTALLED || next == UNINSTALLED || next == SWITCHED_OFF)
+	{
+		ca_status_state(next == NOT_INSTALLED ? "not installed"
+						: next == UNINSTALLED ? "uninstalled"
+											  : "off");
+		ca_status_redis_state("not connected");
+		ca_status_now.confirmed = ca_status_now.restart = ca_status_now.keep = InvalidXLogRecPtr;
+		ca_lag_forget();
+		if (next != SWITCHED_OFF)
+		{
+			ca_slot_forget();
+			ca_breaker_forget();
+		}
+		ca_sync_switched_off();
+		ca_ping_refuse();
+	}
+}
+
+/* What could not be removed is for whoever called uninstall(), or for the log. */
+static void
+tell_left(Duty next)
+{
+	const char *left = ca_farewell_left();
+
+	if (left[0])
+		ereport(LOG, (errmsg("cache_aside leaves something behind in Redis: %s", left)));
+	if (next != UNINSTALLED)
+		return;
+	SpinLockAcquire(&ca_shared->mutex);
+	strlcpy(ca_shared->left, left, sizeof(ca_shared->left));
+	SpinLockRelease(&ca_shared->mutex);
+	pg_atomic_write_u32(&ca_shared->parted, 1);
+	ConditionVariableBroadcast(&ca_shared->progress);
+}
+
+/* Delivery ends, or goes on elsewhere: Redis is told first. True: it is over. */
+static bool
+has_parted(Duty next)
+{
+	bool remove = next == NOT_INSTALLED || next == UNINSTALLED;
+
+	if (duty == DELIVER)
+	{
+		if (!ca_farewell_said(ca_session_running() ? ca_session_redis() : NULL, remove))
+			return false;
+		tell_left(next);
+		ca_session_close();
+	}
+	else if (next == UNINSTALLED && duty != UNINSTALLED)
+	{
+		(void) ca_farewell_said(NULL, duty != FOLLOW); /* a standby left nothing there */
+		tell_left(next);
+	}
+	moves = false;
+	return true;
+}
+
+/* One step, never blocking. True: call again at once. */
+bool
+ca_duty_step(void)
+{
+	Duty now = current_duty();
+
+	ca_census_step();
+	if ((now != duty || moves || ca_farewell_lasts()) && !has_parted(now))
+		return false;
+	if (now != duty)
+		leave_duty(now);
+	if (duty == DELIVER)
+		return ca_session_step();
+	ca_ping_refuse();
+	if (duty == MISCONFIGURED)
+		return ca_lag_look();
+	return duty == FOLLOW && ca_follow_step();
+}
+
+void
+ca_duty_reconnect(void)
+{
+	if (duty == FOLLOW)
+		ca_follow_reconnect();
+	else
+		moves = true;
+}
+
+/* A step raised: what it had begun is begun anew. */
+void
+ca_duty_abandon(const char *what)
+{
+	if (ca_census_running())
+		ca_census_yield();
+	if (duty == FOLLOW)
+		ca_follow_close();
+	else
+		ca_session_close();
+	if (duty != FOLLOW && duty != DELIVER)
+		return;
+	ca_trouble_begin(duty == FOLLOW ? CA_AREA_FOLLOWING : CA_AREA_DELIVERY, CA_TROUBLE_FAILING,
+					 what);
+	ca_status_state("failing");
+	ca_status_redis_state("not connected");
+	ca_sync_outage();
+}
+
+CaRedis *
+ca_duty_redis(void)
+{
+	return duty == FOLLOW ? ca_follow_redis() : ca_session_redis();
+}
+
+/*
+ * Nobody wakes us when log is replayed: look often while there is some. The first after ten seconds
+ * without any is seen up to a second late.
+ */
+static long
+standby_pause(void)
+{
+	static XLogRecPtr before;
+	static int quiet;
+	XLogRecPtr end;
+
+	ca_wal_timeline(&end);
+	quiet = end == before ? quiet + 1 : 0;
+	before = end;
+	if (quiet < 100)
+		return STANDBY_PAUSE;
+	return quiet < 200 ? STANDBY_QUIET_PAUSE : STANDBY_IDLE_PAUSE;
+}
+
+/* Milliseconds until ca_duty_step has something to do; -1: only events matter. */
+long
+ca_duty_timeout(void)
+{
+	long timeout;
+	long visit;
+
+	if (duty == FOLLOW)
+		return standby_pause();
+	timeout = duty == DELIVER ? ca_session_timeout() : IDLE_PAUSE;
+	visit = ca_visits_timeout();
+	if (visit < 0)
+		visit = ca_census_timeout();
+	if (visit >= 0)
+		timeout = timeout < 0 ? visit : Min(timeout, visit);
+	if (duty != DELIVER)
+		return timeout;
+	if (RecoveryInProgress() && ca_session_running())
+		timeout = timeout < 0 ? standby_pause() : Min(timeout, standby_pause());
+	return timeout;
+}

@@ -1,0 +1,366 @@
+/*
+ * worker.c: the one background worker of a server; its life and its loop.
+ *
+ * Started by the postmaster as soon as the server is consistent, so that it runs on hot standbys
+ * too; connected to no database, like the logical replication launcher, which gives it a line in
+ * pg_stat_activity and shared catalogs. It exits with 1 whatever the reason (0 would mean "never
+ * start me again") and is started again a second later; everything it knows is in Redis, in the log
+ * and in shared memory, but for how often it died of what it read (breaker.c).
+ *
+ * Each round makes one step of the session, publishes the status and waits for whatever comes first:
+ * the latch (a commit with keys, a signal, a survey), the socket, or a time-out. It never blocks on
+ * Redis, so signals and ProcSignal barriers (DROP DATABASE) are answered however slow Redis is. What
+ * raises in a round is logged, and rests for a while (mishap.c).
+ *
+ * Pacing: an idle worker delivers a commit at once. When more than one commit comes each
+ * PACE_COMMIT_US, rounds are spaced about a millisecond apart: batches get larger, and
+ * because the worker does not wait on its latch meanwhile, committing backends find the latch set
+ * already and make no system call. A backend that waits for delivery ends the spacing.
+ * Synchronous committers are paced by Redis instead: while a batch is unanswered only the answer
+ * wakes us, so that commits that come meanwhile share the next one, and when they come fast it waits
+ * for some more of them (gather.c).
+ */
+#include "worker/worker.h"
+#include "common/debug.h"
+#include "worker/mishap.h"
+#include "routing/routing.h"
+#include "shared/status.h"
+#include "shared/sync.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define PACE_MS 1
+#define PACE_WINDOW 8000    /* us over which commits are counted */
+#define PACE_COMMIT_US 400  /* one commit each so many us, or faster: spaced */
+#define SLOT_INTERVAL 1000  /* ms */
+#define LONGEST_REST 600000 /* ms, after errors */
+#define LAST_DELIVERY 500   /* ms for what is in the log when the server stops */
+
+PGDLLEXPORT void cache_aside_worker_main(Datum arg);
+
+/* What may end a wait, besides time. Without the latch, committing backends make no system call. */
+typedef enum WaitKind
+{
+	FOR_ANYTHING, /* latch, socket */
+	FOR_ANSWER,   /* socket: synchronous committers wait for the batch under way */
+	FOR_TIME,     /* nothing: pacing */
+	KINDS
+} WaitKind;
+
+static WaitEventSet *sets[KINDS];
+static const CaRedis *set_redis;
+static uint32 set_generation;
+static uint32 wait_main;
+static uint32 wait_pace;
+static bool paused; /* it may not do its duty yet */
+static bool more;   /* the duty has something to do at once */
+
+void
+ca_worker_register(void)
+{
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = 1;
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "cache_aside");
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "cache_aside_worker_main");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "cache_aside worker");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "cache_aside worker");
+	RegisterBackgroundWorker(&worker);
+}
+
+/* ---- waiting ---- */
+
+static void
+free_sets(void)
+{
+	for (int i = 0; i < KINDS; i++)
+	{
+		if (sets[i])
+			FreeWaitEventSet(sets[i]);
+		sets[i] = NULL;
+	}
+}
+
+/* Sockets come and go; a descriptor may even come back with the same number. */
+static void
+make_sets(const CaRedis *redis, pgsocket socket)
+{
+	free_sets();
+	for (int i = 0; i < KINDS; i++)
+	{
+		sets[i] = ca_create_wait_set(TopMemoryContext, 3);
+		AddWaitEventToSet(sets[i], WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		if (i != FOR_TIME && socket != PGINVALID_SOCKET)
+			AddWaitEventToSet(sets[i], WL_SOCKET_READABLE, socket, NULL, NULL);
+		if (i == FOR_ANYTHING)
+			AddWaitEventToSet(sets[i], WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	}
+	set_redis = redis;
+	set_generation = redis ? ca_redis_generation(redis) : 0;
+}
+
+static void
+wait_for_event(WaitKind kind, long timeout)
+{
+	const CaRedis *redis = ca_duty_redis();
+	pgsocket socket = redis ? ca_redis_socket(redis) : PGINVALID_SOCKET;
+	WaitEvent event;
+
+	if (sets[0] == NULL || redis != set_redis ||
+		(redis && ca_redis_generation(redis) != set_generation))
+		make_sets(redis, socket);
+	if (kind != FOR_TIME && socket != PGINVALID_SOCKET)
+		ModifyWaitEvent(sets[kind], 1, ca_redis_events(redis), NULL);
+	WaitEventSetWait(sets[kind], timeout, &event, 1, kind == FOR_ANYTHING ? wait_main : wait_pace);
+	if (kind == FOR_ANYTHING)
+		ResetLatch(MyLatch);
+}
+
+/* ---- the loop ---- */
+
+/* What decides where keys are, and who we are there: a new session compares it with what Redis holds. */
+static void
+reload(void)
+{
+	char *const *const settings[] = {&guc_redis_url, &guc_redis_password_file, &guc_key_prefix};
+	char *before[lengthof(settings)];
+	bool changed = false;
+
+	for (int i = 0; i < lengthof(settings); i++)
+		before[i] = pstrdup(*settings[i]);
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	ca_breaker_end_pause();
+	ca_mishap_end_rests();
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		changed |= strcmp(before[i], *settings[i]) != 0;
+		pfree(before[i]);
+	}
+	if (changed)
+		ca_duty_reconnect();
+}
+
+/* The server stops: deliver what is in the log, if Redis is there and quick. */
+static void
+finish(void)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LAST_DELIVERY);
+
+	ca_wal_finish_by(deadline);
+	while (ca_session_running() && !ca_session_settled() && GetCurrentTimestamp() < deadline)
+		if (!ca_duty_step())
+			wait_for_event(FOR_ANSWER, PACE_MS);
+	if (ca_session_running())
+	{
+		ca_delivery_heartbeat(true);
+		ca_duty_step();
+	}
+	ca_status_publish();
+}
+
+/* Once a second, and at once when the restart LSN becomes known. */
+static void
+keep_log(void)
+{
+	static TimestampTz last;
+	static XLogRecPtr kept; /* restart LSN of the last call */
+	XLogRecPtr restart = ca_status_now.keep;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (XLogRecPtrIsInvalid(kept) == XLogRecPtrIsInvalid(restart) &&
+		!TimestampDifferenceExceeds(last, now, SLOT_INTERVAL))
+		return;
+	last = now;
+	kept = restart;
+	ca_slot_keep(restart);
+}
+
+/*
+ * After a crash: say so in the log, where it is found however often the server restarts before Redis
+ * can be told. Dying before the commit is flushed leaves the control file to say it again.
+ */
+static void
+log_crash(void)
+{
+	StringInfoData entries;
+
+	if (!ca_shared->crashed || RecoveryInProgress())
+		return;
+	initStringInfo(&entries);
+	ca_message_append(&entries, CA_ENTRY_CRASH, "", 0);
+	StartTransactionCommand();
+	ForceSyncCommit();
+	ca_message_log(entries.data, entries.len);
+	CommitTransactionCommand();
+	ca_shared->crashed = false;
+}
+
+/*
+ * Do commits come so fast that rounds should be spaced? Judged by how many were delivered in the
+ * last window; nobody who waits for a delivery is made to wait longer.
+ */
+static bool
+saturated(void)
+{
+	static TimestampTz window_start;
+	static uint64 commits_before;
+	static bool fast;
+	TimestampTz now = GetCurrentTimestamp();
+	int64 us = now - window_start;
+
+	if (us >= PACE_WINDOW)
+	{
+		fast = (int64) (ca_status_now.commits - commits_before) * PACE_COMMIT_US >= us;
+		window_start = now;
+		commits_before = ca_status_now.commits;
+	}
+	return fast && pg_atomic_read_u32(&ca_shared->waiters) == 0 && !ca_sync_active();
+}
+
+/* ---- its steps; each may raise ---- */
+
+static void
+answer_signals(void)
+{
+	if (ConfigReloadPending)
+		reload();
+	CA_DEBUG_POINT("signals");
+	if (ProcSignalBarrierPending)
+		ProcessProcSignalBarrier();
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+publish_replicas(void)
+{
+	CA_DEBUG_POINT("publish-begins");
+	ca_publish_step(ca_duty_redis());
+}
+
+static void
+do_duty(void)
+{
+	more = false;
+	if (!paused)
+		more = ca_duty_step();
+}
+
+/* An error that tells of the log and not of the machine counts as a death where we read. */
+static void
+abandon_duty(const ErrorData *error)
+{
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INSUFFICIENT_RESOURCES)
+		ca_breaker_died();
+	more = false;
+	ca_duty_abandon(error->message);
+}
+
+static CaMishap answering = {"answering signals", 1000, NULL};
+static CaMishap publishing = {"publishing replicas", LONGEST_REST, NULL};
+static CaMishap noting = {"noting that the server crashed", LONGEST_REST, NULL};
+static CaMishap duty = {"its duty", LONGEST_REST, abandon_duty};
+
+static void
+shut_down(void)
+{
+	ca_mishap_guard(&duty, finish);
+	ca_breaker_leave();
+	proc_exit(1);
+}
+
+static long
+sooner(long a, long b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+static long
+next_timeout(void)
+{
+	long pause = Max(ca_breaker_pause(), ca_mishap_rest(&duty));
+	long publish = ca_mishap_rest(&publishing);
+
+	return sooner(pause > 0 ? pause : ca_duty_timeout(),
+				  publish > 0 ? publish : ca_publish_timeout());
+}
+
+/* Synchronous committers: the answer first, then company for those who came while we waited for it. */
+static void
+wait_for_waiters(void)
+{
+	wait_for_event(FOR_ANSWER, PACE_MS);
+	ca_session_listen();
+	if (!ca_delivery_unanswered() && ca_sync_gather())
+	{
+		wait_for_event(FOR_ANYTHING, PACE_MS);
+		ca_sync_gathered();
+	}
+}
+
+static void
+run_round(void)
+{
+	if (ShutdownRequestPending)
+		shut_down();
+	ca_mishap_guard(&answering, answer_signals);
+	ca_mishap_guard(&publishing, publish_replicas);
+	ca_mishap_guard(&noting, log_crash);
+	paused = ca_breaker_pause() > 0 || ca_mishap_rest(&duty) > 0;
+	if (paused)
+		ca_ping_refuse();
+	ca_mishap_guard(&duty, do_duty);
+	keep_log();
+	ca_breaker_lives();
+	ca_status_publish();
+	if (ca_delivery_unanswered() && ca_sync_active())
+		wait_for_waiters();
+	else if (saturated() && !more)
+		wait_for_event(FOR_TIME, PACE_MS);
+	else
+		wait_for_event(FOR_ANYTHING, more ? 0 : next_timeout());
+}
+
+void
+cache_aside_worker_main(Datum arg)
+{
+	MemoryContext round_cxt;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGINT, PG_SIG_IGN); /* there is no statement to cancel */
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	/* log_crash: flushed, but without waiting for a standby, which would answer to nobody meanwhile */
+	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+	wait_main = ca_wait_event("CacheAsideMain");
+	wait_pace = ca_wait_event("CacheAsidePace");
+	ca_status_attach();
+	ca_token_attach();
+	ca_sync_attach();
+	ca_contest_attach();
+	ca_status_state("starting");
+	ca_breaker_attach();
+	round_cxt =
+		AllocSetContextCreate(TopMemoryContext, "cache_aside round", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		MemoryContextReset(round_cxt);
+		MemoryContextSwitchTo(round_cxt);
+		run_round();
+	}
+}
