@@ -19,7 +19,7 @@ PG_CPPFLAGS += -DCA_HAVE_TLS
 SHLIB_LINK += $(shell pkg-config --libs hiredis_ssl openssl)
 endif
 
-# Tests are found, not listed: test/sql, test/specs, test/t. `make installcheck` starts its own
+# Tests are found, not listed: test/sql, test/specs, test/t/*. `make installcheck` starts its own
 # PostgreSQL and its own Redis; REGRESS=, ISOLATION= and PROVE_TESTS= select.
 REGRESS = $(call names_of,test/sql/*.sql)
 REGRESS_OPTS = --temp-instance=./tmp_check --inputdir=$(here)/test --load-extension=cache_aside
@@ -28,7 +28,7 @@ ISOLATION_OPTS = --temp-instance=./tmp_check_iso --inputdir=$(here)/test --outpu
 	--load-extension=cache_aside
 EXTRA_CLEAN = portlock src/delivery/lua_text.h
 TAP_TESTS = 1
-PROVE_TESTS = test/t/*.pl
+PROVE_TESTS = test/t/*/*.pl
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
@@ -70,7 +70,7 @@ endif
 .PHONY: $(people)
 help:
 	@sed -n 's/^## //p' $(here)/Makefile
-## make test      every test; T=name runs those whose name contains it, JOBS=n at a time
+## make test      every test; T=word runs those whose name contains it, ONLY=fills/ a folder, JOBS=n at a time
 test:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/run-tests.sh
 ## make bare      what a newcomer meets, in a bare Debian made for it (root); SUITE=trixie is another

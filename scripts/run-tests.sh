@@ -3,7 +3,7 @@
 # failed, and at the end "N passed, N failed". A regress script, an isolation spec, a TAP file, the
 # format check, each strict build and each fuzz target count as one test.
 #
-# T=word runs those whose name contains the word; REGRESS=, ISOLATION= and TAP= (names, without
+# T=word runs those whose name contains the word, ONLY=fills/ those of that folder of test/t; REGRESS=, ISOLATION= and TAP= (names, without
 # suffix) select exactly. JOBS=n TAP files at a time. VERBOSE=1 prints all output.
 set -uo pipefail
 
@@ -42,16 +42,15 @@ names() # selection, folder, suffix
 		printf '%s\n' $1
 		return
 	fi
-	for name in "$2"/*"$3"; do
-		[ -e "$name" ] || continue
-		name=$(basename "$name" "$3")
-		case $name in *"${T:-}"*) echo "$name" ;; esac
+	(cd "$2" && find * -name "*$3" | LC_ALL=C sort) | while read -r name; do
+		name=${name%"$3"}
+		case $name in "${ONLY:-}"*"${T:-}"*) echo "$name" ;; esac
 	done
 }
 
 wanted_extra() # name of a test that is not a file
 {
-	[ -z "$chosen" ] && case $1 in *"${T:-}"*) true ;; *) false ;; esac
+	[ -z "$chosen" ] && case $1 in "${ONLY:-}"*"${T:-}"*) true ;; *) false ;; esac
 }
 
 # pg_regress writes "test x ... ok 12 ms" up to 15 and "ok 1 - x 12 ms" since.
@@ -102,7 +101,7 @@ report_tap()
 	if [ "$status" != 0 ]; then
 		report FAILED "t/$name" "$seconds s"
 		grep -vE '^ok ' "$dir/output" | tail -n 100 | sed 's/^/    /'
-		show "the test's own log" "$dir/tmp_check/log/regress_log_$name" 15
+		show "the test's own log" "$dir/tmp_check/log/regress_log_${name##*/}" 15
 		for file in "$dir"/tmp_check/log/*.log; do
 			show "$(basename "$file")" "$file" 25
 		done

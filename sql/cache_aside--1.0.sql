@@ -3,7 +3,7 @@
 \echo Use "CREATE EXTENSION cache_aside" to load this file. \quit
 
 -- The path that CREATE EXTENSION sets has the schema before pg_temp; what the script means is
--- written out instead: every name, type and operator below is qualified, and test/t/153 sees to it.
+-- written out instead: every name, type and operator below is qualified, and test/t/security/qualified_names sees to it.
 -- So no IN, BETWEEN, LIKE and CASE x WHEN, which take their operator from the path.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 

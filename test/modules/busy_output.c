@@ -1,5 +1,5 @@
 /*
- * busy_output.c: a type whose output function runs what busy.sql says, once, for 149_rule_pins.pl.
+ * busy_output.c: a type whose output function runs what busy.sql says, once, for write/rule_in_use.pl.
  */
 #include "postgres.h"
 

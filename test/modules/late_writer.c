@@ -1,5 +1,5 @@
 /*
- * late_writer.c: a library that writes rows in its own pre-commit callback, for 020_late_writer.pl.
+ * late_writer.c: a library that writes rows in its own pre-commit callback, for write/late_writer.pl.
  *
  * Transaction callbacks run last-registered first: loaded before cache_aside this one runs after it,
  * when the pending set has been written already.

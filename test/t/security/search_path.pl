@@ -4,7 +4,7 @@
 #
 # Remedies: "search_path" in settings of pins.c (without pg_temp the domain's CHECK runs as the
 # owner); check_rights, check_schema and check_contents of install.c (one test each); qualified names
-# in the script (153 looks at each).
+# in the script (qualified_names.pl looks at each).
 
 use strict;
 use warnings;

@@ -15,7 +15,7 @@ RedisServer->skip_all_unless_available;
 plan(skip_all => 'pgbench or redis-benchmark is not installed')
   if grep { system("command -v $_ >/dev/null 2>&1") } 'pgbench', 'redis-benchmark';
 
-my $tree = dirname(__FILE__) . '/../..';
+my $tree = dirname(__FILE__) . '/../../..';
 local @ENV{qw(QUICK BENCH_SPOIL)} = (1, 1);
 local $ENV{PGDATA_TEMPLATE} = PostgreSQL::Test::Utils::tempdir() . '/data';
 my %runs = (

@@ -22,7 +22,7 @@ my $include = `$ENV{PG_CONFIG} --includedir-server`;
 chomp $include;
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my ($here) = __FILE__ =~ m{^(.*)/};
-system('cc', '-shared', '-fPIC', "-I$include", '-o', "$dir/busy_output.so", "$here/../modules/busy_output.c") == 0
+system('cc', '-shared', '-fPIC', "-I$include", '-o', "$dir/busy_output.so", "$here/../../modules/busy_output.c") == 0
   or BAIL_OUT('the test library does not compile');
 
 my $redis = RedisServer->new->start;

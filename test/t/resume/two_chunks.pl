@@ -4,7 +4,7 @@
 # it deletes every key of a commit above its confirmed LSN, and no key of one below.
 #
 # Fails without `position->restart = Min(position->restart, open)` in compute_position() (delivery.c):
-# the first message lies before the position, and is never read again. (113_resume_points is this
+# the first message lies before the position, and is never read again. (resume/resume_points is this
 # for prepared transactions.)
 use strict;
 use warnings;

@@ -10,7 +10,7 @@ use warnings;
 use File::Basename;
 use Test::More;
 
-my $model = dirname(__FILE__) . '/../model/model.py';
+my $model = dirname(__FILE__) . '/../../model/model.py';
 my ($python) = grep { -x } map { "$_/python3" } split /:/, $ENV{PATH};
 plan skip_all => 'python3 is not installed' unless $python;
 
