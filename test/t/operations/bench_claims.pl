@@ -2,7 +2,7 @@
 # without what else it needs), each of its runs fails, and says which claim does not hold; with the right
 # ones it passes. The figures themselves mean nothing here.
 #
-# Remedy: _proved in bench/Bench.pm; that the keys of 010_update.pl are those its rule makes.
+# Remedy: _proved in bench/Bench.pm; that the keys of update.pl are those its rule makes.
 use strict;
 use warnings;
 
@@ -19,18 +19,18 @@ my $tree = dirname(__FILE__) . '/../../..';
 local @ENV{qw(QUICK BENCH_SPOIL)} = (1, 1);
 local $ENV{PGDATA_TEMPLATE} = PostgreSQL::Test::Utils::tempdir() . '/data';
 my %runs = (
-	'010_update' => [ 'with a rule' ],
-	'020_commit_to_gone' => [ 'samples' ],
-	'030_drain' => [ 'drain', map { "UNLINK, $_ connections" } 1, 4, 50 ],
-	'040_bulk_update' => [ "level 'statement'", "level 'row'" ],
-	'050_log_without_messages' => [ 'pgbench', 'COPY' ],
-	'060_row_version' => [ 'bumps', 'checks' ],
-	'060_synchronous' => [ 'a rule', 'synchronous', 'a rule', 'synchronous' ],
-	'070_routing' => [ 'route', 'is_read_only', 'report_commit_lsn on' ],
-	'110_fill' => [ 'SETEX', 'fill', 'fill, older token', 'GET', 'get' ],
-	'111_guard_delivery' => [ 'small transactions', map { "drain, guard $_" } qw(off on on) ],
-	'112_warm' => [ 'from a query', 'from a table' ],
-	'113_herd' => [ 'without lease', 'with lease' ]);
+	'update' => [ 'with a rule' ],
+	'commit_to_gone' => [ 'samples' ],
+	'drain' => [ 'drain', map { "UNLINK, $_ connections" } 1, 4, 50 ],
+	'bulk_update' => [ "level 'statement'", "level 'row'" ],
+	'log_without_messages' => [ 'pgbench', 'COPY' ],
+	'row_version' => [ 'bumps', 'checks' ],
+	'synchronous' => [ 'a rule', 'synchronous', 'a rule', 'synchronous' ],
+	'routing' => [ 'route', 'is_read_only', 'report_commit_lsn on' ],
+	'fill' => [ 'SETEX', 'fill', 'fill, older token', 'GET', 'get' ],
+	'guard_delivery' => [ 'small transactions', map { "drain, guard $_" } qw(off on on) ],
+	'warm' => [ 'from a query', 'from a table' ],
+	'herd' => [ 'without lease', 'with lease' ]);
 
 is(join(' ', map { basename($_, '.pl') } glob "$tree/bench/*.pl"), join(' ', sort keys %runs), 'every benchmark is here');
 foreach my $name (sort keys %runs)
