@@ -8,7 +8,11 @@ in_tree = $(patsubst $(here)/%,%,$(sort $(wildcard $(addprefix $(here)/,$(1)))))
 names_of = $(basename $(notdir $(call in_tree,$(1))))
 
 OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c src/*/*.c))
-DATA = $(call in_tree,sql/cache_aside--*.sql) $(call in_tree,src/delivery/cache_aside.lua)
+# The script is a part for each folder of src/ that has SQL, in an order in which each needs only those before.
+script = sql/cache_aside--1.0.sql
+parts = $(patsubst %,$(here)/sql/parts/%.sql,rules)
+DATA_built = $(script)
+DATA = $(filter-out $(script),$(call in_tree,sql/cache_aside--*.sql)) $(call in_tree,src/delivery/cache_aside.lua)
 
 PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags hiredis 2>/dev/null))
 PG_CPPFLAGS += -I$(here)/src -Isrc
@@ -52,6 +56,10 @@ $(unbuilt) $(unbuilt:.o=.bc): | can-build
 .PHONY: can-build
 can-build:
 	@CA_CC='$(CC)' CA_CPPFLAGS='$(CPPFLAGS)' CA_LIBS='$(LDFLAGS) $(SHLIB_LINK)' $(can_build)
+$(script): $(parts) $(here)/Makefile | $(CURDIR)/sql
+	cat $(parts) >$@
+$(CURDIR)/sql:
+	mkdir -p $@
 # What runs inside Redis, as string literals: the worker loads it without a file.
 text = src/delivery/lua_text.h
 src/delivery/guard.o src/delivery/guard.bc: $(text)
