@@ -10,7 +10,7 @@ names_of = $(basename $(notdir $(call in_tree,$(1))))
 OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c src/*/*.c))
 # The script is a part for each folder of src/ that has SQL, in an order in which each needs only those before.
 script = sql/cache_aside--1.0.sql
-parts = $(patsubst %,$(here)/sql/parts/%.sql,rules)
+parts = $(patsubst %,$(here)/sql/parts/%.sql,common shared transaction rows rules resync delivery reads routing)
 DATA_built = $(script)
 DATA = $(filter-out $(script),$(call in_tree,sql/cache_aside--*.sql)) $(call in_tree,src/delivery/cache_aside.lua)
 

@@ -1,0 +1,130 @@
+
+/* ---- shared: what the worker tells; waiting for it; read tokens ---- */
+
+CREATE FUNCTION cache_aside.uninstall() RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_uninstall';
+
+COMMENT ON FUNCTION cache_aside.uninstall() IS
+'Stops delivery until the next restart, takes along what is in Redis and drops the replication slot; returns what is left there';
+
+REVOKE ALL ON FUNCTION cache_aside.uninstall() FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.worker_status(
+	OUT role text, OUT pid integer, OUT state text,
+	OUT endpoint text, OUT redis_state text, OUT redis_since timestamptz, OUT redis_version text,
+	OUT timeline integer, OUT confirmed_lsn pg_lsn, OUT restart_lsn pg_lsn, OUT read_lsn pg_lsn,
+	OUT visible_lsn pg_lsn, OUT lag_bytes bigint, OUT lag_ms double precision,
+	OUT oldest_undelivered timestamptz, OUT retained_wal bigint,
+	OUT commits bigint, OUT keys bigint, OUT patterns bigint, OUT batches bigint,
+	OUT retries bigint, OUT reply_errors bigint, OUT skipped bigint, OUT reconnects bigint,
+	OUT resyncs bigint, OUT resync_scanned bigint,
+	OUT redeleted bigint, OUT redelete_waiting bigint, OUT redelete_dropped bigint,
+	OUT foreign_records bigint, OUT unreadable_records bigint, OUT stray_keys bigint,
+	OUT log_skips bigint, OUT log_skipped_from pg_lsn, OUT log_skipped_to pg_lsn,
+	OUT log_skipped_at timestamptz,
+	OUT last_error text, OUT last_error_at timestamptz,
+	OUT trouble text, OUT trouble_since timestamptz, OUT first_error text, OUT hint text,
+	OUT stats_reset timestamptz, OUT backend_connections bigint)
+RETURNS record
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_worker_status';
+
+COMMENT ON FUNCTION cache_aside.worker_status() IS
+'The row of the view cache_aside.status';
+
+REVOKE ALL ON FUNCTION cache_aside.worker_status() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cache_aside.worker_status() TO pg_monitor;
+
+CREATE VIEW cache_aside.status AS
+SELECT * FROM cache_aside.worker_status();
+
+COMMENT ON VIEW cache_aside.status IS
+'The worker: its state, Redis, the position of delivery, lag, counters and the last error';
+COMMENT ON COLUMN cache_aside.status.confirmed_lsn IS
+'Every commit at or below it that had to be delivered was delivered and acknowledged';
+COMMENT ON COLUMN cache_aside.status.restart_lsn IS
+'Where reading resumes: the first message of the oldest transaction open or not yet delivered';
+COMMENT ON COLUMN cache_aside.status.lag_bytes IS
+'Flushed (standby: replayed) log that is not confirmed';
+COMMENT ON COLUMN cache_aside.status.lag_ms IS
+'Age of the oldest commit that is not delivered, in milliseconds; 0 if there is none; null: not known here';
+COMMENT ON COLUMN cache_aside.status.redelete_waiting IS
+'Keys that will be deleted again (cache_aside.redelete)';
+COMMENT ON COLUMN cache_aside.status.redelete_dropped IS
+'Keys that were not deleted again because too many waited';
+COMMENT ON COLUMN cache_aside.status.foreign_records IS
+'Messages in the log under the name cache_aside that any role can write; they were not followed';
+COMMENT ON COLUMN cache_aside.status.unreadable_records IS
+'Messages of cache_aside in the log that this version cannot read; each asked for a resync';
+COMMENT ON COLUMN cache_aside.status.stray_keys IS
+'Keys that query rules gave outside their declared patterns; the view gaps names the rules';
+COMMENT ON COLUMN cache_aside.status.log_skips IS
+'How often log was skipped because the worker died of reading it; a resync made up for it';
+COMMENT ON COLUMN cache_aside.status.log_skipped_from IS
+'Begin of the log skipped last; null: none ever was';
+COMMENT ON COLUMN cache_aside.status.log_skipped_to IS
+'End of the log skipped last';
+COMMENT ON COLUMN cache_aside.status.log_skipped_at IS
+'When log was skipped last; kept over restarts of the server';
+COMMENT ON COLUMN cache_aside.status.last_error IS
+'The last error; it stays when all is well again';
+COMMENT ON COLUMN cache_aside.status.trouble IS
+'What is wrong now, by its cause; null: nothing';
+COMMENT ON COLUMN cache_aside.status.trouble_since IS
+'Since when something has been wrong, whatever the cause was at first';
+COMMENT ON COLUMN cache_aside.status.first_error IS
+'The error with which the present trouble began; null: there is none';
+COMMENT ON COLUMN cache_aside.status.hint IS
+'What to do about the present trouble';
+COMMENT ON COLUMN cache_aside.status.retained_wal IS
+'Bytes of log that the replication slot keeps; null without a slot';
+
+GRANT SELECT ON cache_aside.status TO pg_monitor;
+
+CREATE FUNCTION cache_aside.latency_histogram(OUT below interval, OUT commits bigint)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_latency_histogram';
+
+COMMENT ON FUNCTION cache_aside.latency_histogram() IS
+'Commits by the time from their commit to the acknowledgement of Redis; null: all slower ones';
+
+REVOKE ALL ON FUNCTION cache_aside.latency_histogram() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cache_aside.latency_histogram() TO pg_monitor;
+
+CREATE FUNCTION cache_aside.reset_stats() RETURNS void
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cache_aside_reset_stats';
+
+COMMENT ON FUNCTION cache_aside.reset_stats() IS
+'Sets the counters and the latency histogram of the worker to zero';
+
+REVOKE ALL ON FUNCTION cache_aside.reset_stats() FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.wait_delivered(
+	lsn pg_lsn DEFAULT NULL, timeout interval DEFAULT '10 s')
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'cache_aside_wait_delivered';
+
+COMMENT ON FUNCTION cache_aside.wait_delivered(pg_lsn, interval) IS
+'True once everything up to the LSN (null: all that is in the log now) is delivered to Redis';
+
+REVOKE ALL ON FUNCTION cache_aside.wait_delivered(pg_lsn, interval) FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.ping(OUT round_trip interval, OUT error text)
+RETURNS record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cache_aside_ping';
+
+COMMENT ON FUNCTION cache_aside.ping() IS
+'Round trip to Redis on the worker''s connection, or why there is none';
+
+REVOKE ALL ON FUNCTION cache_aside.ping() FROM PUBLIC;
+
+CREATE FUNCTION cache_aside.read_token() RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'cache_aside_read_token';
+COMMENT ON FUNCTION cache_aside.read_token() IS
+'proof of how fresh this transaction''s reads are, to pass to a fill; NULL: do not fill (the transaction has written, is very old, or no worker runs)';
