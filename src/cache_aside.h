@@ -109,13 +109,8 @@ extern void ca_key_build(CaTemplate *template, struct TupleTableSlot *row, CaKey
 extern bool ca_key_same(CaTemplate *template, struct TupleTableSlot *old_row,
 						struct TupleTableSlot *new_row);
 
-/* ---- prefix.c: key_prefix, encoding, glob text; to the pending set ---- */
+/* ---- prefix.c: key_prefix, encoding, glob text ---- */
 extern void ca_prefix_assign(const char *newval, void *extra); /* GUC assign hook */
-/* Add to the pending set, once per prefix. `what` begins the DETAIL of an error: 'Rule "x"'. */
-extern void ca_prefix_add_key(const char *key, Size len, const char *what);
-extern void ca_prefix_add_pattern(const char *pattern, Size len, const char *what);
-extern void
-ca_prefix_add_rule_pattern(const char *pattern); /* UTF-8; never raises for what it is */
 extern char *ca_prefix_utf8(const char *text, Size len, Size *result_len);
 extern char *ca_prefix_pattern_utf8(const char *pattern, Size *result_len); /* never raises */
 extern char *ca_prefix_from_utf8(char *utf8);
@@ -126,6 +121,8 @@ extern bool ca_prefix_reserves(const char *pattern, Size len);
 extern void ca_prefix_check_pattern(const char *pattern, Size len, const char *what);
 extern void ca_prefix_each(char kind, const char *str, Size len, const char *what,
 						   CaKeyHandler handler, void *arg);
+/* Those in force, as the log has them; length 0: none. Valid until the setting changes. */
+extern const char *ca_prefix_packed(Size *len);
 extern int ca_prefix_count(void); /* of the setting, at least 1, which may be the empty one */
 extern const char *ca_prefix_get(int i);
 extern void ca_prefix_escape(StringInfo target, const char *text, Size len); /* glob characters */
@@ -168,6 +165,13 @@ extern void ca_pending_init(void); /* registers the transaction callbacks, once 
  * transaction or in recovery; out of memory or temp_file_limit. Copies `data`.
  */
 extern void ca_pending_add(char kind, const char *data, Size len);
+
+/* ---- entries.c: keys and patterns into it, once for each prefix ---- */
+/* Add to the pending set, once per prefix. `what` begins the DETAIL of an error: 'Rule "x"'. */
+extern void ca_entries_add_key(const char *key, Size len, const char *what);
+extern void ca_entries_add_pattern(const char *pattern, Size len, const char *what);
+extern void
+ca_entries_add_rule_pattern(const char *pattern); /* UTF-8; never raises for what it is */
 
 /* ---- spill.c: its temporary file, once it outgrew memory ---- */
 struct BufFile;

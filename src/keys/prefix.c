@@ -1,7 +1,7 @@
 /*
- * prefix.c: cache_aside.key_prefix, encodings and glob text; the last step before the pending set.
+ * prefix.c: cache_aside.key_prefix, encodings and glob text.
  *
- * Input: a key or pattern without prefix, UTF-8. Output: one pending entry per prefix. The setting
+ * Input: a key or pattern without prefix, UTF-8. Output: the text under each prefix. The setting
  * is a list, separated by commas, so that a deploy that changes the prefix invalidates under both;
  * an empty element stands for no prefix. It is applied when the key is captured: what is in the log
  * keeps the prefix it was written with.
@@ -78,12 +78,11 @@ parse_prefixes(void)
 	packed_len = ca_keyspace_pack(&keyspace, packed);
 }
 
-/* With the keys, once: the set of pending entries has no duplicates. */
-static void
-note_prefixes(void)
+const char *
+ca_prefix_packed(Size *len)
 {
-	if (packed_len > 0)
-		ca_pending_add(CA_ENTRY_PREFIXES, packed, packed_len);
+	*len = packed_len;
+	return packed;
 }
 
 int
@@ -270,59 +269,4 @@ ca_prefix_each(char kind, const char *str, Size len, const char *what, CaKeyHand
 		else if (kind == CA_ENTRY_KEY)
 			refuse_reserved(what, "a key that begins with");
 	}
-}
-
-static void
-add_entry(void *kind, const char *str, Size len)
-{
-	ca_pending_add(*(char *) kind, str, len);
-}
-
-void
-ca_prefix_add_key(const char *key, Size len, const char *what)
-{
-	char kind = CA_ENTRY_KEY;
-
-	ca_prefix_each(kind, key, len, what, add_entry, &kind);
-	note_prefixes();
-}
-
-void
-ca_prefix_add_pattern(const char *pattern, Size len, const char *what)
-{
-	char kind = CA_ENTRY_PATTERN;
-
-	ca_prefix_each(kind, pattern, len, what, add_entry, &kind);
-	note_prefixes();
-}
-
-/* What is longer than a record takes ends earlier, in a star: that covers more. */
-static void
-add_shortened(void *arg, const char *str, Size len)
-{
-	StringInfoData shorter;
-
-	if (len <= CA_MAX_KEY)
-	{
-		ca_pending_add(CA_ENTRY_PATTERN, str, len);
-		return;
-	}
-	initStringInfo(&shorter);
-	appendBinaryStringInfo(&shorter, str, (int) ca_glob_cut(str, len, CA_MAX_KEY - 1));
-	appendStringInfoChar(&shorter, '*');
-	ca_pending_add(CA_ENTRY_PATTERN, shorter.data, shorter.len);
-	pfree(shorter.data);
-}
-
-/*
- * The pattern of a rule, whatever it is: writes, TRUNCATE and DDL must not fail on it. It may have been
- * made while nobody checked it, or before the prefix. An empty one names nothing.
- */
-void
-ca_prefix_add_rule_pattern(const char *pattern)
-{
-	if (pattern[0] == '\0')
-		return;
-	ca_prefix_each(CA_ENTRY_PATTERN, pattern, strlen(pattern), NULL, add_shortened, NULL);
-	note_prefixes();
 }

@@ -72,13 +72,13 @@ check_call(FunctionCallInfo fcinfo, const char *function, bool for_row, int max_
 static void
 add_key(void *arg, const char *key, Size len)
 {
-	ca_prefix_add_key(key, len, ((CaRule *) arg)->what);
+	ca_entries_add_key(key, len, ((CaRule *) arg)->what);
 }
 
 static void
 add_pattern(CaRule *rule)
 {
-	ca_prefix_add_rule_pattern(rule->pattern);
+	ca_entries_add_rule_pattern(rule->pattern);
 }
 
 static void
@@ -376,7 +376,7 @@ cache_aside_invalidate(PG_FUNCTION_ARGS)
 		if (strchr(key, '*') != NULL)
 			refuse_pattern(key);
 		if (guc_enabled)
-			ca_prefix_add_key(key, len, "The argument of cache_aside.invalidate()");
+			ca_entries_add_key(key, len, "The argument of cache_aside.invalidate()");
 	}
 	PG_RETURN_VOID();
 }
@@ -392,6 +392,6 @@ cache_aside_invalidate_pattern(PG_FUNCTION_ARGS)
 	pattern = check_argument(PG_GETARG_TEXT_PP(0), "invalidate_pattern", &len);
 	ca_prefix_check_pattern(pattern, len, "The argument of cache_aside.invalidate_pattern()");
 	if (guc_enabled)
-		ca_prefix_add_pattern(pattern, len, "The argument of cache_aside.invalidate_pattern()");
+		ca_entries_add_pattern(pattern, len, "The argument of cache_aside.invalidate_pattern()");
 	PG_RETURN_VOID();
 }

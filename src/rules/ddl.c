@@ -164,7 +164,7 @@ add_dropped_table(Oid relid, bool patterns)
 		if (trigger->relid != relid)
 			continue;
 		if (patterns && trigger->pattern != NULL)
-			ca_prefix_add_rule_pattern(trigger->pattern);
+			ca_entries_add_rule_pattern(trigger->pattern);
 		foreach (lost, trigger->lost)
 			ca_heir_keep(lfirst(lost), trigger->pattern == NULL ? "" : options_of(trigger));
 	}

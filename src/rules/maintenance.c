@@ -40,7 +40,7 @@ add_patterns_of(Relation view)
 			Size len;
 
 			if (pattern)
-				ca_prefix_add_rule_pattern(ca_prefix_pattern_utf8(pattern, &len));
+				ca_entries_add_rule_pattern(ca_prefix_pattern_utf8(pattern, &len));
 		}
 	SPI_finish();
 	ca_owner_leave(&caller);

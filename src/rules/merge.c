@@ -113,7 +113,7 @@ add_patterns(const TriggerDesc *triggers)
 			is_left_out(trigger) ? ca_rules_pattern(trigger->tgnargs, trigger->tgargs) : NULL;
 
 		if (pattern != NULL)
-			ca_prefix_add_rule_pattern(pattern);
+			ca_entries_add_rule_pattern(pattern);
 	}
 }
 

@@ -400,7 +400,7 @@ add_rule(const CaTriggerFacts *rule)
 	const char *pattern = ca_rules_pattern(rule->nargs, rule->args);
 
 	if (pattern != NULL)
-		ca_prefix_add_rule_pattern(pattern);
+		ca_entries_add_rule_pattern(pattern);
 }
 
 static void

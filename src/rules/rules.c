@@ -127,7 +127,7 @@ ca_rules_add_patterns(Relation relation)
 			continue;
 		pattern = ca_rules_pattern(trigger->tgnargs, trigger->tgargs);
 		if (pattern != NULL)
-			ca_prefix_add_rule_pattern(pattern);
+			ca_entries_add_rule_pattern(pattern);
 	}
 }
 

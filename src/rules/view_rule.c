@@ -112,7 +112,7 @@ ca_view_rule_add_patterns(Oid relid)
 		const char *pattern = ca_key_template_pattern(lfirst(cell));
 
 		if (pattern != NULL)
-			ca_prefix_add_rule_pattern(pattern);
+			ca_entries_add_rule_pattern(pattern);
 	}
 }
 

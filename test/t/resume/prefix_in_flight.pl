@@ -2,7 +2,7 @@
 # without the new prefix. What is cached under that meanwhile, from the old row, must go when they commit.
 #
 # Remedies, in src: note_prefixes() (prefix.c) says in the log under which prefixes the keys are: without its call
-# in ca_prefix_add_key() every transaction counts as one without a prefix, and what it names is scanned for, too
+# in ca_entries_add_key() every transaction counts as one without a prefix, and what it names is scanned for, too
 # ("and nothing else", "costs no scan"). Without note_prefixes() in add_entry() and note_sent() (batch.c) what is
 # under the new prefix stays.
 use strict;
