@@ -74,7 +74,7 @@ ca_barrier_resync_begins(TransactionId oldest_running)
 static XLogRecPtr
 written_end(void)
 {
-	return RecoveryInProgress() ? GetCurrentReplayRecPtr(NULL) : ca_progress_log_end();
+	return RecoveryInProgress() ? GetCurrentReplayRecPtr(NULL) : ca_wal_inserted();
 }
 
 /* `resync`: set to whether it asks for one. */

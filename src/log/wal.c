@@ -191,3 +191,19 @@ ca_wal_message(XLogReaderState *reader, CaMessage *message, const char **problem
 		return CA_RECORD_OTHER;
 	return ca_record_parse(XLogRecGetData(reader), XLogRecGetDataLen(reader), message, problem);
 }
+
+/*
+ * End of the log. On a page boundary the insert position is past the next page's header, which
+ * belongs to a record nobody wrote yet; a standby can never have replayed it.
+ */
+XLogRecPtr
+ca_wal_inserted(void)
+{
+	XLogRecPtr end = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD)
+		return end - SizeOfXLogLongPHD;
+	if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return end - SizeOfXLogShortPHD;
+	return end;
+}

@@ -33,6 +33,7 @@
 #include "utils/timestamp.h"
 
 #include "routing/routing.h"
+#include "worker/worker.h"
 
 #define SAMPLES 1024
 #define SAMPLE_MS 50
@@ -97,22 +98,6 @@ uint32
 ca_progress_registry_version(void)
 {
 	return shared ? pg_atomic_read_u32(&shared->registry_changes) : 0;
-}
-
-/*
- * End of the log. On a page boundary the insert position is past the next page's header, which
- * belongs to a record nobody wrote yet; a standby can never have replayed it.
- */
-XLogRecPtr
-ca_progress_log_end(void)
-{
-	XLogRecPtr end = GetXLogInsertRecPtr();
-
-	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD)
-		return end - SizeOfXLogLongPHD;
-	if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-		return end - SizeOfXLogShortPHD;
-	return end;
 }
 
 /* ---- samples: when did the log end where? ---- */
@@ -266,7 +251,7 @@ ca_progress_look(void)
 		palloc(offsetof(CaProgressView, published) + CA_MAX_PUBLISHED * sizeof(CaPublished));
 
 	view->now = GetCurrentTimestamp();
-	view->end = ca_progress_log_end();
+	view->end = ca_wal_inserted();
 	view->senders = palloc(Max(max_wal_senders, 1) * sizeof(CaSender));
 	view->sender_count = copy_senders(view->senders, view->now);
 	view->published_count = 0;

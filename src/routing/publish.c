@@ -34,6 +34,7 @@
 
 #include "routing/routing.h"
 #include "shared/trouble.h"
+#include "worker/worker.h"
 
 #define EXPIRY_INTERVALS 20
 #define MIN_EXPIRY 5000     /* ms */
@@ -448,7 +449,7 @@ ca_publish_step(CaRedis *redis)
 	if (guc_publish_interval == 0)
 		return;
 	connected = redis != NULL;
-	note_end(now, standby ? GetXLogReplayRecPtr(NULL) : ca_progress_log_end());
+	note_end(now, standby ? GetXLogReplayRecPtr(NULL) : ca_wal_inserted());
 	if (standby)
 		report_replay(now);
 	else

@@ -65,7 +65,6 @@ extern void ca_progress_shmem_request(void);
 extern void ca_progress_shmem_init(void);
 extern void ca_progress_registry_changed(void);
 extern uint32 ca_progress_registry_version(void);
-extern XLogRecPtr ca_progress_log_end(void);
 extern void ca_progress_sample(TimestampTz now, XLogRecPtr end);
 extern int64 ca_progress_lag(XLogRecPtr lsn, XLogRecPtr end, TimestampTz now);
 extern CaProgressView *ca_progress_look(void);

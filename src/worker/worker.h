@@ -75,6 +75,7 @@ extern uint64 ca_wal_xid_after(TransactionId xid);
 extern void ca_wal_finish_by(TimestampTz deadline); /* the server stops */
 extern XLogRecPtr ca_wal_mark(void);                /* behind which new tokens lie */
 extern XLogRecPtr ca_wal_end(uint64 *next_xid); /* and a full xid above any in a record before it */
+extern XLogRecPtr ca_wal_inserted(void);
 
 /* ---- tap.c: WAL to committed transactions ---- */
 #define CA_BATCH_KEYS 512 /* Redis is held for less than a millisecond */
