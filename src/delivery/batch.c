@@ -45,7 +45,7 @@ void
 ca_batch_free(CaBatch *batch)
 {
 	while (!dlist_is_empty(&batch->done))
-		ca_commit_free(dlist_container(CaCommit, node, dlist_pop_head_node(&batch->done)));
+		ca_committed_free(dlist_container(CaCommit, node, dlist_pop_head_node(&batch->done)));
 	pfree(batch->bytes.data);
 	pfree(batch);
 }

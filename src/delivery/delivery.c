@@ -50,7 +50,7 @@ ca_delivery_reset(void)
 	while (!dlist_is_empty(&flight))
 		ca_batch_free(dlist_container(CaBatch, node, dlist_pop_head_node(&flight)));
 	while (!dlist_is_empty(&finished))
-		ca_commit_free(dlist_container(CaCommit, node, dlist_pop_head_node(&finished)));
+		ca_committed_free(dlist_container(CaCommit, node, dlist_pop_head_node(&finished)));
 	ca_queue_reset();
 	ca_batch_reset();
 	in_flight = 0;

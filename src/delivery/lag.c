@@ -40,7 +40,7 @@ note(void *unused, CaCommit *commit)
 {
 	if (ca_status_now.oldest == 0)
 		ca_status_now.oldest = commit->time;
-	ca_commit_free(commit);
+	ca_committed_free(commit);
 }
 
 static void

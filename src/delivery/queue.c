@@ -42,20 +42,10 @@ static int ncollectors;
 static bool async_seen; /* an asynchronous commit carried keys, ever */
 
 void
-ca_commit_free(CaCommit *commit)
-{
-	if (commit->entries.data)
-		pfree(commit->entries.data);
-	if (commit->children)
-		pfree(commit->children);
-	pfree(commit);
-}
-
-void
 ca_queue_reset(void)
 {
 	while (!dlist_is_empty(&queue))
-		ca_commit_free(dlist_container(CaCommit, node, dlist_pop_head_node(&queue)));
+		ca_committed_free(dlist_container(CaCommit, node, dlist_pop_head_node(&queue)));
 	queued = invisible = waiting = ncollectors = 0;
 	queued_bytes = 0;
 }
@@ -182,7 +172,7 @@ merge(CaCommit *into, CaCommit *commit)
 	into->prepared |= commit->prepared;
 	into->others += 1 + commit->others;
 	ca_queue_take(commit);
-	ca_commit_free(commit);
+	ca_committed_free(commit);
 }
 
 /*
@@ -302,6 +292,6 @@ ca_queue_discard_visible(void)
 		if (!commit->visible)
 			continue;
 		ca_queue_take(commit);
-		ca_commit_free(commit);
+		ca_committed_free(commit);
 	}
 }

@@ -96,7 +96,7 @@ take_out(CaOpenSet *set, OpenTransaction *open)
 static void
 forget(CaOpenSet *set, OpenTransaction *open)
 {
-	ca_commit_free(take_out(set, open));
+	ca_committed_free(take_out(set, open));
 }
 
 /* Its entry, made if there is none. */

@@ -19,7 +19,7 @@
  * then the log is gone (CA_TAP_GAP). Errors of core's reader end here; they never leave the process.
  *
  * Memory: everything lives in one context, a child of the caller's; commits handed over are chunks
- * of the caller's own context and are freed with ca_commit_free.
+ * of the caller's own context and are freed with ca_committed_free.
  */
 #include "worker/worker.h"
 #include "common/debug.h"
@@ -252,7 +252,7 @@ commit_transaction(CaTap *tap, TransactionId xid, xl_xact_parsed_commit *parsed)
 		return;
 	if (tap->reader->EndRecPtr <= tap->skip)
 	{
-		ca_commit_free(commit);
+		ca_committed_free(commit);
 		return;
 	}
 	commit->start = tap->reader->ReadRecPtr;

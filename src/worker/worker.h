@@ -141,6 +141,9 @@ extern XLogRecPtr ca_tap_read_end(const CaTap *tap); /* end of the last complete
 extern XLogRecPtr ca_tap_oldest_open(const CaTap *tap);
 extern bool ca_tap_clean_switch(const CaTap *tap); /* the last change of timeline lost nothing */
 
+/* ---- committed.c ---- */
+extern void ca_committed_free(CaCommit *commit);
+
 /* ---- reread.c ---- */
 /* The messages of a large commit, read again from the log in steps. */
 typedef enum CaRereadResult
@@ -157,7 +160,6 @@ extern CaRereadResult ca_reread_next(CaReread *reread, CaMessage *message);
 extern void ca_reread_close(CaReread *reread);
 
 /* ---- queue.c: commits read and not completely sent; which of them are visible ---- */
-extern void ca_commit_free(CaCommit *commit);
 extern void ca_queue_reset(void);
 extern void ca_queue_add(void *unused, CaCommit *commit); /* a CaCommitHandler */
 extern bool ca_queue_full(void);                          /* the tap should not read on */

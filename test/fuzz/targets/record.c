@@ -81,7 +81,7 @@ ca_queue_take(CaCommit *commit)
 }
 
 void
-ca_commit_free(CaCommit *commit)
+ca_committed_free(CaCommit *commit)
 {
 }
 
