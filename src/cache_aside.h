@@ -329,6 +329,7 @@ extern char *ca_redis_endpoint(void);
 extern bool ca_redis_check_url(char **newval, void **extra, GucSource source);
 /* Why there is no Redis to connect to, in words that last until the next call; NULL: there is one */
 extern const char *ca_redis_misconfigured(void);
+extern void ca_redis_url_require(void); /* an ERROR if there is none */
 #define CA_REDIS_URL_HINT                                                                          \
 	"Set cache_aside.redis_url in the configuration, for example to redis://host:6379/0, and "     \
 	"reload it. SELECT * FROM pg_file_settings WHERE error IS NOT NULL shows the line of a value " \

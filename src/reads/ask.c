@@ -106,16 +106,6 @@ usable(void)
 	return still_good();
 }
 
-void
-ca_ask_require_url(void)
-{
-	const char *lacking = ca_redis_misconfigured();
-
-	if (lacking)
-		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("%s", lacking),
-						errdetail("There is no Redis to ask."), errhint("%s", CA_REDIS_URL_HINT)));
-}
-
 static bool
 open_connection(void)
 {
@@ -142,7 +132,7 @@ connect_redis(void)
 {
 	if (holders > 0)
 		return ca_redis_state(connection) == CA_REDIS_READY ? connection : NULL;
-	ca_ask_require_url();
+	ca_redis_url_require();
 	ca_allowance_stop_clock();
 	if (usable())
 		return connection;

@@ -151,7 +151,7 @@ fill(FunctionCallInfo fcinfo, const char *shown, const CaText *key, const char *
 	int64 ttl = ca_reads_ttl(PG_GETARG_INTERVAL_P(2));
 	char *token;
 
-	ca_ask_require_url(); /* which is why there is no token */
+	ca_redis_url_require(); /* which is why there is no token */
 	if (PG_ARGISNULL(3))
 		return CA_FILL_FAILED;
 	token = text_to_cstring(PG_GETARG_TEXT_PP(3));

@@ -18,7 +18,6 @@
  */
 extern CaRedis *ca_ask_hold(void);
 extern CaRedis *ca_ask_hold_new(void); /* made anew, unless somebody holds it */
-extern void ca_ask_require_url(void);  /* an ERROR if no Redis was named; the others call it */
 extern void ca_ask_release(CaRedis *redis);
 /* Sends one command and waits for its answer; false: none, ca_ask_problem tells why. */
 extern bool ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler,

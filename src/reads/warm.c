@@ -406,7 +406,7 @@ require_token(void)
 {
 	const char *token = ca_token_current();
 
-	ca_ask_require_url();
+	ca_redis_url_require();
 	if (token == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

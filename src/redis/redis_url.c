@@ -269,3 +269,13 @@ ca_redis_endpoint(void)
 	return psprintf("%s%s%s:%d/%d", brackets ? "[" : "", url.host, brackets ? "]" : "", url.port,
 					url.db);
 }
+
+void
+ca_redis_url_require(void)
+{
+	const char *lacking = ca_redis_misconfigured();
+
+	if (lacking)
+		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("%s", lacking),
+						errdetail("There is no Redis to ask."), errhint("%s", CA_REDIS_URL_HINT)));
+}

@@ -235,11 +235,6 @@ ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, 
 }
 
 void
-ca_ask_require_url(void)
-{
-}
-
-void
 ca_ask_warn(const char *consequence)
 {
 }

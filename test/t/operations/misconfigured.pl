@@ -3,7 +3,7 @@
 # at a reload what cannot be used leaves the old one in force.
 #
 # Remedy: the empty boot value (define_redis_settings in cache_aside.c); MISCONFIGURED in duty.c and
-# ca_outage_misconfigured in outage.c (without: an outage with attempts, "unreachable"); ca_ask_require_url in
+# ca_outage_misconfigured in outage.c (without: an outage with attempts, "unreachable"); ca_redis_url_require in
 # ask.c (without: a warning and a miss).
 use strict;
 use warnings;
