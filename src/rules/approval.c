@@ -103,7 +103,7 @@ ca_approval_check_created(Oid trigger)
 		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 		 errmsg("must be owner of table \"%s\" to give it a cache rule", get_rel_name(facts.relid)),
 		 errdetail("Trigger \"%s\" deletes cache keys%s. The table belongs to \"%s\".", facts.name,
-				   ca_rules_is_query(facts.nargs)
+				   ca_rule_name_is_query(facts.nargs)
 					   ? ", and its query runs with the rights of the owner"
 					   : "",
 				   owner ? owner : "?"),
@@ -137,7 +137,7 @@ notice_revoked(const CaTriggerFacts *facts, Oid owner)
 		NOTICE,
 		(errmsg("query of cache rule \"%s\" of table \"%s\" does not run until its new owner "
 				"approves it",
-				ca_rules_name(facts->nargs, facts->args), get_rel_name(facts->relid)),
+				ca_rule_name_of(facts->nargs, facts->args), get_rel_name(facts->relid)),
 		 errdetail("The table belongs to \"%s\" now, with whose rights the query would run. Until "
 				   "then every write deletes all keys that match \"%s\".",
 				   GetUserNameFromId(owner, true), facts->args[0]),
@@ -167,7 +167,7 @@ take_back(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg)
 {
 	Revocation *revocation = arg;
 
-	if (facts->kind == CA_TRIGGER_NONE || !ca_rules_is_query(facts->nargs) ||
+	if (facts->kind == CA_TRIGGER_NONE || !ca_rule_name_is_query(facts->nargs) ||
 		!ca_approval_is(facts->enabled))
 		return;
 	revoke_one(catalog, tuple);

@@ -118,12 +118,12 @@ note_dropped_trigger(Oid oid)
 	if (!ca_trigger_find(oid, NULL, &facts) ||
 		(facts.kind == CA_TRIGGER_NONE && !ca_row_version_is(facts.function)))
 		return;
-	pattern = facts.kind == CA_TRIGGER_NONE ? NULL : ca_rules_pattern(facts.nargs, facts.args);
+	pattern = facts.kind == CA_TRIGGER_NONE ? NULL : ca_rule_name_pattern(facts.nargs, facts.args);
 	previous = MemoryContextSwitchTo(dropped_memory());
 	trigger = palloc0(sizeof(*trigger));
 	trigger->relid = facts.relid;
 	trigger->pattern = pattern ? pstrdup(pattern) : NULL;
-	trigger->rule = pstrdup(ca_rules_name(facts.nargs, facts.args));
+	trigger->rule = pstrdup(ca_rule_name_of(facts.nargs, facts.args));
 	trigger->options = ca_heir_options(&facts);
 	trigger->lost = ca_heir_describe(&facts, oid);
 	dropped = lappend(dropped, trigger);

@@ -52,7 +52,7 @@ warn_table(Oid relid, Oid foreign)
 						get_rel_name(relid), get_rel_name(foreign)),
 				 errdetail("Cache rule \"%s\" works by statement, and a foreign table has no "
 						   "transition tables.",
-						   ca_text_show(ca_rules_name(trigger->nargs, trigger->args))),
+						   ca_text_show(ca_rule_name_of(trigger->nargs, trigger->args))),
 				 errhint("See cache_aside.gaps for the statement that repairs it.")));
 		return;
 	}

@@ -68,7 +68,7 @@ was_attached_to(const CaTriggerFacts *facts, const char *table)
 
 	if (facts->kind == CA_TRIGGER_NONE || facts->nargs == 0)
 		return false;
-	prefix = ca_rules_prefix(table, ca_rules_name(facts->nargs, facts->args));
+	prefix = ca_rule_name_prefix(table, ca_rule_name_of(facts->nargs, facts->args));
 	return strncmp(facts->name, prefix, strlen(prefix)) == 0 && facts->name[strlen(prefix)] == '_';
 }
 
@@ -182,10 +182,10 @@ statement_of(const CaTriggerFacts *facts, const char *table)
 {
 	if (facts->kind == CA_TRIGGER_NONE)
 		return version_statement(facts, table);
-	if (ca_rules_is_query(facts->nargs))
+	if (ca_rule_name_is_query(facts->nargs))
 		return psprintf("SELECT cache_aside.attach_query(%s, %s, %s, %s", quote_literal_cstr(table),
 						quote_literal_cstr(facts->args[1]), quote_literal_cstr(facts->args[0]),
-						quote_literal_cstr(ca_rules_name(facts->nargs, facts->args)));
+						quote_literal_cstr(ca_rule_name_of(facts->nargs, facts->args)));
 	return psprintf("SELECT cache_aside.attach(%s, %s", quote_literal_cstr(table),
 					quote_literal_cstr(facts->args[0]));
 }
@@ -196,8 +196,9 @@ describe_lost(const CaTriggerFacts *facts, const char *table)
 	CaLostRule *lost = palloc(sizeof(*lost));
 
 	lost->table = pstrdup(table);
-	lost->rule = facts->kind == CA_TRIGGER_NONE ? psprintf("row_version(%s)", facts->args[0])
-												: pstrdup(ca_rules_name(facts->nargs, facts->args));
+	lost->rule = facts->kind == CA_TRIGGER_NONE
+					 ? psprintf("row_version(%s)", facts->args[0])
+					 : pstrdup(ca_rule_name_of(facts->nargs, facts->args));
 	lost->statement = statement_of(facts, table);
 	return lost;
 }
@@ -255,7 +256,8 @@ ca_heir_options(const CaTriggerFacts *facts)
 	if (!TRIGGER_FOR_UPDATE(facts->type) || facts->kind == CA_TRIGGER_NONE)
 		return NULL;
 	if (facts->kind == CA_TRIGGER_STATEMENT)
-		return ca_rules_is_query(facts->nargs) ? pstrdup("") : pstrdup(", level => 'statement'");
+		return ca_rule_name_is_query(facts->nargs) ? pstrdup("")
+												   : pstrdup(", level => 'statement'");
 	columns = ca_watch_compared(facts);
 	return columns == NULL || bms_is_member(0, columns) ? pstrdup("")
 														: columns_option(facts, columns);

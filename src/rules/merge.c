@@ -89,7 +89,7 @@ static bool
 is_left_out(const Trigger *trigger)
 {
 	return TRIGGER_FOR_UPDATE(trigger->tgtype) && trigger->tgenabled != TRIGGER_DISABLED &&
-		   ca_rules_kind(trigger->tgfoid) == CA_TRIGGER_STATEMENT;
+		   ca_rule_name_kind(trigger->tgfoid) == CA_TRIGGER_STATEMENT;
 }
 
 static bool
@@ -110,7 +110,7 @@ add_patterns(const TriggerDesc *triggers)
 	{
 		Trigger *trigger = &triggers->triggers[i];
 		const char *pattern =
-			is_left_out(trigger) ? ca_rules_pattern(trigger->tgnargs, trigger->tgargs) : NULL;
+			is_left_out(trigger) ? ca_rule_name_pattern(trigger->tgnargs, trigger->tgargs) : NULL;
 
 		if (pattern != NULL)
 			ca_entries_add_rule_pattern(pattern);

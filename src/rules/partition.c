@@ -149,7 +149,7 @@ triggered(CreateTrigStmt *statement)
 	Oid relid = find_table(statement->relation);
 
 	if (!OidIsValid(function) || !is_partitioned(relid) ||
-		(ca_rules_kind(function) == CA_TRIGGER_NONE && !ca_row_version_is(function)) ||
+		(ca_rule_name_kind(function) == CA_TRIGGER_NONE && !ca_row_version_is(function)) ||
 		(!statement->row && !TRIGGER_FOR_TRUNCATE(statement->events)))
 		return InvalidOid;
 	return relid;

@@ -270,8 +270,8 @@ is_needed(List *triggers, const CaTriggerFacts *own)
 
 		if (other->kind != CA_TRIGGER_NONE && other->kind != CA_TRIGGER_TABLE &&
 			!OidIsValid(other->parent) &&
-			strcmp(ca_rules_name(other->nargs, other->args),
-				   ca_rules_name(own->nargs, own->args)) == 0)
+			strcmp(ca_rule_name_of(other->nargs, other->args),
+				   ca_rule_name_of(own->nargs, own->args)) == 0)
 			return true;
 	}
 	return false;

@@ -91,10 +91,10 @@ preview_template(Relation relation, const char *text_of_rule, Datum row, ReturnS
 static void
 preview_rule(Relation relation, const Trigger *trigger, Datum row, ReturnSetInfo *result)
 {
-	char *what = psprintf("Rule \"%s\"", ca_rules_name(trigger->tgnargs, trigger->tgargs));
+	char *what = psprintf("Rule \"%s\"", ca_rule_name_of(trigger->tgnargs, trigger->tgargs));
 
 	ca_text_require_all(trigger->tgnargs, trigger->tgargs, "argument of a cache rule's trigger");
-	if (ca_rules_is_query(trigger->tgnargs))
+	if (ca_rule_name_is_query(trigger->tgnargs))
 		preview_query(relation, trigger, row, what, result);
 	else
 		preview_template(relation, trigger->tgargs[0], row, result);
@@ -126,7 +126,7 @@ cache_aside_keys(PG_FUNCTION_ARGS)
 
 		if (!ca_rules_member(trigger, NULL) || trigger->tgnargs == 0)
 			continue;
-		name = makeString(pstrdup(ca_rules_name(trigger->tgnargs, trigger->tgargs)));
+		name = makeString(pstrdup(ca_rule_name_of(trigger->tgnargs, trigger->tgargs)));
 		if (list_member(seen, name))
 			continue;
 		seen = lappend(seen, name);

@@ -397,7 +397,7 @@ query_names(const char *query, List *names)
 static void
 add_rule(const CaTriggerFacts *rule)
 {
-	const char *pattern = ca_rules_pattern(rule->nargs, rule->args);
+	const char *pattern = ca_rule_name_pattern(rule->nargs, rule->args);
 
 	if (pattern != NULL)
 		ca_entries_add_rule_pattern(pattern);

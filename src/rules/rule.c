@@ -143,7 +143,7 @@ parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 
 	ca_text_require_all(trigger->tgnargs, trigger->tgargs, "argument of a cache rule's trigger");
 	rule->text = pstrdup(trigger->tgargs[0]);
-	rule->name = pstrdup(ca_rules_name(trigger->tgnargs, trigger->tgargs));
+	rule->name = pstrdup(ca_rule_name_of(trigger->tgnargs, trigger->tgargs));
 	rule->what = psprintf("Rule \"%s\" of table \"%s\"", rule->name, relname);
 	if (trigger->tgnargs == 1)
 	{

@@ -251,7 +251,7 @@ void
 ca_rule_check_trigger(CreateTrigStmt *statement)
 {
 	Oid function = LookupFuncName(statement->funcname, 0, NULL, true);
-	CaTriggerKind kind = OidIsValid(function) ? ca_rules_kind(function) : CA_TRIGGER_NONE;
+	CaTriggerKind kind = OidIsValid(function) ? ca_rule_name_kind(function) : CA_TRIGGER_NONE;
 	int count = list_length(statement->args);
 
 	if (kind == CA_TRIGGER_NONE)

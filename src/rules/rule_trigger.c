@@ -84,7 +84,7 @@ ca_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts)
 	table_close(catalog, AccessShareLock);
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	facts->kind = ca_rules_kind(facts->function);
+	facts->kind = ca_rule_name_kind(facts->function);
 	return true;
 }
 
@@ -102,7 +102,7 @@ ca_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *arg)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Oid function = ((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid;
-		CaTriggerKind kind = ca_rules_kind(function);
+		CaTriggerKind kind = ca_rule_name_kind(function);
 		CaTriggerFacts *facts;
 
 		if (kind == CA_TRIGGER_NONE && !ca_row_version_is(function))
@@ -182,7 +182,7 @@ ca_trigger_queries(void)
 		CaTriggerFacts *facts = palloc(sizeof(*facts));
 
 		if (depend->classid == TriggerRelationId && ca_trigger_find(depend->objid, NULL, facts) &&
-			facts->kind == CA_TRIGGER_STATEMENT && ca_rules_is_query(facts->nargs))
+			facts->kind == CA_TRIGGER_STATEMENT && ca_rule_name_is_query(facts->nargs))
 			queries = lappend(queries, facts);
 	}
 	systable_endscan(scan);

@@ -54,7 +54,7 @@ cache_aside_rule_pattern(PG_FUNCTION_ARGS)
 
 	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
 		PG_RETURN_NULL();
-	pattern = ca_rules_pattern(facts.nargs, facts.args);
+	pattern = ca_rule_name_pattern(facts.nargs, facts.args);
 	if (pattern == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(ca_prefix_from_utf8(pstrdup(pattern))));
@@ -112,7 +112,7 @@ watch_problem(Relation relation, const CaTemplate *template, const char *templat
 		Bitmapset *columns;
 
 		if (trigger->tgqual == NULL || strncmp(trigger->tgname, "cache_aside_", 12) != 0 ||
-			ca_rules_kind(trigger->tgfoid) != CA_TRIGGER_ROW || trigger->tgnargs != 1 ||
+			ca_rule_name_kind(trigger->tgfoid) != CA_TRIGGER_ROW || trigger->tgnargs != 1 ||
 			strcmp(trigger->tgargs[0], template_text) != 0)
 			continue;
 		columns = ca_watch_columns(trigger->tgqual);
@@ -188,7 +188,7 @@ cache_aside_rule_problem(PG_FUNCTION_ARGS)
 			problem = "the trigger has no template as its argument";
 		else if (!is_text(&facts))
 			problem = "an argument is not text in this database's encoding: every write fails";
-		else if (ca_rules_is_query(facts.nargs))
+		else if (ca_rule_name_is_query(facts.nargs))
 			problem = query_problem(relation, &facts);
 		else
 			problem = template_problem(relation, facts.args[0]);

@@ -44,64 +44,6 @@ PG_FUNCTION_INFO_V1(cache_aside_attach);
 PG_FUNCTION_INFO_V1(cache_aside_attach_query);
 PG_FUNCTION_INFO_V1(cache_aside_detach);
 
-/* ---- triggers as rules ---- */
-
-static CaTriggerKind
-kind_of_name(const char *name)
-{
-	if (strcmp(name, "invalidate_row") == 0)
-		return CA_TRIGGER_ROW;
-	if (strcmp(name, "invalidate_statement") == 0)
-		return CA_TRIGGER_STATEMENT;
-	if (strcmp(name, "invalidate_table") == 0)
-		return CA_TRIGGER_TABLE;
-	return CA_TRIGGER_NONE;
-}
-
-CaTriggerKind
-ca_rules_kind(Oid function)
-{
-	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	CaTriggerKind kind = CA_TRIGGER_NONE;
-	Form_pg_proc form;
-
-	if (!HeapTupleIsValid(tuple))
-		return CA_TRIGGER_NONE;
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	/* Whoever may create a database's schema cache_aside can name functions like ours, but not in C. */
-	if (form->prolang == ClanguageId && form->prorettype == TRIGGEROID &&
-		form->pronamespace == get_namespace_oid("cache_aside", true))
-		kind = kind_of_name(NameStr(form->proname));
-	ReleaseSysCache(tuple);
-	return kind;
-}
-
-const char *
-ca_rules_name(int nargs, char **args)
-{
-	return nargs == 0 ? "" : nargs >= 3 ? args[2] : args[0];
-}
-
-bool
-ca_rules_is_query(int nargs)
-{
-	return nargs > 1;
-}
-
-const char *
-ca_rules_pattern(int nargs, char **args)
-{
-	Size len;
-
-	if (nargs == 0)
-		return NULL;
-	if (ca_rules_is_query(nargs) && !ca_text_is_valid(args[0]))
-		return NULL;
-	if (ca_rules_is_query(nargs))
-		return ca_prefix_pattern_utf8(args[0], &len);
-	return ca_key_template_pattern(args[0]);
-}
-
 /*
  * A copy: the relation's own may be rebuilt, and the old one freed, at any catalog access that hears
  * of a change to the relation; a lock on it excludes only some of them.
@@ -123,9 +65,9 @@ ca_rules_add_patterns(Relation relation)
 		Trigger *trigger = &triggers->triggers[i];
 		const char *pattern;
 
-		if (ca_rules_kind(trigger->tgfoid) == CA_TRIGGER_NONE)
+		if (ca_rule_name_kind(trigger->tgfoid) == CA_TRIGGER_NONE)
 			continue;
-		pattern = ca_rules_pattern(trigger->tgnargs, trigger->tgargs);
+		pattern = ca_rule_name_pattern(trigger->tgnargs, trigger->tgargs);
 		if (pattern != NULL)
 			ca_entries_add_rule_pattern(pattern);
 	}
@@ -134,8 +76,8 @@ ca_rules_add_patterns(Relation relation)
 bool
 ca_rules_member(const Trigger *trigger, const char *name)
 {
-	return ca_rules_kind(trigger->tgfoid) != CA_TRIGGER_NONE &&
-		   (name == NULL || strcmp(ca_rules_name(trigger->tgnargs, trigger->tgargs), name) == 0);
+	return ca_rule_name_kind(trigger->tgfoid) != CA_TRIGGER_NONE &&
+		   (name == NULL || strcmp(ca_rule_name_of(trigger->tgnargs, trigger->tgargs), name) == 0);
 }
 
 /* ---- attaching ---- */
@@ -168,15 +110,6 @@ refuse_twice(Relation relation, const char *name)
 	}
 }
 
-char *
-ca_rules_prefix(const char *table, const char *name)
-{
-	char *identity = psprintf("%s %s", table, name);
-
-	return psprintf("cache_aside_%08x",
-					hash_bytes((unsigned char *) identity, (int) strlen(identity)));
-}
-
 static void
 init_rule(NewRule *rule, Relation relation, const char *name, bool statement)
 {
@@ -187,7 +120,7 @@ init_rule(NewRule *rule, Relation relation, const char *name, bool statement)
 	rule->name = name;
 	rule->statement = statement;
 	rule->table = quote_qualified_identifier(namespace, RelationGetRelationName(relation));
-	rule->prefix = ca_rules_prefix(rule->table, name);
+	rule->prefix = ca_rule_name_prefix(rule->table, name);
 }
 
 static void
@@ -414,7 +347,7 @@ refuse_inherited(Relation relation, const Trigger *trigger)
 {
 	ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 					errmsg("cannot detach cache rule \"%s\" from partition \"%s\"",
-						   ca_text_show(ca_rules_name(trigger->tgnargs, trigger->tgargs)),
+						   ca_text_show(ca_rule_name_of(trigger->tgnargs, trigger->tgargs)),
 						   RelationGetRelationName(relation)),
 					errdetail("It comes from the partitioned table."),
 					errhint("Detach it from the partitioned table.")));
@@ -442,7 +375,7 @@ collect_drops(Relation relation, const char *name, StringInfo sql)
 			continue;
 		}
 		names = list_append_unique(
-			names, makeString(pstrdup(ca_rules_name(trigger->tgnargs, trigger->tgargs))));
+			names, makeString(pstrdup(ca_rule_name_of(trigger->tgnargs, trigger->tgargs))));
 		appendStringInfo(sql, "DROP TRIGGER %s ON %s;", quote_identifier(trigger->tgname), table);
 	}
 	return list_length(names);

@@ -21,7 +21,8 @@ typedef enum CaTriggerKind
 	CA_TRIGGER_TABLE
 } CaTriggerKind;
 
-extern CaTriggerKind ca_rules_kind(Oid function);
+/* ---- rule_name.c: what a trigger says about its rule ---- */
+extern CaTriggerKind ca_rule_name_kind(Oid function);
 
 /* ---- rule_trigger.c: a trigger as the catalog has it ---- */
 typedef struct CaTriggerFacts
@@ -97,15 +98,15 @@ extern List *
 ca_reach_parents(Oid relid); /* oids of the tables it inherits from, or is a partition of */
 
 /* Begins the names of a rule's triggers: `table` is qualified and quoted. */
-extern char *ca_rules_prefix(const char *table, const char *name);
+extern char *ca_rule_name_prefix(const char *table, const char *name);
 /* The name of a rule is its template; a query rule's is its third argument, else its pattern. */
-extern const char *ca_rules_name(int nargs, char **args);
-extern bool ca_rules_is_query(int nargs);
+extern const char *ca_rule_name_of(int nargs, char **args);
+extern bool ca_rule_name_is_query(int nargs);
 #define CA_QUERY_ARGS 4 /* at most: pattern, query, name, type of the keys */
 /* Is the trigger part of rule `name` (of any rule, if NULL)? */
 extern bool ca_rules_member(const Trigger *trigger, const char *name);
 /* Pattern of a rule, UTF-8, without prefix; NULL for a template that is malformed. */
-extern const char *ca_rules_pattern(int nargs, char **args);
+extern const char *ca_rule_name_pattern(int nargs, char **args);
 /* Adds the patterns of all rules on the relation to the pending set. */
 extern void ca_rules_add_patterns(Relation relation);
 

@@ -98,7 +98,7 @@ ca_watch_compared(const CaTriggerFacts *facts)
 Bitmapset *
 ca_watch_rule(const CaTriggerFacts *facts)
 {
-	const char *name = ca_rules_name(facts->nargs, facts->args);
+	const char *name = ca_rule_name_of(facts->nargs, facts->args);
 	Bitmapset *columns = NULL;
 	ListCell *cell;
 
@@ -108,7 +108,7 @@ ca_watch_rule(const CaTriggerFacts *facts)
 		Bitmapset *compared;
 
 		if (!TRIGGER_FOR_UPDATE(trigger->type) ||
-			strcmp(ca_rules_name(trigger->nargs, trigger->args), name) != 0)
+			strcmp(ca_rule_name_of(trigger->nargs, trigger->args), name) != 0)
 			continue;
 		compared = ca_watch_compared(trigger);
 		if (compared == NULL)

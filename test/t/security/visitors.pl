@@ -4,7 +4,7 @@
 #
 # Remedies: settings in ca_visitor_connect (visitor.c: from PostgreSQL 17 on the resync never ends
 # without, for transaction_timeout), the call of ca_visitor_become_owner in visit (survey.c),
-# ClanguageId in ca_rules_kind (rules.c), relkind in load (replicas.c: a crash without).
+# ClanguageId in ca_rule_name_kind (rules.c), relkind in load (replicas.c: a crash without).
 
 use strict;
 use warnings;
