@@ -21,6 +21,7 @@
  * Memory: a child of the caller's context, whose reset also closes the socket and frees what
  * hiredis malloc'd, so that an ERROR in the caller leaks neither.
  */
+#include "redis/redis_connection.h"
 #include "redis/redis_private.h"
 
 #include "redis/redis_reply.h"
@@ -32,65 +33,7 @@
 #define CA_READ ((Size) 16 * 1024) /* hiredis reads so much at once */
 #define CA_TURNS 64                /* reads, and writes, of one ca_redis_advance */
 
-typedef enum CaStep
-{
-	STEP_DIAL,
-	STEP_LOGIN,
-	STEP_READY,
-	STEP_FAILED
-} CaStep;
-
-struct CaRedis
-{
-	MemoryContext cxt;
-	MemoryContextCallback on_reset;
-	CaStep step;
-	CaRedisUrl url;
-	char client_name[64];
-	char error[512];
-
-	CaDial dial;
-	int64 deadline;        /* for everything up to READY */
-	redisContext *hiredis; /* once connected; closes the socket */
-	void *tls;             /* belongs to `hiredis` */
-	CaPipeline pipeline;
-	CaReplyGuard guard;
-	bool blocked;      /* the kernel has not taken all of the output yet */
-	bool more;         /* stopped, though the socket would have gone on */
-	Size taken;        /* by the kernel, after it had refused some, since progress_at */
-	Size received;     /* since then */
-	int64 progress_at; /* see the header: command_timeout counts from here */
-};
-
-/* ---- failing and letting go ---- */
-
-static void
-let_go(void *arg)
-{
-	CaRedis *redis = arg;
-
-	if (redis->hiredis)
-		redisFree(redis->hiredis); /* closes the socket */
-	ca_dial_end(&redis->dial, redis->hiredis == NULL);
-	redis->hiredis = NULL;
-	redis->tls = NULL;
-	explicit_bzero(redis->url.password, sizeof(redis->url.password));
-}
-
-/* The handlers still waiting are called by the next ca_redis_advance or ca_redis_close. */
-void
-ca_redis_fail(CaRedis *redis, const char *fmt, ...)
-{
-	va_list args;
-
-	if (redis->step == STEP_FAILED)
-		return;
-	va_start(args, fmt);
-	vsnprintf(redis->error, sizeof(redis->error), fmt, args);
-	va_end(args);
-	redis->step = STEP_FAILED;
-	let_go(redis);
-}
+/* ---- failing ---- */
 
 static void
 fail_with_hiredis(CaRedis *redis, const char *what)
@@ -185,14 +128,6 @@ begin(CaRedis *redis)
 /* ---- talking ---- */
 
 static void
-note_progress(CaRedis *redis)
-{
-	redis->progress_at = ca_dial_clock();
-	redis->taken = 0;
-	redis->received = 0;
-}
-
-static void
 handle_replies(CaRedis *redis)
 {
 	redisContext *c = redis->hiredis;
@@ -214,7 +149,7 @@ handle_replies(CaRedis *redis)
 			return;
 		reply = object;
 		ca_reply_guard_next(&redis->guard, c->reader);
-		note_progress(redis);
+		ca_redis_connection_progress(redis);
 		if (redis->pipeline.count == 0 || reply->type < REDIS_REPLY_STRING ||
 			reply->type > REDIS_REPLY_ERROR)
 		{
@@ -252,7 +187,7 @@ receive(CaRedis *redis)
 			return;
 		redis->guard.bytes += got;
 		if ((redis->received += got) >= CA_LARGE)
-			note_progress(redis);
+			ca_redis_connection_progress(redis);
 		handle_replies(redis);
 		if (redis->step == STEP_FAILED)
 			return;
@@ -320,7 +255,7 @@ transmit(CaRedis *redis)
 	{
 		turns++;
 		if (redis->blocked && (redis->taken += taken) >= CA_SLICE)
-			note_progress(redis);
+			ca_redis_connection_progress(redis);
 	}
 	if (redis->step == STEP_FAILED)
 		return;
@@ -345,17 +280,6 @@ check_deadlines(CaRedis *redis)
 					  redis->step == STEP_LOGIN ? "logging in" : ca_dial_doing(&redis->dial));
 }
 
-void
-ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
-			   CaReplyHandler handler, void *arg)
-{
-	if (redis->step != STEP_FAILED && !ca_pipeline_add(&redis->pipeline, argc, argv, argvlen))
-		ca_redis_fail(redis, "more than 1 GB to send");
-	if (redis->pipeline.count == 0)
-		note_progress(redis);
-	ca_pipeline_expect(&redis->pipeline, handler, arg); /* gets its NULL later if FAILED */
-}
-
 /* ---- what the others see ---- */
 
 CaRedis *
@@ -367,7 +291,7 @@ ca_redis_open(MemoryContext cxt, const char *client_name)
 	redis->cxt = own;
 	ca_dial_init(&redis->dial);
 	ca_pipeline_init(&redis->pipeline, own);
-	redis->on_reset.func = let_go;
+	redis->on_reset.func = ca_redis_connection_let_go;
 	redis->on_reset.arg = redis;
 	MemoryContextRegisterResetCallback(own, &redis->on_reset);
 	strlcpy(redis->client_name, client_name, sizeof(redis->client_name));
@@ -419,25 +343,6 @@ ca_redis_database(const CaRedis *redis)
 	return redis->url.db;
 }
 
-const CaRedisUrl *
-ca_redis_url(const CaRedis *redis)
-{
-	return &redis->url;
-}
-
-const char *
-ca_redis_client_name(const CaRedis *redis)
-{
-	return redis->client_name;
-}
-
-void
-ca_redis_ready(CaRedis *redis)
-{
-	redis->step = STEP_READY;
-	explicit_bzero(redis->url.password, sizeof(redis->url.password));
-}
-
 void
 ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
 			  CaReplyHandler handler, void *arg)
@@ -449,7 +354,7 @@ ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen
 void
 ca_redis_begin_wait(CaRedis *redis)
 {
-	note_progress(redis);
+	ca_redis_connection_progress(redis);
 }
 
 int

@@ -146,7 +146,7 @@ extern void ca_redis_tls_prepare(void *tls);       /* before each read and write
 extern bool ca_redis_tls_only_reads(void *tls);    /* in the handshake: writing would spin */
 extern const char *ca_redis_tls_reason(void *tls); /* of a failure, or NULL */
 
-/* ---- redis.c, for redis_login.c and redis_wait.c ---- */
+/* ---- redis_connection.c ---- */
 extern void ca_redis_fail(CaRedis *redis, const char *fmt, ...) CA_PRINTF(2, 3);
 extern void ca_redis_ready(CaRedis *redis);
 /* command_timeout counts from here: nobody listened before. */

@@ -1,0 +1,73 @@
+/*
+ * redis_connection.c: what a connection is, for those who work on it: how it fails, what it is told to send.
+ *
+ * redis.c drives it, redis_login.c says the first words, redis_wait.c waits for it. Whatever goes wrong ends in
+ * ca_redis_fail, which lets go of the socket and leaves the handlers to the next ca_redis_advance.
+ */
+#include "redis/redis_connection.h"
+
+void
+ca_redis_connection_let_go(void *arg)
+{
+	CaRedis *redis = arg;
+
+	if (redis->hiredis)
+		redisFree(redis->hiredis); /* closes the socket */
+	ca_dial_end(&redis->dial, redis->hiredis == NULL);
+	redis->hiredis = NULL;
+	redis->tls = NULL;
+	explicit_bzero(redis->url.password, sizeof(redis->url.password));
+}
+
+/* The handlers still waiting are called by the next ca_redis_advance or ca_redis_close. */
+void
+ca_redis_fail(CaRedis *redis, const char *fmt, ...)
+{
+	va_list args;
+
+	if (redis->step == STEP_FAILED)
+		return;
+	va_start(args, fmt);
+	vsnprintf(redis->error, sizeof(redis->error), fmt, args);
+	va_end(args);
+	redis->step = STEP_FAILED;
+	ca_redis_connection_let_go(redis);
+}
+
+void
+ca_redis_ready(CaRedis *redis)
+{
+	redis->step = STEP_READY;
+	explicit_bzero(redis->url.password, sizeof(redis->url.password));
+}
+
+void
+ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
+			   CaReplyHandler handler, void *arg)
+{
+	if (redis->step != STEP_FAILED && !ca_pipeline_add(&redis->pipeline, argc, argv, argvlen))
+		ca_redis_fail(redis, "more than 1 GB to send");
+	if (redis->pipeline.count == 0)
+		ca_redis_connection_progress(redis);
+	ca_pipeline_expect(&redis->pipeline, handler, arg); /* gets its NULL later if FAILED */
+}
+
+const CaRedisUrl *
+ca_redis_url(const CaRedis *redis)
+{
+	return &redis->url;
+}
+
+const char *
+ca_redis_client_name(const CaRedis *redis)
+{
+	return redis->client_name;
+}
+
+void
+ca_redis_connection_progress(CaRedis *redis)
+{
+	redis->progress_at = ca_dial_clock();
+	redis->taken = 0;
+	redis->received = 0;
+}

@@ -1,0 +1,43 @@
+/*
+ * redis_connection.h: a connection to Redis as redis.c and redis_connection.c see it.
+ */
+#ifndef CA_REDIS_CONNECTION_H
+#define CA_REDIS_CONNECTION_H
+
+#include "redis/redis_private.h"
+#include "redis/redis_reply.h"
+
+typedef enum CaStep
+{
+	STEP_DIAL,
+	STEP_LOGIN,
+	STEP_READY,
+	STEP_FAILED
+} CaStep;
+
+struct CaRedis
+{
+	MemoryContext cxt;
+	MemoryContextCallback on_reset;
+	CaStep step;
+	CaRedisUrl url;
+	char client_name[64];
+	char error[512];
+
+	CaDial dial;
+	int64 deadline;        /* for everything up to READY */
+	redisContext *hiredis; /* once connected; closes the socket */
+	void *tls;             /* belongs to `hiredis` */
+	CaPipeline pipeline;
+	CaReplyGuard guard;
+	bool blocked;      /* the kernel has not taken all of the output yet */
+	bool more;         /* stopped, though the socket would have gone on */
+	Size taken;        /* by the kernel, after it had refused some, since progress_at */
+	Size received;     /* since then */
+	int64 progress_at; /* see the header: command_timeout counts from here */
+};
+
+extern void ca_redis_connection_let_go(void *redis);      /* of everything outside our memory */
+extern void ca_redis_connection_progress(CaRedis *redis); /* command_timeout counts anew */
+
+#endif
