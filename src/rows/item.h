@@ -67,11 +67,11 @@ extern const char *ca_item_key_constraint(CaItemTable *table);
 /* One typed value; sets *isnull. */
 extern Datum ca_item_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool *isnull);
 extern AttrNumber ca_item_column(CaItemTable *table, const char *name, int len);
-extern const char *ca_item_column_name(CaItemTable *table, AttrNumber attnum); /* quoted */
 extern char *ca_item_key_list(CaItemTable *table); /* quoted names of the primary key */
 extern bool ca_item_is_timestamp(CaItemTable *table, AttrNumber attnum);
 
 /* ---- item_plan.c ---- */
+extern const char *ca_item_column_name(CaItemTable *table, AttrNumber attnum); /* quoted */
 extern void ca_statement_init(CaStatement *statement, Oid relid, bool generic);
 /* Appends $n. */
 extern void ca_statement_param(CaStatement *statement, Oid type, Datum value, bool isnull);

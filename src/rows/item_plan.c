@@ -53,6 +53,12 @@ typedef struct CaPlan
 static dlist_head plans = DLIST_STATIC_INIT(plans); /* most recently used first */
 static int plan_count = 0;
 
+const char *
+ca_item_column_name(CaItemTable *table, AttrNumber attnum)
+{
+	return quote_identifier(NameStr(TupleDescAttr(table->desc, attnum - 1)->attname));
+}
+
 void
 ca_statement_init(CaStatement *statement, Oid relid, bool generic)
 {

@@ -104,12 +104,6 @@ ca_item_table_close(CaItemTable *table)
 	table_close(table->rel, AccessShareLock);
 }
 
-const char *
-ca_item_column_name(CaItemTable *table, AttrNumber attnum)
-{
-	return quote_identifier(NameStr(TupleDescAttr(table->desc, attnum - 1)->attname));
-}
-
 bool
 ca_item_is_timestamp(CaItemTable *table, AttrNumber attnum)
 {
