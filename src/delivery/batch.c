@@ -164,9 +164,9 @@ add_key(CaBatch *batch, const CaCommit *commit, const CaEntry *entry)
  * nobody, and unlogged tables are empty now.
  */
 static void
-note_crash(CaCommit *commit)
+note_crash(const CaBatch *batch, CaCommit *commit)
 {
-	if (ca_delivery_position()->async || ca_queue_async())
+	if (batch->async || ca_queue_async())
 		commit->resync = ca_resync_request(
 			CA_SURVEY_ALL, "the server crashed, and asynchronous commits may be lost");
 	else
@@ -231,7 +231,7 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 			ca_census_ask();
 			break;
 		case CA_ENTRY_CRASH:
-			note_crash(commit);
+			note_crash(batch, commit);
 			break;
 		case CA_ENTRY_STICK:
 			add_stick(batch, commit, entry);
@@ -321,8 +321,9 @@ ca_batch_unfinished(void)
 
 /* Fills it with what is visible. false: the log of a large transaction is gone. */
 bool
-ca_batch_fill(CaBatch *batch)
+ca_batch_fill(CaBatch *batch, bool async)
 {
+	batch->async = async;
 	fill(batch);
 	return !log_gone;
 }

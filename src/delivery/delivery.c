@@ -320,7 +320,7 @@ ca_delivery_send(void)
 	{
 		CaBatch *batch = ca_batch_make();
 
-		if (!ca_batch_fill(batch))
+		if (!ca_batch_fill(batch, ca_delivery_position()->async))
 		{
 			ca_breaker_gap();
 			fail("the log of a large transaction is gone");

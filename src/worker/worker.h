@@ -205,6 +205,7 @@ typedef struct CaBatch
 	dlist_head done;      /* commits that are delivered with it */
 	XLogRecPtr lsn;       /* highest commit among its keys; 0: no keys */
 	StringInfoData bytes; /* keys and stick names, one behind the other */
+	bool async;           /* asynchronous commits carried keys before it */
 	int nkeys;
 	int nsticks;
 	CaSlice keys[CA_BATCH_KEYS];
@@ -251,7 +252,8 @@ extern void ca_announce_step(CaRedis *redis);
 
 /* ---- batch.c: entries of visible commits, as many as fit ---- */
 extern CaBatch *ca_batch_make(void);
-extern bool ca_batch_fill(CaBatch *batch);
+/* `async`: the position says that asynchronous commits carried keys. */
+extern bool ca_batch_fill(CaBatch *batch, bool async);
 extern void ca_batch_free(CaBatch *batch); /* with the commits it completes */
 extern bool ca_batch_unfinished(void);     /* more of a large commit can be read at once */
 extern void ca_batch_reset(void);

@@ -85,14 +85,6 @@ ca_committed_free(CaCommit *commit)
 {
 }
 
-const CaPosition *
-ca_delivery_position(void)
-{
-	static CaPosition position;
-
-	return &position;
-}
-
 CaReread *
 ca_reread_open(MemoryContext cxt, const CaCommit *commit)
 {
@@ -174,7 +166,7 @@ fill_batches(const CaMessage *message)
 	{
 		CaBatch *batch = ca_batch_make();
 
-		FUZZ_CHECK(ca_batch_fill(batch));
+		FUZZ_CHECK(ca_batch_fill(batch, false));
 		check_batch(batch);
 		ca_batch_free(batch);
 	}
