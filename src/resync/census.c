@@ -73,7 +73,7 @@ counts_for(long ms)
 }
 
 static bool
-due(void)
+due(bool resync)
 {
 	uint32 now = pg_atomic_read_u32(&ca_shared->census_asked);
 
@@ -88,7 +88,7 @@ due(void)
 		asked = true;
 	if (counted && (!installed || by_proof) && !counts_for(RECOUNT_MS))
 		asked = true;
-	return asked && !ca_resync_running();
+	return asked && !resync;
 }
 
 static void
@@ -115,11 +115,11 @@ begin(void)
 }
 
 void
-ca_census_step(void)
+ca_census_step(bool resync)
 {
 	bool complete;
 
-	if (!running && due())
+	if (!running && due(resync))
 		begin();
 	if (!running)
 		return;
@@ -140,9 +140,9 @@ ca_census_yield(void)
 
 /* Milliseconds until ca_census_step has something to do, besides visits; -1: events matter. */
 long
-ca_census_timeout(void)
+ca_census_timeout(bool resync)
 {
 	bool keys = pg_atomic_read_u32(&ca_shared->keys_logged) != 0;
 
-	return (asked || keys) && !running && !ca_resync_running() ? SHORTEST_MS : -1;
+	return (asked || keys) && !running && !resync ? SHORTEST_MS : -1;
 }

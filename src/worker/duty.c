@@ -130,7 +130,7 @@ ca_duty_step(void)
 {
 	Duty now = current_duty();
 
-	ca_census_step();
+	ca_census_step(ca_resync_running());
 	if ((now != duty || moves || ca_farewell_lasts()) && !has_parted(now))
 		return false;
 	if (now != duty)
@@ -208,7 +208,7 @@ ca_duty_timeout(void)
 	timeout = duty == DELIVER ? ca_session_timeout() : IDLE_PAUSE;
 	visit = ca_visits_timeout();
 	if (visit < 0)
-		visit = ca_census_timeout();
+		visit = ca_census_timeout(ca_resync_running());
 	if (visit >= 0)
 		timeout = timeout < 0 ? visit : Min(timeout, visit);
 	if (duty != DELIVER)

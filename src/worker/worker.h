@@ -295,11 +295,11 @@ extern void ca_resync_interrupted(void); /* the session ended */
 
 /* ---- census.c: is there any database that has the extension? ---- */
 extern void ca_census_ask(void);
-extern void ca_census_step(void);
+extern void ca_census_step(bool resync);
 extern bool ca_census_running(void);
 extern bool ca_census_counted(void); /* at least once */
 extern bool ca_census_installed(void);
-extern long ca_census_timeout(void);
+extern long ca_census_timeout(bool resync);
 extern void ca_census_yield(void); /* a resync needs the survey now */
 
 /* ---- follow.c: a standby that does not deliver ---- */
