@@ -438,9 +438,9 @@ ca_breaker_duty(bool reads)
 
 /* Called in each round: Redis may be away for days. */
 void
-ca_breaker_lives(void)
+ca_breaker_lives(bool session)
 {
-	if (start.processes == 0 || pause_until != 0 || ca_session_running() ||
+	if (start.processes == 0 || pause_until != 0 || session ||
 		!TimestampDifferenceExceeds(life_began, GetCurrentTimestamp(), LIFE))
 		return;
 	start.processes = 0;

@@ -324,7 +324,7 @@ run_round(void)
 		ca_ping_refuse();
 	ca_mishap_guard(&duty, do_duty);
 	keep_log();
-	ca_breaker_lives();
+	ca_breaker_lives(ca_session_running());
 	ca_status_publish();
 	if (ca_delivery_unanswered() && ca_sync_active())
 		wait_for_waiters();

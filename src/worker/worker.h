@@ -376,7 +376,7 @@ extern void ca_breaker_leave(void);    /* and ends in order */
 extern long ca_breaker_pause(void);    /* ms that it is to wait before it does anything */
 extern void ca_breaker_end_pause(void);
 extern void ca_breaker_duty(bool reads);
-extern void ca_breaker_lives(void);
+extern void ca_breaker_lives(bool session); /* is there one? */
 extern void ca_breaker_forget(void);
 /* Reading begins at this place; true: skip the log there. */
 /* Nonce of this server's last claim of a Redis, or ""; `never`: there was none. */
