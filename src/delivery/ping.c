@@ -8,7 +8,13 @@
 #include "worker/worker.h"
 #include "shared/status.h"
 
+#include "access/htup_details.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(cache_aside_ping);
 
 static uint32 ping_sent; /* highest number the PING under way answers */
 static TimestampTz ping_at;
@@ -60,4 +66,49 @@ ca_ping_send(CaRedis *redis)
 	ping_sent = asked;
 	ping_at = GetCurrentTimestamp();
 	ca_redis_send(redis, 1, argv, len, handle_ping, NULL);
+}
+
+/* ---- backends ---- */
+
+static bool
+is_answered(uint64 ticket)
+{
+	return (int32) (pg_atomic_read_u32(&ca_shared->ping_answered) - (uint32) ticket) >= 0;
+}
+
+/* cache_aside.ping() -> (round_trip interval, error text): one of them is NULL */
+Datum
+cache_aside_ping(PG_FUNCTION_ARGS)
+{
+	Datum values[2] = {0};
+	bool nulls[2] = {true, true};
+	CaStatus s;
+	TupleDesc desc;
+	uint32 ticket;
+	uint64 us;
+	bool answered;
+
+	ca_require_preload();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	ticket = pg_atomic_add_fetch_u32(&ca_shared->ping_asked, 1);
+	answered = ca_wait_delivered_until(is_answered, ticket, 2000 * (int64) guc_command_timeout);
+	us = pg_atomic_read_u64(&ca_shared->ping_us);
+	ca_status_copy(&s);
+	if (answered && us != PG_UINT64_MAX)
+	{
+		Interval *round_trip = palloc0(sizeof(Interval));
+
+		round_trip->time = us;
+		values[0] = IntervalPGetDatum(round_trip);
+		nulls[0] = false;
+	}
+	else
+	{
+		values[1] = CStringGetTextDatum(s.pid == 0  ? "the worker is not running"
+										: !answered ? "no answer in time"
+													: s.last_error);
+		nulls[1] = false;
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -101,6 +101,10 @@ extern bool ca_status_worker_began(void);     /* or the server has just been sta
 typedef bool (*CaCondition)(uint64 arg);
 extern bool ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us);
 
+/* Sleeps until the worker made it true; false: not within so many microseconds. */
+typedef bool (*CaCondition)(uint64 arg);
+extern bool ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us);
+
 /* Worker side. ca_status_now is its private copy; publish copies it out. */
 extern CaStatus ca_status_now;
 extern void ca_status_attach(void); /* this process is the worker */

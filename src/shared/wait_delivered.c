@@ -1,5 +1,5 @@
 /*
- * wait_delivered.c: backends that wait for the worker: wait_delivered() and ping().
+ * wait_delivered.c: backends that wait for the worker: wait_delivered(), and ping() in ping.c.
  *
  * A waiter counts itself, then looks; the worker stores what it did, then looks whether anybody is
  * counted, and broadcasts `progress` (status.c): one of them sees the other. The count also tells the
@@ -7,18 +7,14 @@
  */
 #include "shared/status.h"
 
-#include "access/htup_details.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
-#include "funcapi.h"
 #include "storage/ipc.h"
-#include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_wait_delivered);
-PG_FUNCTION_INFO_V1(cache_aside_ping);
 
 /* Microseconds in an interval that bounds a wait, which is for ever where it has more than a century. */
 static int64
@@ -111,47 +107,4 @@ cache_aside_wait_delivered(PG_FUNCTION_ARGS)
 						errhint("Use an interval of zero to ask without waiting.")));
 	us = interval_us(PG_GETARG_INTERVAL_P(1));
 	PG_RETURN_BOOL(ca_wait_delivered_until(is_confirmed, target_lsn(fcinfo), us));
-}
-
-static bool
-is_answered(uint64 ticket)
-{
-	return (int32) (pg_atomic_read_u32(&ca_shared->ping_answered) - (uint32) ticket) >= 0;
-}
-
-/* cache_aside.ping() -> (round_trip interval, error text): one of them is NULL */
-Datum
-cache_aside_ping(PG_FUNCTION_ARGS)
-{
-	Datum values[2] = {0};
-	bool nulls[2] = {true, true};
-	CaStatus s;
-	TupleDesc desc;
-	uint32 ticket;
-	uint64 us;
-	bool answered;
-
-	ca_require_preload();
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	ticket = pg_atomic_add_fetch_u32(&ca_shared->ping_asked, 1);
-	answered = ca_wait_delivered_until(is_answered, ticket, 2000 * (int64) guc_command_timeout);
-	us = pg_atomic_read_u64(&ca_shared->ping_us);
-	ca_status_copy(&s);
-	if (answered && us != PG_UINT64_MAX)
-	{
-		Interval *round_trip = palloc0(sizeof(Interval));
-
-		round_trip->time = us;
-		values[0] = IntervalPGetDatum(round_trip);
-		nulls[0] = false;
-	}
-	else
-	{
-		values[1] = CStringGetTextDatum(s.pid == 0  ? "the worker is not running"
-										: !answered ? "no answer in time"
-													: s.last_error);
-		nulls[1] = false;
-	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
