@@ -15,28 +15,18 @@
 
 #include <unistd.h>
 
-#include "access/htup_details.h"
 #include "access/xlog.h"
-#include "access/xlogrecovery.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
-#include "utils/builtins.h"
-#include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 CaShared *ca_shared;
 CaStatus ca_status_now;
 static uint32 resets_seen;
-
-PG_FUNCTION_INFO_V1(cache_aside_worker_status);
-PG_FUNCTION_INFO_V1(cache_aside_latency_histogram);
-PG_FUNCTION_INFO_V1(cache_aside_reset_stats);
 
 Size
 ca_status_shmem_size(void)
@@ -218,7 +208,7 @@ ca_status_latency(TimestampTz commit_time)
 	ca_status_now.latency[bucket]++;
 }
 
-/* ---- SQL side ---- */
+/* ---- backends ---- */
 
 void
 ca_status_copy(CaStatus *status)
@@ -239,184 +229,4 @@ ca_status_worker_began(void)
 	ca_status_copy(&s);
 	return s.stats_reset != 0 ||
 		   !TimestampDifferenceExceeds(PgStartTime, GetCurrentTimestamp(), JUST_STARTED_MS);
-}
-
-/* A row under construction: columns are filled in order. */
-typedef struct Row
-{
-	Datum values[48];
-	bool nulls[48];
-	int n;
-} Row;
-
-static void
-put(Row *row, Datum value, bool null)
-{
-	row->values[row->n] = value;
-	row->nulls[row->n++] = null;
-}
-
-static void
-put_text(Row *row, const char *str)
-{
-	put(row, CStringGetTextDatum(str), str[0] == '\0');
-}
-
-static void
-put_lsn(Row *row, XLogRecPtr lsn)
-{
-	put(row, LSNGetDatum(lsn), XLogRecPtrIsInvalid(lsn));
-}
-
-static void
-put_count(Row *row, uint64 count)
-{
-	put(row, Int64GetDatum((int64) count), false);
-}
-
-static void
-put_time(Row *row, TimestampTz time)
-{
-	put(row, TimestampTzGetDatum(time), time == 0);
-}
-
-static XLogRecPtr
-log_end(void)
-{
-	return RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetFlushRecPtr(NULL);
-}
-
-static void
-put_position(Row *row, const CaStatus *s)
-{
-	XLogRecPtr end = log_end();
-	XLogRecPtr from = s->confirmed ? s->confirmed : s->undelivered_from;
-
-	put(row, Int32GetDatum((int32) s->timeline), s->timeline == 0);
-	put_lsn(row, s->confirmed);
-	put_lsn(row, s->restart);
-	put_lsn(row, s->read_end);
-	put_lsn(row, s->visible);
-	put(row, Int64GetDatum(end > from ? (int64) (end - from) : 0), XLogRecPtrIsInvalid(from));
-	put(row, Float8GetDatum(s->oldest ? Max(0, GetCurrentTimestamp() - s->oldest) / 1000.0 : 0.0),
-		strcmp(s->state, "standby") == 0 || (s->oldest == 0 && XLogRecPtrIsInvalid(from)));
-	put_time(row, s->oldest);
-	put(row, Int64GetDatum(end > s->slot_restart ? (int64) (end - s->slot_restart) : 0),
-		XLogRecPtrIsInvalid(s->slot_restart));
-}
-
-static void
-put_counters(Row *row, const CaStatus *s)
-{
-	put_count(row, s->commits);
-	put_count(row, s->keys);
-	put_count(row, s->patterns);
-	put_count(row, s->batches);
-	put_count(row, s->retries);
-	put_count(row, s->reply_errors);
-	put_count(row, s->skipped);
-	put_count(row, s->reconnects);
-	put_count(row, s->resyncs);
-	put_count(row, s->resync_scanned);
-	put_count(row, s->redeleted);
-	put_count(row, s->redelete_waiting);
-	put_count(row, s->redelete_dropped);
-	put_count(row, s->foreign_records);
-	put_count(row, s->unreadable_records);
-	put_count(row, pg_atomic_read_u64(&ca_shared->stray_keys) - s->stray_keys_before);
-}
-
-/* Without a worker nobody can have said what is wrong. */
-static void
-put_trouble(Row *row, const CaStatus *s)
-{
-	bool never = s->pid == 0 && s->stats_reset == 0;
-
-	if (s->pid != 0 && s->trouble == CA_TROUBLE_DATABASE)
-		put_text(row, psprintf("waits for database %s", ca_text_show(s->waits_for)));
-	else
-		put_text(row, s->pid == 0 ? "no worker" : ca_trouble_name(s->trouble));
-	put_time(row, s->pid == 0 ? 0 : s->trouble_since);
-	put_text(row, s->pid == 0 ? "" : s->first_error);
-	put_text(row, never ? "It never began: raise max_worker_processes if the server log says that "
-						  "there were too many background workers."
-				  : s->pid == 0 ? "It is started again after a second; the server log says why it "
-								  "ended."
-								: ca_trouble_hint(s->trouble));
-}
-
-/*
- * cache_aside.worker_status() -> one row, the body of the view cache_aside.status. LSNs are NULL
- * while unknown; lag_bytes is from confirmed to the end of the flushed (standby: replayed) log;
- * lag_ms the age of the oldest commit not delivered.
- */
-Datum
-cache_aside_worker_status(PG_FUNCTION_ARGS)
-{
-	Row row = {0};
-	CaStatus s;
-	TupleDesc desc;
-
-	ca_status_copy(&s);
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	put_text(&row, RecoveryInProgress() ? "standby" : "primary");
-	put(&row, Int32GetDatum(s.pid), s.pid == 0);
-	put_text(&row, s.pid == 0 ? "stopped" : s.state);
-	put_text(&row, s.endpoint);
-	put_text(&row, s.redis_state);
-	put_time(&row, s.redis_since);
-	put_text(&row, s.redis_version);
-	put_position(&row, &s);
-	put_counters(&row, &s);
-	put_count(&row, s.log_skips);
-	put_lsn(&row, s.skip_from);
-	put_lsn(&row, s.skip_to);
-	put_time(&row, s.skip_at);
-	put_text(&row, s.last_error);
-	put_time(&row, s.last_error_at);
-	put_trouble(&row, &s);
-	put_time(&row, s.stats_reset);
-	put_count(&row, ca_allowance_used());
-	if (row.n != desc->natts)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("library and SQL objects of cache_aside do not fit each other"),
-			 errdetail("The library tells %d columns, the function has %d.", row.n, desc->natts),
-			 errhint("Run ALTER EXTENSION cache_aside UPDATE, or restart the server with "
-					 "the library that belongs to the objects.")));
-	PG_RETURN_DATUM(
-		HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), row.values, row.nulls)));
-}
-
-/* cache_aside.latency_histogram() -> (below interval, commits bigint); below NULL: the rest */
-Datum
-cache_aside_latency_histogram(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	CaStatus s;
-
-	ca_status_copy(&s);
-	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < CA_LATENCY_BUCKETS; i++)
-	{
-		Row row = {0};
-		Interval *below = palloc0(sizeof(Interval));
-
-		below->time = (int64) 16 << i;
-		put(&row, IntervalPGetDatum(below), i == CA_LATENCY_BUCKETS - 1);
-		put_count(&row, s.latency[i]);
-		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
-	}
-	return (Datum) 0;
-}
-
-Datum
-cache_aside_reset_stats(PG_FUNCTION_ARGS)
-{
-	ca_require_preload();
-	pg_atomic_fetch_add_u32(&ca_shared->reset_requested, 1);
-	ca_status_wake_worker();
-	PG_RETURN_VOID();
 }
