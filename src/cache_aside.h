@@ -32,8 +32,9 @@
 #define CA_MAX_KEY 8192            /* bytes; a longer key fails the write */
 #define CA_RESERVED "cache_aside:" /* begins the keys that are ours: positions, guards, ... */
 #define CA_STICK_PREFIX CA_RESERVED "stick:"
-#define CA_MAX_STICK 1024               /* bytes of a stick's name: ids of users or sessions */
-#define CA_MESSAGE_PREFIX "cache_aside" /* of our logical messages, as others see it */
+#define CA_MAX_STICK 1024 /* bytes of a stick's name: ids of users or sessions */
+#define CA_LONGEST_STICK INT64CONST(86400000) /* ms */
+#define CA_MESSAGE_PREFIX "cache_aside"       /* of our logical messages, as others see it */
 #define CA_MESSAGE_MARK                                                                            \
 	"cache_aside\0"                                                                                \
 	"1"                              /* and all of it: a NUL, the format, a NUL */

@@ -55,7 +55,7 @@ static void
 add_forgotten(CaBatch *batch)
 {
 	uint32 ttl;
-	XLogRecPtr lsn = ca_stick_forgotten(&ttl);
+	XLogRecPtr lsn = ca_lost_sticks_forgotten(&ttl);
 
 	if (XLogRecPtrIsInvalid(lsn))
 		return;

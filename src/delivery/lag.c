@@ -115,7 +115,7 @@ ca_lag_publish(XLogRecPtr read_end, XLogRecPtr visible, XLogRecPtr caught_up_to)
 	ca_status_now.read_end = read_end;
 	ca_status_now.visible = visible;
 	ca_lag_note(caught_up);
-	ca_stick_settle(caught_up && (ca_delivery_idle() || position->confirmed >= caught_up_to));
+	ca_lost_sticks_settle(caught_up && (ca_delivery_idle() || position->confirmed >= caught_up_to));
 	if (ca_resync_running())
 		ca_status_state("resyncing");
 	else

@@ -159,7 +159,7 @@ begin_running(void)
 					  XidFromFullTransactionId(FullTransactionIdFromU64(position->barrier)));
 	ca_delivery_start(tap, redis, position, claimed->stored);
 	session_timeline = ca_wal_timeline(&catch_up_to);
-	ca_stick_begin(claimed->stored[0] == '\0', catch_up_to);
+	ca_lost_sticks_begin(claimed->stored[0] == '\0', catch_up_to);
 	caught_up = false;
 	looked_at = InvalidXLogRecPtr;
 	phase = RUNNING;

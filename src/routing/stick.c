@@ -15,7 +15,7 @@
  *
  * That a stick is absent is no news if Redis forgot it. Redis shows that it did by the position: it
  * goes with the sticks when a Redis is emptied or begins from nothing. Whoever writes it again leaves,
- * in the same call, a stick without a name (ca_stick_forgotten), which is not below any that was lost
+ * in the same call, a stick without a name (ca_lost_sticks_forgotten), which is not below any that was lost
  * and stays as long as one of these could have. So stuck_at() says "none" only if
  *
  *	the worker delivers, hence no older Redis than the one it wrote to is being brought forward, and
@@ -44,8 +44,6 @@
 #include "routing/routing.h"
 #include "shared/status.h"
 #include "worker/worker.h"
-
-#define LONGEST_TTL INT64CONST(86400000) /* ms */
 
 /* What Redis said about one key. */
 typedef struct Answer
@@ -181,7 +179,7 @@ cache_aside_stick(PG_FUNCTION_ARGS)
 	Size len = strlen(name);
 	char *data = palloc(sizeof(ttl) + len);
 
-	if (ms == 0 || ms > LONGEST_TTL)
+	if (ms == 0 || ms > CA_LONGEST_STICK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg(ms == 0 ? "ttl is too short" : "ttl is too long"),
@@ -213,41 +211,4 @@ cache_aside_stuck_at(PG_FUNCTION_ARGS)
 	if (answers[NAMELESS].found)
 		PG_RETURN_DATUM(lsn_of(&answers[NAMELESS]));
 	PG_RETURN_NULL();
-}
-
-/* ---- of the worker ---- */
-
-static XLogRecPtr forgotten; /* the next batch leaves a stick without a name; 0: it need not */
-
-/*
- * A session begins; `absent`: Redis holds no position. Sticks may have been lost unless none can have
- * been left: neither by this process nor, as far as anybody knows, by one before. `end`: of the log;
- * whatever was delivered ends at or before it.
- */
-void
-ca_stick_begin(bool absent, XLogRecPtr end)
-{
-	static bool began;
-
-	forgotten =
-		absent && (began || ca_arming_untold() || !ca_apply_guarded()) ? end : InvalidXLogRecPtr;
-	began = true;
-}
-
-/* Until what was in the log when the session began is delivered, Redis may lack sticks of before. */
-void
-ca_stick_settle(bool delivered)
-{
-	ca_status_now.settled |= delivered;
-}
-
-/* For the first batch of that session, which writes the position. */
-XLogRecPtr
-ca_stick_forgotten(uint32 *ttl)
-{
-	XLogRecPtr lsn = forgotten;
-
-	forgotten = InvalidXLogRecPtr;
-	*ttl = (uint32) LONGEST_TTL;
-	return lsn;
 }

@@ -233,9 +233,6 @@ extern bool ca_arming_renewal_due(XLogRecPtr read_end);
 extern bool ca_arming_untold(void); /* another process may still be armed: tell nobody */
 
 /* ---- stick.c: sticks that Redis may have lost ---- */
-extern void ca_stick_begin(bool absent, XLogRecPtr end);
-extern void ca_stick_settle(bool delivered);
-extern XLogRecPtr ca_stick_forgotten(uint32 *ttl);
 
 /* ---- contest.c: who else wants this Redis ---- */
 extern void ca_contest_attach(void);
@@ -257,6 +254,11 @@ extern bool ca_batch_fill(CaBatch *batch, bool async);
 extern void ca_batch_free(CaBatch *batch); /* with the commits it completes */
 extern bool ca_batch_unfinished(void);     /* more of a large commit can be read at once */
 extern void ca_batch_reset(void);
+
+/* ---- lost_sticks.c: sticks that Redis forgot ---- */
+extern void ca_lost_sticks_begin(bool absent, XLogRecPtr end);
+extern void ca_lost_sticks_settle(bool delivered);
+extern XLogRecPtr ca_lost_sticks_forgotten(uint32 *ttl);
 
 /* ---- scan.c: patterns; SCAN and UNLINK in steps between deliveries ---- */
 /* Adds a pattern to the next pass over the keyspace; the ticket is done when that pass is. */

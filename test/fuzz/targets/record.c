@@ -114,7 +114,7 @@ ca_queue_wait(CaCommit *commit)
 }
 
 XLogRecPtr
-ca_stick_forgotten(uint32 *ttl)
+ca_lost_sticks_forgotten(uint32 *ttl)
 {
 	*ttl = 0;
 	return InvalidXLogRecPtr;
