@@ -346,24 +346,24 @@ ca_sync_active(void)
 /* ---- backends ---- */
 
 void
-ca_sync_prepare(void)
+ca_sync_prepare(bool waits)
 {
-	if (ca_commit_waits() && wait_event == 0)
+	if (waits && wait_event == 0)
 		wait_event = ca_wait_event("CacheAsideSynchronous");
 }
 
 bool
-ca_sync_must_flush(void)
+ca_sync_must_flush(bool waits)
 {
-	return ca_commit_waits() || shared == NULL ||
+	return waits || shared == NULL ||
 		   (synchronous_commit == SYNCHRONOUS_COMMIT_OFF &&
 			pg_atomic_read_u32(&shared->async_recorded) == 0);
 }
 
 bool
-ca_sync_wakes_later(void)
+ca_sync_wakes_later(bool waits)
 {
-	return ca_commit_waits() && shared != NULL && ca_gather_active(&shared->gather);
+	return waits && shared != NULL && ca_gather_active(&shared->gather);
 }
 
 static Outcome

@@ -16,11 +16,11 @@ extern void ca_sync_shmem_request(void);
 extern void ca_sync_shmem_init(void);
 
 /* ---- backends ---- */
-extern void ca_sync_prepare(void); /* before the commit record: what may raise */
+extern void ca_sync_prepare(bool waits); /* before the commit record: what may raise */
 /* Must a transaction that logged messages be flushed at its commit, whatever the session asked? */
-extern bool ca_sync_must_flush(void);
+extern bool ca_sync_must_flush(bool waits);
 /* Is the worker woken when a commit of this session enters the queue, and not before? */
-extern bool ca_sync_wakes_later(void);
+extern bool ca_sync_wakes_later(bool waits);
 
 /* What a backend waits for. */
 typedef enum CaAwaitedKind

@@ -118,7 +118,8 @@ ca_commit_done(bool logged)
 		ca_status_ask_census();
 	if (logged)
 		ca_status_note_keys();
-	if (prepared_committed || extension_created || (logged && !ca_sync_wakes_later()))
+	if (prepared_committed || extension_created ||
+		(logged && !ca_sync_wakes_later(ca_commit_waits())))
 		ca_status_wake_worker();
 	if (prepared_committed || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 	{

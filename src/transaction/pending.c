@@ -220,7 +220,7 @@ push_mark(int level)
 static void
 note_logged(void)
 {
-	if (!set.logged && ca_sync_must_flush())
+	if (!set.logged && ca_sync_must_flush(ca_commit_waits()))
 		ForceSyncCommit();
 	if (!set.logged && set.preparing)
 		ca_prepared_mark();
@@ -408,7 +408,7 @@ at_transaction_event(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			ca_sync_prepare();
+			ca_sync_prepare(ca_commit_waits());
 			set.preparing = event == XACT_EVENT_PRE_PREPARE;
 			log_set();
 			break;
