@@ -258,7 +258,7 @@ ca_heir_options(const CaTriggerFacts *facts)
 	if (facts->kind == CA_TRIGGER_STATEMENT)
 		return ca_rule_name_is_query(facts->nargs) ? pstrdup("")
 												   : pstrdup(", level => 'statement'");
-	columns = ca_watch_compared(facts);
+	columns = ca_watched_compared(facts);
 	return columns == NULL || bms_is_member(0, columns) ? pstrdup("")
 														: columns_option(facts, columns);
 }

@@ -71,7 +71,7 @@ cache_aside_rule_columns(PG_FUNCTION_ARGS)
 
 	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
 		PG_RETURN_NULL();
-	columns = ca_watch_rule(&facts);
+	columns = ca_watched_rule(&facts);
 	if (columns == NULL || bms_is_member(0, columns))
 		PG_RETURN_NULL();
 	while ((attnum = bms_next_member(columns, attnum)) >= 0)
@@ -115,7 +115,7 @@ watch_problem(Relation relation, const CaTemplate *template, const char *templat
 			ca_rule_name_kind(trigger->tgfoid) != CA_TRIGGER_ROW || trigger->tgnargs != 1 ||
 			strcmp(trigger->tgargs[0], template_text) != 0)
 			continue;
-		columns = ca_watch_columns(trigger->tgqual);
+		columns = ca_watched_columns(trigger->tgqual);
 		if (!bms_is_member(0, columns) && !bms_is_subset(ca_key_columns(template), columns))
 			return psprintf(
 				"trigger \"%s\" compares other columns than the template names: keys are "

@@ -118,16 +118,19 @@ extern bool ca_altered_column(Oid relid, int attnum);
 extern bool ca_altered_name(Oid relid);      /* has the relation another name or schema? */
 extern char *ca_altered_new_name(Oid relid); /* qualified and quoted, or NULL */
 
-/* ---- watch.c: columns that a row trigger watches ---- */
+/* ---- watched.c: columns that a row trigger watches ---- */
 /* Attribute numbers in pg_trigger.tgqual; 0 stands for the whole row. */
-extern Bitmapset *ca_watch_columns(const char *condition);
+extern Bitmapset *ca_watched_columns(const char *condition);
 /*
  * The columns that an UPDATE must change for the trigger to fire, NULL when any change counts; or when nobody
  * can tell, as of a WHEN that attach did not write.
  */
-extern Bitmapset *ca_watch_compared(const CaTriggerFacts *facts);
+extern Bitmapset *ca_watched_by(const CaTriggerFacts *facts);
+extern Bitmapset *ca_watched_compared(const CaTriggerFacts *facts);
 /* Of all triggers of the rule that this one belongs to. */
-extern Bitmapset *ca_watch_rule(const CaTriggerFacts *facts);
+extern Bitmapset *ca_watched_rule(const CaTriggerFacts *facts);
+
+/* ---- watch.c: columns that a row trigger watches ---- */
 /* A column was altered: triggers that watched it by another name or type watch everything. */
 extern void ca_watch_after_alter(Oid relid, int attnum);
 extern void ca_watch_before_alter(Oid relid, AlterTableStmt *statement);

@@ -47,77 +47,6 @@
 
 #include "rules/rules.h"
 
-/* ---- what is watched ---- */
-
-Bitmapset *
-ca_watch_columns(const char *condition)
-{
-	Bitmapset *offset = NULL;
-	Bitmapset *columns = NULL;
-	Node *node = stringToNode(condition);
-	int member = -1;
-
-	pull_varattnos(node, PRS2_OLD_VARNO, &offset);
-	pull_varattnos(node, PRS2_NEW_VARNO, &offset);
-	while ((member = bms_next_member(offset, member)) >= 0)
-	{
-		int attnum = member + FirstLowInvalidHeapAttributeNumber;
-
-		if (attnum >= 0)
-			columns = bms_add_member(columns, attnum);
-	}
-	return columns;
-}
-
-/* Attribute numbers in WHEN and UPDATE OF; 0 stands for the whole row. */
-static Bitmapset *
-watched(const CaTriggerFacts *facts)
-{
-	if (facts->condition == NULL)
-		return facts->update_of;
-	return bms_union(ca_watch_columns(facts->condition), facts->update_of);
-}
-
-/* Is it the comparison that attach writes? Any other may be false for a column that it does not name. */
-static bool
-is_comparison(const char *condition)
-{
-	Node *node = stringToNode(condition);
-
-	return IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == F_RECORD_IMAGE_NE;
-}
-
-Bitmapset *
-ca_watch_compared(const CaTriggerFacts *facts)
-{
-	if (facts->condition != NULL && !is_comparison(facts->condition))
-		return NULL;
-	return watched(facts);
-}
-
-Bitmapset *
-ca_watch_rule(const CaTriggerFacts *facts)
-{
-	const char *name = ca_rule_name_of(facts->nargs, facts->args);
-	Bitmapset *columns = NULL;
-	ListCell *cell;
-
-	foreach (cell, ca_trigger_list(facts->relid))
-	{
-		CaTriggerFacts *trigger = lfirst(cell);
-		Bitmapset *compared;
-
-		if (!TRIGGER_FOR_UPDATE(trigger->type) ||
-			strcmp(ca_rule_name_of(trigger->nargs, trigger->args), name) != 0)
-			continue;
-		compared = ca_watch_compared(trigger);
-		if (compared == NULL)
-			return NULL;
-		columns = bms_add_members(columns, compared);
-	}
-	return columns;
-}
-
 /* ---- to watch no more ---- */
 
 /* "doc, price": the names as they were, without that of a column which goes (0: none). */
@@ -189,7 +118,7 @@ clear_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *ar
 
 	if (facts->kind != CA_TRIGGER_ROW)
 		return;
-	columns = watched(facts);
+	columns = ca_watched_by(facts);
 	if (!bms_is_member(column->attnum, columns))
 		return;
 	clear_watch(catalog, tuple, columns, column->goes ? column->attnum : 0);
