@@ -81,6 +81,7 @@ typedef struct CaGot
 
 extern void ca_reads_handle(void *arg, const CaReply *reply);
 /* Of an error of Redis: ERROR when the key is of another type, else WARNING, once per statement and cause. */
+extern void ca_reads_get(const char *shown, const CaText *key, CaGot *got);
 extern void ca_reads_judge(const char *error, const char *key, const char *consequence);
 
 /* ---- fill.c ---- */
