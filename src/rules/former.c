@@ -121,7 +121,7 @@ note_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg
 void
 ca_former_note(Oid relid)
 {
-	Renamed renamed = {ca_heir_name(relid), ca_altered_new_name(relid)};
+	Renamed renamed = {ca_rule_name_table(relid), ca_altered_new_name(relid)};
 
 	if (renamed.now != NULL)
 		ca_trigger_each(relid, AccessShareLock, note_trigger, &renamed);

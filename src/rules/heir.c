@@ -40,13 +40,6 @@
 
 PG_FUNCTION_INFO_V1(cache_aside_rule_heir);
 
-char *
-ca_heir_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-									  get_rel_name(relid));
-}
-
 /* ---- former names ---- */
 
 static bool
@@ -112,7 +105,7 @@ find_heir(const CaTriggerFacts *facts, List *former)
 	if (OidIsValid(facts->parent))
 		return InvalidOid;
 	if (former == NIL && (strncmp(facts->name, "cache_aside_", 12) != 0 ||
-						  was_attached_to(facts, ca_heir_name(facts->relid))))
+						  was_attached_to(facts, ca_rule_name_table(facts->relid))))
 		return InvalidOid;
 	return search_heir(facts, former);
 }
@@ -223,7 +216,7 @@ ca_heir_describe(const CaTriggerFacts *facts, Oid trigger)
 		if (!ca_text_is_valid(facts->args[i]))
 			return NIL;
 	heir = find_heir(facts, former);
-	first = ca_heir_name(OidIsValid(heir) ? heir : facts->relid);
+	first = ca_rule_name_table(OidIsValid(heir) ? heir : facts->relid);
 	lost = list_make1(describe_lost(facts, first));
 	foreach (cell, former)
 		if (strcmp(lfirst(cell), first) != 0)
@@ -342,6 +335,6 @@ ca_heir_forget(Oid relid, const char *rule)
 
 	if (relation == NULL)
 		return;
-	(void) scan_lost(relation, ca_heir_name(relid), rule, delete_row, &found);
+	(void) scan_lost(relation, ca_rule_name_table(relid), rule, delete_row, &found);
 	table_close(relation, NoLock);
 }

@@ -91,7 +91,8 @@ move_rules(Oid new_table, Oid old_table)
 			refuse_unapproved(unapproved, old_table);
 		run(SPI_getvalue(rows->vals[i], rows->tupdesc, 1));
 	}
-	run(psprintf("SELECT cache_aside.detach(%s)", quote_literal_cstr(ca_heir_name(old_table))));
+	run(psprintf("SELECT cache_aside.detach(%s)",
+				 quote_literal_cstr(ca_rule_name_table(old_table))));
 	return count;
 }
 
@@ -121,7 +122,7 @@ move_versions(Oid new_table, Oid old_table)
 	sequence = ca_version_sequence_find(old_table, column);
 	last = OidIsValid(sequence) ? ca_version_sequence_last(sequence) : 0;
 	run(psprintf("SELECT cache_aside.disable_versioning(%s)",
-				 quote_literal_cstr(ca_heir_name(old_table))));
+				 quote_literal_cstr(ca_rule_name_table(old_table))));
 	run(enable);
 	move_sequence(new_table, column, last);
 }

@@ -10,6 +10,8 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "rules/rules.h"
@@ -77,4 +79,11 @@ ca_rule_name_prefix(const char *table, const char *name)
 
 	return psprintf("cache_aside_%08x",
 					hash_bytes((unsigned char *) identity, (int) strlen(identity)));
+}
+
+char *
+ca_rule_name_table(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
 }

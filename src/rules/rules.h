@@ -22,6 +22,7 @@ typedef enum CaTriggerKind
 } CaTriggerKind;
 
 /* ---- rule_name.c: what a trigger says about its rule ---- */
+extern char *ca_rule_name_table(Oid relid); /* qualified and quoted */
 extern CaTriggerKind ca_rule_name_kind(Oid function);
 
 /* ---- rule_trigger.c: a trigger as the catalog has it ---- */
@@ -66,7 +67,6 @@ typedef struct CaLostRule
 	char *statement; /* that makes it, without options and end */
 } CaLostRule;
 
-extern char *ca_heir_name(Oid relid); /* qualified and quoted */
 /* What goes with a trigger that is being dropped: CaLostRule, one for each name of the table. */
 extern List *ca_heir_describe(const CaTriggerFacts *facts, Oid trigger);
 /* Options of attach that the trigger stands for, "" for none; NULL when it fires for no UPDATE. */

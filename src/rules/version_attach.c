@@ -51,7 +51,7 @@ needs_not_null(Oid parent, Oid child, const char *column)
 static void
 set_not_null(Oid relid, const char *column)
 {
-	char *sql = psprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL", ca_heir_name(relid),
+	char *sql = psprintf("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL", ca_rule_name_table(relid),
 						 quote_identifier(column));
 
 	SPI_connect();

@@ -171,7 +171,7 @@ ca_view_rule_note_dropped(Oid relid)
 	scan_rules(&scan);
 	foreach (cell, scan.templates)
 	{
-		CaLostRule lost = {.table = ca_heir_name(relid), .rule = lfirst(cell)};
+		CaLostRule lost = {.table = ca_rule_name_table(relid), .rule = lfirst(cell)};
 
 		lost.statement = psprintf("SELECT cache_aside.attach(%s, %s",
 								  quote_literal_cstr(lost.table), quote_literal_cstr(lost.rule));
