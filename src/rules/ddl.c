@@ -187,7 +187,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 	{
 		ca_approval_after_alter(object);
 		if (ca_altered_name(object))
-			ca_former_note(object);
+			ca_former_note(object, ca_altered_new_name(object));
 	}
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part > 0)
 		ca_watch_after_alter(object, part);

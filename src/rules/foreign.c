@@ -24,17 +24,6 @@
 
 #include "rules/rules.h"
 
-Oid
-ca_foreign_below(Oid relid)
-{
-	ListCell *cell;
-
-	foreach (cell, find_all_inheritors(relid, NoLock, NULL))
-		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_FOREIGN_TABLE)
-			return lfirst_oid(cell);
-	return InvalidOid;
-}
-
 static void
 warn_table(Oid relid, Oid foreign)
 {
@@ -64,7 +53,7 @@ warn_above(Oid relid, Oid foreign)
 	ListCell *cell;
 
 	check_stack_depth();
-	foreach (cell, ca_reach_parents(relid))
+	foreach (cell, ca_relatives_above(relid))
 	{
 		warn_table(lfirst_oid(cell), foreign);
 		warn_above(lfirst_oid(cell), foreign);
@@ -120,7 +109,7 @@ ca_foreign_after(Node *statement)
 {
 	RangeVar *name = put_below(statement);
 	Oid relid = name == NULL ? InvalidOid : RangeVarGetRelid(name, NoLock, true);
-	Oid foreign = OidIsValid(relid) ? ca_foreign_below(relid) : InvalidOid;
+	Oid foreign = OidIsValid(relid) ? ca_relatives_foreign_below(relid) : InvalidOid;
 
 	if (OidIsValid(foreign))
 		warn_above(relid, foreign);

@@ -119,9 +119,9 @@ note_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg
 
 /* In the object access hook: the caches still have the old name. */
 void
-ca_former_note(Oid relid)
+ca_former_note(Oid relid, char *new_name)
 {
-	Renamed renamed = {ca_rule_name_table(relid), ca_altered_new_name(relid)};
+	Renamed renamed = {ca_rule_name_table(relid), new_name};
 
 	if (renamed.now != NULL)
 		ca_trigger_each(relid, AccessShareLock, note_trigger, &renamed);

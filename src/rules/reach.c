@@ -173,32 +173,13 @@ follow_dependents(Reach *reach, const Object *from)
 	table_close(catalog, AccessShareLock);
 }
 
-List *
-ca_reach_parents(Oid relid)
-{
-	Relation catalog = table_open(InheritsRelationId, AccessShareLock);
-	List *parents = NIL;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		parents = lappend_oid(parents, ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent);
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return parents;
-}
-
 /* Rows of a table are rows of its parents. */
 static void
 follow_parents(Reach *reach, Oid relid)
 {
 	ListCell *cell;
 
-	foreach (cell, ca_reach_parents(relid))
+	foreach (cell, ca_relatives_above(relid))
 		add_object(reach, RelationRelationId, lfirst_oid(cell));
 }
 

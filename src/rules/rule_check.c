@@ -135,7 +135,7 @@ check_statement_level(Relation relation)
 						 "It is a partition; writes through its parent fire no statement trigger "
 						 "of it.",
 						 "Attach the rule to the partitioned table, or use level => 'row'.");
-	foreign = ca_foreign_below(RelationGetRelid(relation));
+	foreign = ca_relatives_foreign_below(RelationGetRelid(relation));
 	if (OidIsValid(foreign))
 		refuse_statement(relation,
 						 psprintf("Foreign table \"%s\" is below it and has no transition tables: "

@@ -79,7 +79,7 @@ extern Relation ca_heir_open(const char *name, LOCKMODE mode);
 
 /* ---- former.c: names that a table with rules had before ---- */
 /* Inside the command that renames a table, before the caches know. */
-extern void ca_former_note(Oid relid);
+extern void ca_former_note(Oid relid, char *new_name);
 extern List *ca_former_names(Oid trigger); /* qualified and quoted, oldest first */
 
 /* ---- view_rule.c: rules of materialized views ---- */
@@ -89,13 +89,17 @@ extern void ca_view_rule_attach(Relation view, const char *template, bool has_op
 extern int ca_view_rule_detach(Oid relid, const char *name); /* NULL: all; how many */
 extern void ca_view_rule_note_dropped(Oid relid);
 
+/* ---- relatives.c: tables above a table, and below it ---- */
+extern List *
+ca_relatives_above(Oid relid); /* oids of the tables it inherits from, or is a partition of */
+extern Oid
+ca_relatives_foreign_below(Oid relid); /* the table itself or one below it, or InvalidOid */
+
 /* ---- reach.c: rules that a changed object concerns ---- */
 /* Adds the patterns of all rules that see rows, types or functions of the object. */
 extern void ca_reach_add(Oid class, Oid oid);
 /* Of query rules alone: the object's name changed, not what it holds. */
 extern void ca_reach_add_queries(Oid class, Oid oid);
-extern List *
-ca_reach_parents(Oid relid); /* oids of the tables it inherits from, or is a partition of */
 
 /* Begins the names of a rule's triggers: `table` is qualified and quoted. */
 extern char *ca_rule_name_prefix(const char *table, const char *name);
@@ -164,7 +168,6 @@ extern void ca_partition_before(Node *statement);
 extern void ca_partition_after(Node *statement);
 
 /* ---- foreign.c: foreign tables below one with a rule by statement ---- */
-extern Oid ca_foreign_below(Oid relid); /* the table itself or one below it, or InvalidOid */
 extern void ca_foreign_after(Node *statement);
 
 /* ---- rule_check.c: what attach refuses ---- */
