@@ -1,5 +1,5 @@
 /*
- * maintenance.c: what an administrator starts by hand: resync(), flush(), uninstall().
+ * maintenance.c: what an administrator starts by hand: resync(), flush().
  *
  * resync() and flush() add an entry to the pending set like any write: it is logged with the
  * transaction, delivered after its commit on every server that delivers, found again after a crash,
@@ -13,7 +13,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "replication/slot.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -24,7 +23,6 @@
 
 PG_FUNCTION_INFO_V1(cache_aside_resync);
 PG_FUNCTION_INFO_V1(cache_aside_flush);
-PG_FUNCTION_INFO_V1(cache_aside_uninstall);
 
 static void
 add_patterns_of(Relation view)
@@ -81,55 +79,4 @@ cache_aside_flush(PG_FUNCTION_ARGS)
 	ca_rules_add_patterns(relation);
 	table_close(relation, AccessShareLock);
 	PG_RETURN_VOID();
-}
-
-static void
-drop_slot(void)
-{
-	PG_TRY();
-	{
-		ReplicationSlotDrop("cache_aside", false);
-	}
-	PG_CATCH();
-	{
-		if (geterrcode() != ERRCODE_UNDEFINED_OBJECT)
-			PG_RE_THROW();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-}
-
-static bool
-has_parted(uint64 unused)
-{
-	return pg_atomic_read_u32(&ca_shared->parted) != 0;
-}
-
-/*
- * cache_aside.uninstall(): told first to stop, the worker does not make the slot anew; it may drop it
- * before we do. If it holds the slot at this moment, dropping waits for it, which takes no longer
- * than moving a pointer. Meanwhile it says farewell to Redis (farewell.c), which takes command_timeout at
- * most. Returns what is left there.
- */
-Datum
-cache_aside_uninstall(PG_FUNCTION_ARGS)
-{
-	char left[sizeof(ca_shared->left)];
-	bool parted;
-
-	ca_require_preload();
-	pg_atomic_write_u32(&ca_shared->uninstalled, 1);
-	parted =
-		ca_wait_delivered_until(has_parted, 0, (guc_command_timeout + 3000) * INT64CONST(1000));
-	drop_slot();
-	SpinLockAcquire(&ca_shared->mutex);
-	strlcpy(left, ca_shared->left, sizeof(left));
-	SpinLockRelease(&ca_shared->mutex);
-	if (!parted)
-		strlcpy(left, "everything of this system, for its worker did not answer", sizeof(left));
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("Left in Redis: %s. Sticks and the lists of replicas "
-											  "expire. Cached values stay, and nothing "
-											  "invalidates them any more: flush them, or "
-											  "let them expire.",
-											  left[0] ? left : "nothing of the extension")));
 }
