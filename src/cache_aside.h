@@ -506,7 +506,6 @@ extern void ca_status_ask_census(void); /* likewise */
 extern void ca_status_note_keys(void);  /* likewise */
 
 /* ---- announce.c ---- */
-extern void ca_announce_init(char *id, Size size); /* a random text that fills it */
 
 /* ---- worker.c ---- */
 extern void ca_worker_register(void);

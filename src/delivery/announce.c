@@ -29,17 +29,6 @@ static TimestampTz streaming_since; /* 0: it does not */
 static TimeLineID streamed;
 static TimestampTz announced_at;
 
-/* When shared memory is made. */
-void
-ca_announce_init(char *id, Size size)
-{
-	uint64 bits;
-
-	if (!pg_strong_random(&bits, sizeof(bits))) /* a bad one is no reason not to start */
-		bits = pg_prng_uint64(&pg_global_prng_state);
-	snprintf(id, size, "%016llx", (unsigned long long) bits);
-}
-
 const char *
 ca_announce_key(void)
 {

@@ -18,6 +18,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -53,6 +54,16 @@ server_crashed(void)
 		   access(RECOVERY_SIGNAL_FILE, F_OK) != 0;
 }
 
+static void
+make_id(char *id, Size size)
+{
+	uint64 bits;
+
+	if (!pg_strong_random(&bits, sizeof(bits))) /* a bad one is no reason not to start */
+		bits = pg_prng_uint64(&pg_global_prng_state);
+	snprintf(id, size, "%016llx", (unsigned long long) bits);
+}
+
 void
 ca_status_shmem_init(void)
 {
@@ -71,8 +82,8 @@ ca_status_shmem_init(void)
 	pg_atomic_init_u32(&ca_shared->installed, 0);
 	pg_atomic_init_u32(&ca_shared->keys_logged, 0);
 	pg_atomic_init_u32(&ca_shared->adopt_asked, 0);
-	ca_announce_init(ca_shared->standby_id, sizeof(ca_shared->standby_id));
-	ca_announce_init(ca_shared->server_id, sizeof(ca_shared->server_id));
+	make_id(ca_shared->standby_id, sizeof(ca_shared->standby_id));
+	make_id(ca_shared->server_id, sizeof(ca_shared->server_id));
 	pg_atomic_init_u32(&ca_shared->trouble, CA_TROUBLE_NONE);
 	pg_atomic_init_u64(&ca_shared->stray_keys, 0);
 	ca_shared->crashed = server_crashed();
