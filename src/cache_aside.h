@@ -40,21 +40,44 @@
 	"1"                              /* and all of it: a NUL, the format, a NUL */
 #define CA_MESSAGE_CHUNK (64 * 1024) /* entries of one message, unless it is a single one */
 
-/* ---- load.c: load, settings ---- */
-extern bool guc_enabled;         /* capture writes keys (superuser may switch it off) */
-extern bool guc_ddl_invalidates; /* DDL deletes patterns (superuser may switch it off) */
-extern char *guc_key_prefix;     /* prefix of every key, or several separated by commas */
+/* ---- common/init.c: settings and start ---- */
+extern void ca_common_init(void);
+
+/* ---- keys/init.c: settings and start ---- */
+extern char *guc_key_prefix; /* prefix of every key, or several separated by commas */
+extern void ca_keys_init(void);
+
+/* ---- redis/init.c: settings and start ---- */
 extern char *guc_redis_url;
 extern char *guc_redis_password_file;
 extern int guc_connect_timeout; /* ms */
 extern int guc_command_timeout; /* ms */
-typedef enum CaResyncPolicy
-{
-	CA_RESYNC_AUTO,
-	CA_RESYNC_ALWAYS,
-	CA_RESYNC_NEVER
-} CaResyncPolicy;
+extern void ca_redis_init(void);
 
+/* ---- shared/init.c: settings and start ---- */
+extern void ca_shared_init(void);
+
+/* ---- transaction/init.c: settings and start ---- */
+extern void ca_transaction_init(void);
+
+/* ---- rows/init.c: settings and start ---- */
+extern void ca_rows_init(void);
+
+/* ---- rules/init.c: settings and start ---- */
+extern bool guc_enabled;         /* capture writes keys (superuser may switch it off) */
+extern bool guc_ddl_invalidates; /* DDL deletes patterns (superuser may switch it off) */
+extern void ca_rules_init(void);
+
+/* ---- log/init.c: settings and start ---- */
+extern int guc_redelivery_window; /* s */
+extern int guc_max_wal_retained;  /* MB */
+extern void ca_log_init(void);
+
+/* ---- resync/init.c: settings and start ---- */
+extern int guc_scan_rate; /* keys looked at per second by a pattern scan; 0: no limit */
+extern void ca_resync_init(void);
+
+/* ---- delivery/init.c: settings and start ---- */
 typedef enum CaDeliveryMode
 {
 	CA_DELIVER_PRIMARY, /* only when not in recovery; a standby follows */
@@ -62,14 +85,45 @@ typedef enum CaDeliveryMode
 	CA_DELIVER_OFF
 } CaDeliveryMode;
 
-extern int guc_delivery;              /* CaDeliveryMode */
-extern int guc_resync_on_promotion;   /* CaResyncPolicy */
-extern int guc_redelivery_window;     /* s */
-extern int guc_max_wal_retained;      /* MB */
-extern bool guc_guard;                /* keep the guard that admits guarded fills */
-extern int guc_scan_rate;             /* keys looked at per second by a pattern scan; 0: no limit */
+typedef enum CaResyncPolicy
+{
+	CA_RESYNC_AUTO,
+	CA_RESYNC_ALWAYS,
+	CA_RESYNC_NEVER
+} CaResyncPolicy;
+
+extern int guc_delivery;            /* CaDeliveryMode */
+extern int guc_resync_on_promotion; /* CaResyncPolicy */
+extern bool guc_guard;              /* keep the guard that admits guarded fills */
+extern void ca_delivery_init(void);
+
+/* ---- reads/init.c: settings and start ---- */
+extern void ca_reads_init(void);
+
+/* ---- routing/init.c: settings and start ---- */
+extern void ca_routing_init(void);
+
+/* ---- worker/init.c: settings and start ---- */
+extern void ca_worker_init(void);
+
+/* ---- preload.c ---- */
 extern bool ca_preloaded(void);       /* did shared_preload_libraries load us? */
 extern void ca_require_preload(void); /* ERROR with HINT otherwise */
+extern void ca_preload_begin(void);
+extern void ca_preload_shmem(void (*request)(void),
+							 void (*init)(void)); /* of a folder; in its start */
+
+/* ---- settings.c ---- */
+/* A check hook is not told whose it is: one for each number. */
+#define CA_RANGE(setting, lowest, highest, unit, hint)                                             \
+	static bool check_##setting(int *newval, void **extra, GucSource source)                       \
+	{                                                                                              \
+		return ca_settings_in_range(*newval, lowest, highest, unit, hint);                         \
+	}
+extern bool ca_settings_in_range(int value, int lowest, int highest, const char *unit,
+								 const char *hint);
+extern void ca_settings_number(const char *name, const char *what, const char *why, int *variable,
+							   int preset, GucContext context, int flags, GucIntCheckHook check);
 
 /* ---- capture.c: trigger functions; rows to keys ---- */
 /* ---- rules.c: attach, detach and the checks a rule must pass ---- */
@@ -338,7 +392,7 @@ extern void ca_redis_url_require(void); /* an ERROR if there is none */
 
 /* ---- token.c: how fresh is what a transaction reads ---- */
 #define CA_TOKEN_TEXT 64 /* bytes enough for any token and its NUL */
-extern Size ca_token_shmem_size(void);
+extern void ca_token_shmem_request(void);
 extern void ca_token_shmem_init(void);
 /* Of the worker alone, with a snapshot taken before the call. */
 extern void ca_token_sample(Snapshot snapshot, XLogRecPtr visible, TimeLineID timeline);
@@ -352,12 +406,12 @@ extern bool ca_token_parse(const char *token, uint64 *sysid, TimeLineID *timelin
 /* ---- allowance.c: how many backends may be connected to Redis; see reads.h ---- */
 extern int guc_max_backend_connections;
 extern int guc_backend_idle_timeout; /* ms */
-extern Size ca_allowance_shmem_size(void);
+extern void ca_allowance_shmem_request(void);
 extern void ca_allowance_shmem_init(void);
 extern uint32 ca_allowance_used(void);
 
 /* ---- warm.c: progress of warm() ---- */
-extern Size ca_warm_shmem_size(void);
+extern void ca_warm_shmem_request(void);
 extern void ca_warm_shmem_init(void);
 
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
@@ -495,7 +549,7 @@ extern bool ca_glob_match(const char *pattern, Size pattern_len, const char *tex
 extern bool guc_import_mode; /* keep the versions that are given (superuser, SET LOCAL) */
 
 /* ---- status.c: what the worker tells the world; all of it in shared memory ---- */
-extern Size ca_status_shmem_size(void);
+extern void ca_status_shmem_request(void);
 extern void ca_status_shmem_init(void);
 /*
  * Sets the worker's latch if there is a worker. Safe anywhere, after commit included: takes no

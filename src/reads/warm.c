@@ -84,10 +84,16 @@ PG_FUNCTION_INFO_V1(cache_aside_warm_progress);
 
 /* ---- progress ---- */
 
-Size
-ca_warm_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return MAXALIGN(WARM_SLOTS * sizeof(Slot));
+}
+
+void
+ca_warm_shmem_request(void)
+{
+	RequestAddinShmemSpace(shmem_size());
 }
 
 void
@@ -95,10 +101,10 @@ ca_warm_shmem_init(void)
 {
 	bool found;
 
-	slots = ShmemInitStruct("cache_aside warm", ca_warm_shmem_size(), &found);
+	slots = ShmemInitStruct("cache_aside warm", shmem_size(), &found);
 	if (found)
 		return;
-	memset(slots, 0, ca_warm_shmem_size());
+	memset(slots, 0, shmem_size());
 	for (int i = 0; i < WARM_SLOTS; i++)
 		pg_atomic_init_u32(&slots[i].pid, 0);
 }

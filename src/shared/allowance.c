@@ -54,10 +54,16 @@ static TimestampTz idle_since;
 static TimeoutId clock_id;
 static bool has_clock;
 
-Size
-ca_allowance_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return MAXALIGN(sizeof(Allowance));
+}
+
+void
+ca_allowance_shmem_request(void)
+{
+	RequestAddinShmemSpace(shmem_size());
 }
 
 void
@@ -65,7 +71,7 @@ ca_allowance_shmem_init(void)
 {
 	bool found;
 
-	allowance = ShmemInitStruct("cache_aside allowance", ca_allowance_shmem_size(), &found);
+	allowance = ShmemInitStruct("cache_aside allowance", shmem_size(), &found);
 	if (found)
 		return;
 	pg_atomic_init_u32(&allowance->used, 0);

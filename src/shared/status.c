@@ -29,10 +29,16 @@ CaShared *ca_shared;
 CaStatus ca_status_now;
 static uint32 resets_seen;
 
-Size
-ca_status_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return MAXALIGN(sizeof(CaShared));
+}
+
+void
+ca_status_shmem_request(void)
+{
+	RequestAddinShmemSpace(shmem_size());
 }
 
 /*

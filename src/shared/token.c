@@ -86,10 +86,16 @@ static Ring *ring;
 
 PG_FUNCTION_INFO_V1(cache_aside_read_token);
 
-Size
-ca_token_shmem_size(void)
+static Size
+shmem_size(void)
 {
 	return MAXALIGN(sizeof(Ring));
+}
+
+void
+ca_token_shmem_request(void)
+{
+	RequestAddinShmemSpace(shmem_size());
 }
 
 void
@@ -97,7 +103,7 @@ ca_token_shmem_init(void)
 {
 	bool found;
 
-	ring = ShmemInitStruct("cache_aside tokens", ca_token_shmem_size(), &found);
+	ring = ShmemInitStruct("cache_aside tokens", shmem_size(), &found);
 	if (found)
 		return;
 	memset(ring, 0, sizeof(Ring));

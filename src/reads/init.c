@@ -1,0 +1,12 @@
+/*
+ * init.c: shared memory of reads.
+ */
+#include "cache_aside.h"
+
+void
+ca_reads_init(void)
+{
+	if (!ca_preloaded())
+		return;
+	ca_preload_shmem(ca_warm_shmem_request, ca_warm_shmem_init);
+}

@@ -1,0 +1,46 @@
+/*
+ * init.c: settings of the connection to Redis.
+ *
+ * Settings that reach outside the server (endpoint, secrets) are SIGHUP and visible to superusers
+ * only: a role that could set them per session could aim the server at any host.
+ */
+#include "cache_aside.h"
+
+char *guc_redis_url;
+char *guc_redis_password_file;
+int guc_connect_timeout;
+int guc_command_timeout;
+
+CA_RANGE(connect_timeout, 10, 60000, " ms",
+		 "One second suits most networks; an outage is known only after this time.")
+CA_RANGE(command_timeout, 10, 60000, " ms",
+		 "Redis answers within milliseconds; what is not answered in time is sent again.")
+
+static void
+define_settings(void)
+{
+	DefineCustomStringVariable("cache_aside.redis_url", "Redis server that holds the cache.",
+							   "redis://[user[:password]@]host[:port][/db] or "
+							   "unix:///path/redis.sock?db=N",
+							   &guc_redis_url, "", PGC_SIGHUP, /* no Redis that was not asked for */
+							   GUC_SUPERUSER_ONLY, ca_redis_check_url, NULL, NULL);
+	DefineCustomStringVariable(
+		"cache_aside.redis_password_file", "File whose first line is the password for Redis.",
+		"Read again at each connection, so that a rotated password needs no "
+		"restart; overrides the password in redis_url.",
+		&guc_redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	ca_settings_number("cache_aside.connect_timeout",
+					   "Longest time to establish a connection to Redis.",
+					   "From 10 ms to 60 s; name resolution and login included.",
+					   &guc_connect_timeout, 1000, PGC_SIGHUP, GUC_UNIT_MS, check_connect_timeout);
+	ca_settings_number("cache_aside.command_timeout",
+					   "Longest time to wait for an answer from Redis.",
+					   "From 10 ms to 60 s; then the connection is made anew.",
+					   &guc_command_timeout, 2000, PGC_SIGHUP, GUC_UNIT_MS, check_command_timeout);
+}
+
+void
+ca_redis_init(void)
+{
+	define_settings();
+}

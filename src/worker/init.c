@@ -1,0 +1,12 @@
+/*
+ * init.c: the setting of the worker, and its start.
+ */
+#include "cache_aside.h"
+
+void
+ca_worker_init(void)
+{
+	if (!ca_preloaded())
+		return;
+	ca_worker_register();
+}
