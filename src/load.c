@@ -6,6 +6,19 @@
  * cache_aside is reserved as a prefix behind all of them: what is set under it and not declared is refused.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
+#include "shared/shared.h"
+#include "transaction/transaction.h"
+#include "rows/rows.h"
+#include "rules/rules.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
+#include "reads/reads.h"
+#include "routing/routing.h"
+#include "worker/worker.h"
 
 #include "fmgr.h"
 #include "utils/guc.h"

@@ -7,6 +7,7 @@
  * Bytes, not characters. Pure functions of their arguments.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 
 /* Length of the literal prefix, which is copied to `out` (at least `len` bytes) unescaped. */
 Size

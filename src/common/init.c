@@ -2,6 +2,7 @@
  * init.c: the library is loaded.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
 
 void

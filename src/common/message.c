@@ -11,6 +11,7 @@
  * aborts as a whole. An entry that record.c would refuse to read is refused here.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"

@@ -9,6 +9,7 @@
  * memory and what makes it; both are called by the postmaster (under EXEC_BACKEND the second by all).
  */
 #include "cache_aside.h"
+#include "common/common.h"
 
 #include "miscadmin.h"
 #include "storage/ipc.h"

@@ -27,6 +27,8 @@
  * Pure functions of bytes: nothing is allocated, kept or raised. `data` need not be aligned.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
 
 #include "replication/message.h"
 

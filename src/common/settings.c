@@ -7,6 +7,7 @@
  * the old one in force, or the default when the server starts, as with any setting.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 
 #include <limits.h>
 

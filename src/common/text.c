@@ -8,6 +8,7 @@
  * In a database with encoding SQL_ASCII nobody knows what bytes mean: all but NUL are text.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 
 #include "mb/pg_wchar.h"
 

@@ -13,8 +13,10 @@
  *
  * This, and the position of a server that delivers to a Redis before 7, is what an idle server writes.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "shared/status.h"
+#include "delivery/delivery.h"
 
 #include "access/xlog.h"
 #include "common/pg_prng.h"

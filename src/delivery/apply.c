@@ -8,7 +8,10 @@
  * or was replaced behind an address stops the worker at once, and of two workers only one gets
  * through.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "redis/redis.h"
+#include "log/log.h"
+#include "delivery/delivery.h"
 
 static bool plain; /* no functions here */
 static char plain_sha[41];

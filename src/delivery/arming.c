@@ -24,7 +24,9 @@
  *
  * Of the worker alone.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "log/log.h"
+#include "delivery/delivery.h"
 
 #include "portability/instr_time.h"
 

@@ -21,8 +21,9 @@
  * Dying in between: the barrier is in the position until it is passed, and the position says pending
  * until the last resync has ended.
  */
-#include "worker/worker.h"
-#include "routing/routing.h"
+#include "cache_aside.h"
+#include "log/log.h"
+#include "delivery/delivery.h"
 
 #include "access/transam.h"
 #include "access/xlog.h"

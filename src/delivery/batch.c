@@ -8,11 +8,17 @@
  * without end would keep it, and with it the log, for ever. Batches live in a context of their own until their
  * answer is in.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "keys/keys.h"
 #include "shared/status.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
 #include "delivery/redelete.h"
 
+#include "lib/ilist.h"
 #include "utils/memutils.h"
 
 #define LARGE_TURN 8

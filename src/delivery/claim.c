@@ -9,8 +9,12 @@
  * Handlers run inside ca_redis_advance; when all answers are in, ca_claim_step decides. Nothing is
  * written to Redis here but the nonce, the library, and what stands where the position belongs.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
 #include "shared/status.h"
+#include "log/log.h"
+#include "delivery/delivery.h"
 
 static CaRedis *redis;
 static CaClaimed claimed;

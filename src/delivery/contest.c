@@ -17,8 +17,13 @@
  *
  * Of the worker alone, but for adopt(), which sets an atomic.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
+#include "shared/shared.h"
 #include "shared/status.h"
+#include "shared/trouble.h"
+#include "log/log.h"
+#include "delivery/delivery.h"
 
 #include "access/xlog.h"
 #include "miscadmin.h"

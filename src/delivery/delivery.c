@@ -11,12 +11,19 @@
  * everything here is forgotten and read again from the position in Redis: nothing is lost if we die
  * between any two lines, and a key may be deleted twice, which is harmless.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
 #include "shared/status.h"
-#include "delivery/redelete.h"
 #include "shared/sync.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
+#include "delivery/redelete.h"
 
+#include "lib/ilist.h"
 #include "utils/timestamp.h"
 
 #define PIPELINE 16

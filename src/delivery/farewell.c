@@ -10,8 +10,10 @@
  *
  * If we die in between, or Redis does: likewise. A server that comes back claims anew, as ever.
  */
-#include "worker/worker.h"
-#include "shared/status.h"
+#include "cache_aside.h"
+#include "redis/redis.h"
+#include "log/log.h"
+#include "delivery/delivery.h"
 
 #include "utils/timestamp.h"
 

@@ -11,6 +11,8 @@
  * came in between.
  */
 #include "cache_aside.h"
+#include "redis/redis.h"
+#include "delivery/delivery.h"
 
 #include "access/xlog.h"
 #include "common/pg_prng.h"

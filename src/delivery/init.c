@@ -2,6 +2,8 @@
  * init.c: settings of delivery.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "delivery/delivery.h"
 #include "delivery/redelete.h"
 
 int guc_delivery;

@@ -12,8 +12,11 @@
  *
  * Not when a worker has died of late (breaker.c): nothing here is worth a second death.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "shared/status.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
 
 #include "access/transam.h"
 #include "utils/memutils.h"

@@ -4,8 +4,9 @@
  * Input: whether the position was there when a session began. Output: the LSN of a stick without a name, for the
  * session's first batch. What it means for who looks for a stick is said in stick.c. Of the worker alone.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "shared/status.h"
+#include "delivery/delivery.h"
 
 static XLogRecPtr forgotten; /* the next batch leaves a stick without a name; 0: it need not */
 

@@ -7,9 +7,12 @@
  *
  * A server that was told of no Redis is in an outage without attempts, until a reload names one.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "shared/status.h"
 #include "shared/sync.h"
+#include "shared/trouble.h"
+#include "delivery/delivery.h"
 
 #include "common/pg_prng.h"
 

@@ -5,8 +5,11 @@
  * sends one PING for all numbers up to now. Without a connection everybody is answered at once, with
  * the last error.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
+#include "redis/redis.h"
 #include "shared/status.h"
+#include "delivery/delivery.h"
 
 #include "access/htup_details.h"
 #include "fmgr.h"

@@ -18,10 +18,15 @@
  *						is the range from the first's beginning to the last's end. A range says less:
  *						synchronous committers in it are told when the confirmed LSN passes them
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "common/debug.h"
+#include "shared/shared.h"
+#include "shared/sync.h"
+#include "log/log.h"
+#include "delivery/delivery.h"
 
 #include "access/xact.h"
+#include "lib/ilist.h"
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
 

@@ -26,9 +26,12 @@
  * status, with one line in the log each time this begins. Everything lives in one context, reset
  * when nothing is left. Of the worker alone: no locks.
  */
-#include "delivery/redelete.h"
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
+#include "redis/redis.h"
 #include "shared/status.h"
+#include "resync/resync.h"
+#include "delivery/redelete.h"
 
 #include "common/hashfn.h"
 #include "lib/ilist.h"

@@ -5,6 +5,7 @@
 #define CA_REDELETE_H
 
 #include "cache_aside.h"
+#include "redis/redis.h"
 
 extern bool guc_redelete;
 extern int guc_redelete_delay; /* ms */

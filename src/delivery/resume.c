@@ -29,8 +29,12 @@
  * Decisions only: nothing here reads or writes Redis or the log, except that a skip on a primary
  * writes the record behind which it begins.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "common/debug.h"
+#include "keys/keys.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
 
 #include "access/timeline.h"
 #include "access/transam.h"

@@ -10,11 +10,15 @@
  * scans, arming, heartbeats. The worker has one thread; what Redis or other servers do meanwhile is
  * what the claim's nonce, the compared position and the next session's questions are for.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "common/debug.h"
+#include "redis/redis.h"
 #include "shared/status.h"
-#include "delivery/redelete.h"
 #include "shared/sync.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
+#include "delivery/redelete.h"
 
 #include "access/transam.h"
 #include "access/xlog.h"

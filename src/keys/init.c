@@ -2,6 +2,7 @@
  * init.c: the setting of keys.
  */
 #include "cache_aside.h"
+#include "keys/keys.h"
 
 char *guc_key_prefix;
 

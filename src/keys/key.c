@@ -23,6 +23,9 @@
  * template's buffers are made anew for each row; the others share this backend's.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "keys/pins.h"
 
 #include "access/htup_details.h"
 #include "access/tupdesc.h"
@@ -34,8 +37,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-
-#include "keys/pins.h"
 
 #define MAX_COPIES 1000 /* keys of one row and one template */
 

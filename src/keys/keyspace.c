@@ -18,6 +18,7 @@
  * Nothing here raises but palloc, for the list of prefixes.
  */
 #include "cache_aside.h"
+#include "keys/keys.h"
 
 #include "common/hashfn.h"
 

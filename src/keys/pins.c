@@ -9,6 +9,7 @@
  * An error between apply and undo is undone by the (sub)transaction's abort.
  */
 #include "cache_aside.h"
+#include "keys/pins.h"
 
 #include "catalog/namespace.h"
 #include "miscadmin.h"
@@ -18,8 +19,6 @@
 #include "utils/float.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-
-#include "keys/pins.h"
 
 typedef struct Output
 {

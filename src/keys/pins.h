@@ -4,6 +4,8 @@
 #ifndef CA_PINS_H
 #define CA_PINS_H
 
+#include "cache_aside.h"
+
 #include "fmgr.h"
 
 #define CA_PIN_DATE 0x01

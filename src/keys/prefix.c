@@ -17,13 +17,14 @@
  * TopMemoryContext and is made anew after the setting changed.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "common/debug.h"
+#include "keys/keys.h"
 
 #include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-
-#include "common/debug.h"
 
 static MemoryContext prefix_context;
 static int prefix_count;

@@ -40,9 +40,11 @@
  * the fourth in a row on, without that everything due was delivered in between, the worker waits before
  * it begins: 1 s, 2 s, ... an hour, so that the server can be used and looked at.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "shared/status.h"
 #include "shared/sync.h"
+#include "shared/trouble.h"
+#include "log/log.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

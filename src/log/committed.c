@@ -4,7 +4,8 @@
  * The tap makes one for each transaction that logged messages (open.c) and hands it over when its commit record
  * is read; who has it frees it. A chunk of memory of its own, with its entries and children.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "log/log.h"
 
 void
 ca_committed_free(CaCommit *commit)

@@ -2,6 +2,8 @@
  * init.c: settings of the log that is kept.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "log/log.h"
 
 #include <limits.h>
 

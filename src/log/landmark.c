@@ -6,13 +6,13 @@
  *
  * Reads one record with a reader of its own. Errors of core's reader end here.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "log/log.h"
+#include "log/wal.h"
 
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "utils/memutils.h"
-
-#include "log/wal.h"
 
 static CaLandmarkState
 read_landmark(const CaLandmark *landmark)

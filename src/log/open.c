@@ -20,6 +20,9 @@
  * with ca_open_forget_all. Out of memory raises, and the caller may give the same record again: at
  * worst something is in it twice.
  */
+#include "cache_aside.h"
+#include "common/common.h"
+#include "log/log.h"
 #include "log/open.h"
 
 #include "access/transam.h"

@@ -4,7 +4,9 @@
 #ifndef CA_OPEN_H
 #define CA_OPEN_H
 
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
+#include "log/log.h"
 
 typedef struct CaOpenSet CaOpenSet;
 

@@ -44,7 +44,9 @@
  *
  * Nothing here allocates or raises: a text that does not parse is nonsense, and the caller resyncs.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "keys/keys.h"
+#include "log/log.h"
 
 #include "access/xlog.h"
 

@@ -15,7 +15,9 @@
  * Not known in recovery, where those locks are not restored: nobody is let off. The list is of the worker
  * alone, and of one session.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "transaction/transaction.h"
+#include "log/log.h"
 
 #include "access/transam.h"
 #include "access/twophase.h"

@@ -7,15 +7,16 @@
  * people's log, so a call reads READ_BUDGET of it and says then that it is to be called again, in a later
  * round. The log being gone ends the session, and the next one finds the gap.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "log/log.h"
+#include "log/wal.h"
 
 #include "access/rmgr.h"
 #include "access/xlog.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-
-#include "log/wal.h"
 
 #define READ_BUDGET (1024 * 1024)
 

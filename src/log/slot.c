@@ -15,9 +15,10 @@
  * holder. Without a slot (none free, wal_level = minimal) delivery goes on and says so once. Errors
  * of core's slot code end here.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "common/debug.h"
 #include "shared/status.h"
+#include "log/log.h"
 
 #include <sys/stat.h>
 

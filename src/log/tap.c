@@ -21,8 +21,13 @@
  * Memory: everything lives in one context, a child of the caller's; commits handed over are chunks
  * of the caller's own context and are freed with ca_committed_free.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "shared/status.h"
+#include "log/log.h"
+#include "log/open.h"
+#include "log/wal.h"
 
 #include "access/rmgr.h"
 #include "access/transam.h"
@@ -34,10 +39,6 @@
 #include "storage/standbydefs.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-#include "log/open.h"
-#include "shared/status.h"
-#include "log/wal.h"
 
 #define MISSING_PATIENCE 10000         /* ms */
 #define MAX_OPEN 65536                 /* transactions remembered; each takes some 400 bytes */

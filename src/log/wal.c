@@ -7,8 +7,11 @@
  * record is read again from its beginning, after a reload once. The reader grows its buffers in the current
  * memory context, so callers switch to a context that lives as long as the reader does.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "log/log.h"
+#include "log/wal.h"
 
 #include "access/transam.h"
 #include "access/xlog.h"
@@ -23,8 +26,6 @@
 #include "replication/message.h"
 #include "storage/procsignal.h"
 #include "utils/timestamp.h"
-
-#include "log/wal.h"
 
 TimeLineID
 ca_wal_timeline(XLogRecPtr *end)

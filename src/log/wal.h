@@ -5,6 +5,7 @@
 #define CA_WAL_H
 
 #include "cache_aside.h"
+#include "common/common.h"
 
 #include "access/xlogreader.h"
 #include "access/xlogutils.h"

@@ -18,13 +18,17 @@
  * stays as it is, failed, and answers nobody until it is let go. Whoever leaves by an error with
  * commands in flight makes it fail, for their handlers' memory goes with it.
  */
-#include "reads/reads.h"
+#include "cache_aside.h"
+#include "redis/redis.h"
+#include "shared/shared.h"
 #include "shared/trouble.h"
+#include "reads/reads.h"
 
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #define RETRY_MS 1000

@@ -22,7 +22,12 @@
  * Needs READ COMMITTED (the rounds need new snapshots) and a primary. Redis that does not answer is an
  * error. Memory: the result and what differs.
  */
+#include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
 #include "reads/audit.h"
+#include "reads/reads.h"
 
 #include "access/table.h"
 #include "access/tupdesc.h"

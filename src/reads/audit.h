@@ -4,6 +4,8 @@
 #ifndef CA_AUDIT_H
 #define CA_AUDIT_H
 
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "reads/reads.h"
 
 #include "nodes/pg_list.h"

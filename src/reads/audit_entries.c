@@ -4,7 +4,11 @@
  * Questions go out CA_AUDIT_FETCH at a time on the connection that audit() holds. Redis that does not
  * answer is an error. An answer is kept in the memory context of its probe.
  */
+#include "cache_aside.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
 #include "reads/audit.h"
+#include "reads/reads.h"
 
 #include "utils/memutils.h"
 

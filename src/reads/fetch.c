@@ -4,6 +4,9 @@
  * What is missing is read, filled with the token of this statement's snapshot, and returned. A transaction that has
  * written neither reads the cache nor fills it (reads.c).
  */
+#include "cache_aside.h"
+#include "redis/redis.h"
+#include "shared/shared.h"
 #include "reads/reads.h"
 
 #include "access/xact.h"

@@ -13,6 +13,9 @@
  * Redis closes a connection on which a value comes that is longer than its proto-max-bulk-len. So the
  * length of one that was refused for that is remembered for a while, and none as long is sent again.
  */
+#include "cache_aside.h"
+#include "redis/redis.h"
+#include "shared/shared.h"
 #include "reads/reads.h"
 
 #include "access/xlog.h"

@@ -2,6 +2,8 @@
  * init.c: shared memory of reads.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "reads/reads.h"
 
 void
 ca_reads_init(void)

@@ -12,6 +12,10 @@
  * else will ever see. fetch() does not read the cache then either, since that lacks the
  * transaction's own changes.
  */
+#include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
 #include "reads/reads.h"
 
 #include "access/xact.h"

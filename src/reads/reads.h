@@ -5,8 +5,17 @@
 #define CA_READS_H
 
 #include "cache_aside.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
 
 #include "utils/timestamp.h"
+
+/* ---- init.c: settings and start ---- */
+extern void ca_reads_init(void);
+
+/* ---- warm.c: progress of warm() ---- */
+extern void ca_warm_shmem_request(void);
+extern void ca_warm_shmem_init(void);
 
 #define CA_MAX_VALUE (60 * 1024 * 1024) /* bytes; what one reply may bring back, with its framing */
 #define CA_MAX_COPIES 1000              /* of a sharded key, as in templates */
@@ -42,14 +51,6 @@ extern void ca_ask_forgive(void);
 extern bool ca_ask_is_news(const char *error);
 /* WARNING, once per statement and cause, that Redis does not answer and what that means. */
 extern void ca_ask_warn(const char *consequence);
-
-/* ---- allowance.c: places for backends' connections ---- */
-/* Takes one; waits for it up to connect_timeout, and raises when interrupted. NULL, or why not. */
-extern const char *ca_allowance_take(void);
-extern void ca_allowance_give_back(void); /* may be repeated; never raises */
-/* The connection is not used now. False: close it, somebody else needs the place. */
-extern bool ca_allowance_keep(CaRedis *redis);
-extern void ca_allowance_stop_clock(void); /* it is used, or closed */
 
 /* ---- reads.c ---- */
 typedef struct CaText

@@ -5,6 +5,8 @@
  * where $1 is a row. Each column is compared by its type's own equality, whatever search_path is, so
  * that an index can serve it; byte for byte where the type has none.
  */
+#include "cache_aside.h"
+#include "keys/keys.h"
 #include "reads/reads.h"
 
 #include "access/htup_details.h"

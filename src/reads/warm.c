@@ -17,6 +17,10 @@
  * written by the owner alone, each atomically, so that a reader may see counters of two moments. The
  * slot is released on error and exit too.
  */
+#include "cache_aside.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
+#include "shared/shared.h"
 #include "reads/reads.h"
 
 #include "access/table.h"
@@ -32,6 +36,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 

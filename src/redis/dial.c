@@ -12,6 +12,7 @@
  * File descriptors are counted with AcquireExternalFD, as long as the socket is open. Nothing is
  * allocated here; no state but the counter of generations, which is private to the process.
  */
+#include "cache_aside.h"
 #include "redis/redis_private.h"
 
 #include <fcntl.h>

@@ -5,6 +5,8 @@
  * only: a role that could set them per session could aim the server at any host.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "redis/redis.h"
 
 char *guc_redis_url;
 char *guc_redis_password_file;

@@ -21,9 +21,10 @@
  * Memory: a child of the caller's context, whose reset also closes the socket and frees what
  * hiredis malloc'd, so that an ERROR in the caller leaks neither.
  */
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "redis/redis_connection.h"
 #include "redis/redis_private.h"
-
 #include "redis/redis_reply.h"
 
 #include "utils/memutils.h"

@@ -4,7 +4,10 @@
  * redis.c drives it, redis_login.c says the first words, redis_wait.c waits for it. Whatever goes wrong ends in
  * ca_redis_fail, which lets go of the socket and leaves the handlers to the next ca_redis_advance.
  */
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "redis/redis_connection.h"
+#include "redis/redis_private.h"
 
 void
 ca_redis_connection_let_go(void *arg)

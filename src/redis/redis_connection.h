@@ -4,6 +4,8 @@
 #ifndef CA_REDIS_CONNECTION_H
 #define CA_REDIS_CONNECTION_H
 
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "redis/redis_private.h"
 #include "redis/redis_reply.h"
 

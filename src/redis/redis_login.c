@@ -17,6 +17,8 @@
  * The password file is read at each connection (a rotated password needs no reload). It must be a
  * regular file: opening a FIFO could block.
  */
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "redis/redis_private.h"
 
 #include <fcntl.h>

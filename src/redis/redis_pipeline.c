@@ -7,6 +7,8 @@
  * What can fail: out of memory raises, but before anything of the command was added, so that the
  * stream never holds half a command. What is longer than a buffer can be is refused.
  */
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "redis/redis_private.h"
 
 #include "utils/memutils.h"

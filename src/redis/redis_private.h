@@ -8,6 +8,7 @@
 #define CA_REDIS_PRIVATE_H
 
 #include "cache_aside.h"
+#include "redis/redis.h"
 
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -9,8 +9,8 @@
  * checked: an element of a type that RESP2 does not have reads as an error. An accessor that does
  * not fit the type gives an empty value, so that a lying server meets no undefined behaviour.
  */
-#include "redis/redis_private.h"
-
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "redis/redis_reply.h"
 
 static bool

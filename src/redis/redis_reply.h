@@ -4,6 +4,8 @@
 #ifndef CA_REDIS_REPLY_H
 #define CA_REDIS_REPLY_H
 
+#include "cache_aside.h"
+
 #include <hiredis/hiredis.h>
 
 #define CA_REPLY_MAX_BYTES ((Size) 64 * 1024 * 1024)

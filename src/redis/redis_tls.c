@@ -12,6 +12,7 @@
  *
  * Memory: OpenSSL's own; the SSL object belongs to the hiredis context once begin has succeeded.
  */
+#include "cache_aside.h"
 #include "redis/redis_private.h"
 
 #ifdef CA_HAVE_TLS

@@ -18,6 +18,8 @@
  * hook may run in the postmaster. No locks. State: the reason of the last refusal, which children
  * inherit from the postmaster.
  */
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "redis/redis_private.h"
 
 #include <arpa/inet.h>

@@ -6,6 +6,8 @@
  * turn of the loop; then, and when the time is up, the connection is useless: answers to come belong
  * to handlers whose arguments may be gone with the caller's stack. So it is made FAILED.
  */
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "redis/redis_private.h"
 
 #include "miscadmin.h"

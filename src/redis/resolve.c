@@ -17,6 +17,7 @@
  * Concurrency: the list is private to the process and used by its main thread only. After a fork
  * nothing of it is used: no process that resolves names forks another.
  */
+#include "cache_aside.h"
 #include "redis/redis_private.h"
 
 #include <netdb.h>

@@ -14,8 +14,9 @@
  *
  * Until the first count is in, a slot that is there stands for "yes": delivery begins at once.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "shared/status.h"
+#include "resync/resync.h"
 
 #include "access/xlog.h"
 #include "replication/slot.h"

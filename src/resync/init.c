@@ -2,6 +2,8 @@
  * init.c: the setting of scans.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "resync/resync.h"
 
 #include <limits.h>
 

@@ -12,9 +12,12 @@
  * dying in the middle begins it again. A session that ends forgets tickets: the commits that wait
  * for one, and the pending mark, are found again by the next session.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "keys/keys.h"
 #include "shared/status.h"
+#include "resync/resync.h"
 
 #include "utils/builtins.h"
 #include "utils/timestamp.h"

@@ -20,10 +20,15 @@
  * The caller raises the guard's floor when a pass begins (ca_scan_begins), so that no guarded fill
  * puts an old value behind the cursor.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
 #include "shared/status.h"
+#include "resync/resync.h"
 
+#include "lib/ilist.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 

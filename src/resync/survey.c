@@ -14,8 +14,12 @@
  *
  * Memory: patterns are handed to the caller one by one.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "keys/keys.h"
+#include "shared/visitor.h"
+#include "resync/resync.h"
 
 #include "access/xact.h"
 #include "executor/spi.h"
@@ -28,8 +32,6 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-
-#include "shared/visitor.h"
 
 #define QUEUE_SIZE (64 * 1024)
 

@@ -21,6 +21,7 @@
  * Errors: those of analysis. All memory is the caller's context. The tree given is copied.
  */
 #include "cache_aside.h"
+#include "routing/classify.h"
 
 #include "access/htup_details.h"
 #include "common/hashfn.h"
@@ -36,8 +37,6 @@
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-
-#include "routing/classify.h"
 
 /* Above every parameter that core accepts, MaxAllocSize / sizeof(Oid). */
 #define FIRST_LITERAL 0x40000000

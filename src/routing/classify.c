@@ -23,6 +23,7 @@
  * rights than they, as if running it.
  */
 #include "cache_aside.h"
+#include "routing/classify.h"
 
 #include "access/relation.h"
 #include "access/xact.h"
@@ -48,8 +49,6 @@
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
-
-#include "routing/classify.h"
 
 /* The text being looked at, and what its earlier statements left behind. */
 typedef struct TextState

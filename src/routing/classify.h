@@ -5,6 +5,8 @@
 #ifndef CA_CLASSIFY_H
 #define CA_CLASSIFY_H
 
+#include "cache_aside.h"
+
 #include "catalog/pg_proc.h"
 #include "nodes/nodes.h"
 #include "nodes/parsenodes.h"

@@ -7,14 +7,13 @@
  * adds is not harmless when it is volatile, and harmless when it says that it is not.
  */
 #include "cache_aside.h"
+#include "routing/classify.h"
 
 #include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
-
-#include "routing/classify.h"
 
 /* Volatile built-in functions that change nothing and work in recovery; sorted. */
 static const char *const harmless[] = {

@@ -2,6 +2,7 @@
  * init.c: shared memory, callbacks and settings of routing.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 #include "routing/routing.h"
 
 CA_RANGE(publish_interval, 0, 60000, " ms",

@@ -20,10 +20,13 @@
  * the walsender array alone must do.
  */
 #include "cache_aside.h"
+#include "log/log.h"
+#include "routing/routing.h"
 
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "miscadmin.h"
+#include "port/atomics.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/lwlock.h"
@@ -31,9 +34,6 @@
 #include "utils/backend_status.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-#include "routing/routing.h"
-#include "worker/worker.h"
 
 #define SAMPLES 1024
 #define SAMPLE_MS 50

@@ -23,6 +23,10 @@
  * topology.c.
  */
 #include "cache_aside.h"
+#include "redis/redis.h"
+#include "shared/trouble.h"
+#include "log/log.h"
+#include "routing/routing.h"
 
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
@@ -31,10 +35,6 @@
 #include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-#include "routing/routing.h"
-#include "shared/trouble.h"
-#include "worker/worker.h"
 
 #define EXPIRY_INTERVALS 20
 #define MIN_EXPIRY 5000     /* ms */

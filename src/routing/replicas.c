@@ -14,6 +14,8 @@
  * The worker is told too, after commit, because it publishes the registry.
  */
 #include "cache_aside.h"
+#include "shared/shared.h"
+#include "routing/routing.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -32,8 +34,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-
-#include "routing/routing.h"
 
 static MemoryContext cache_cxt; /* holds everything `cached` points to */
 static CaReplica *cached;

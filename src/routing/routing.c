@@ -19,6 +19,7 @@
  * choosing.
  */
 #include "cache_aside.h"
+#include "routing/routing.h"
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
@@ -32,8 +33,6 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
-
-#include "routing/routing.h"
 
 typedef struct Wish
 {

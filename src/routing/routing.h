@@ -7,6 +7,10 @@
 #define CA_ROUTING_H
 
 #include "cache_aside.h"
+#include "redis/redis.h"
+
+/* ---- init.c: settings and start ---- */
+extern void ca_routing_init(void);
 
 #define CA_MAX_PUBLISHED 64      /* replicas that Redis may tell about; more are ignored */
 #define CA_PUBLISHED_TTL_MS 2000 /* what a replica published counts for so long */

@@ -33,17 +33,19 @@
  * primary.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "redis/redis.h"
+#include "shared/status.h"
+#include "transaction/transaction.h"
+#include "log/log.h"
+#include "reads/reads.h"
+#include "routing/routing.h"
 
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
-
-#include "reads/reads.h"
-#include "routing/routing.h"
-#include "shared/status.h"
-#include "worker/worker.h"
 
 /* What Redis said about one key. */
 typedef struct Answer

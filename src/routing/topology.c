@@ -16,6 +16,8 @@
  * "cache_aside_topology". One visitor runs at a time; only it adds to what is collected.
  */
 #include "cache_aside.h"
+#include "shared/visitor.h"
+#include "routing/routing.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -29,9 +31,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-#include "routing/routing.h"
-#include "shared/visitor.h"
 
 #define STANDBY_INTERVAL 30000 /* ms */
 

@@ -24,6 +24,7 @@
  * memory is the caller's context.
  */
 #include "cache_aside.h"
+#include "routing/classify.h"
 
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
@@ -40,8 +41,6 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
-
-#include "routing/classify.h"
 
 typedef struct WalkState
 {

@@ -22,6 +22,7 @@
  * there: the answer is 'other timeline', even if replay is past that number by now.
  */
 #include "cache_aside.h"
+#include "routing/routing.h"
 
 #include "access/timeline.h"
 #include "access/xact.h"
@@ -39,8 +40,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
-
-#include "routing/routing.h"
 
 #define CLOSE_LOOK_MS 1000 /* look every millisecond for so long, then every LATER_MS */
 #define LATER_MS 5

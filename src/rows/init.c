@@ -2,6 +2,7 @@
  * init.c: the setting of row versions.
  */
 #include "cache_aside.h"
+#include "rows/rows.h"
 
 bool guc_import_mode = false;
 

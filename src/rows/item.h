@@ -9,6 +9,8 @@
 #ifndef CA_ITEM_H
 #define CA_ITEM_H
 
+#include "cache_aside.h"
+
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/bitmapset.h"

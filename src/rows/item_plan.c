@@ -15,6 +15,7 @@
  * context under TopMemoryContext.
  */
 #include "cache_aside.h"
+#include "rows/item.h"
 
 #include "access/htup_details.h"
 #include "access/stratnum.h"
@@ -32,8 +33,6 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
-
-#include "rows/item.h"
 
 #define MAX_PLANS 128
 

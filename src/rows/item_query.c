@@ -20,6 +20,7 @@
  * Output goes straight into the caller's tuplestore (which spills to disk), not through SPI's memory.
  */
 #include "cache_aside.h"
+#include "rows/item.h"
 
 #include "access/htup_details.h"
 #include "access/stratnum.h"
@@ -33,8 +34,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-
-#include "rows/item.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_query_items);
 PG_FUNCTION_INFO_V1(cache_aside_query_page);

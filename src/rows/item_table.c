@@ -15,6 +15,8 @@
  * caller. Allocations: the caller's context.
  */
 #include "cache_aside.h"
+#include "rows/item.h"
+#include "rows/row_version.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -30,9 +32,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-
-#include "rows/item.h"
-#include "rows/row_version.h"
 
 static Bitmapset *
 key_columns(Relation rel)

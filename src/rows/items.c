@@ -18,6 +18,7 @@
  * could present the same number for ever.
  */
 #include "cache_aside.h"
+#include "rows/item.h"
 
 #include "access/htup_details.h"
 #include "access/stratnum.h"
@@ -28,8 +29,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-
-#include "rows/item.h"
 
 #define MAX_LOOKS 10 /* times a row may come and go between two looks */
 

@@ -45,6 +45,8 @@
  * writer. The view `gaps` shows it.
  */
 #include "cache_aside.h"
+#include "rows/row_version.h"
+#include "rows/rows.h"
 
 #include "access/htup_details.h"
 #include "access/sysattr.h"
@@ -55,8 +57,6 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-
-#include "rows/row_version.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_row_version);
 

@@ -10,6 +10,8 @@
 #ifndef CA_ROW_VERSION_H
 #define CA_ROW_VERSION_H
 
+#include "cache_aside.h"
+
 #include "access/htup.h"
 #include "commands/trigger.h"
 #include "nodes/bitmapset.h"
@@ -73,10 +75,6 @@ pg_noreturn extern void ca_row_version_refuse(TriggerData *data, const CaVersion
 extern void ca_version_columns_prepare(Relation rel, Trigger *trigger, CaVersioning *versioning);
 /* Was this trigger's table warned of in this session? It counts as warned from now on. */
 extern bool ca_version_columns_warned(Trigger *trigger);
-
-/* ---- version_attach.c ---- */
-/* Before a table becomes a partition or child: NOT NULL of its version column as the parent has it. */
-extern void ca_version_attach_before(struct Node *statement);
 
 /* ---- version_sequence.c ---- */
 /* The sequence that the column owns, here or in a parent; InvalidOid when there is none. */

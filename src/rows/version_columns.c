@@ -10,6 +10,7 @@
  * Allocations: the caller's context.
  */
 #include "cache_aside.h"
+#include "rows/row_version.h"
 
 #include "access/sysattr.h"
 #include "nodes/bitmapset.h"
@@ -18,8 +19,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-
-#include "rows/row_version.h"
 
 #define MOST_WARNINGS 100 /* of one session: it remembers each, and its log is not endless */
 

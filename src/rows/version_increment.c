@@ -21,6 +21,8 @@
  * another way: then nothing is changed.
  */
 #include "cache_aside.h"
+#include "rows/row_version.h"
+#include "rows/rows.h"
 
 #include "access/table.h"
 #include "catalog/pg_class.h"
@@ -33,8 +35,6 @@
 #include "utils/lsyscache.h"
 #include "utils/plancache.h"
 #include "utils/rel.h"
-
-#include "rows/row_version.h"
 
 static planner_hook_type previous_planner;
 

@@ -14,6 +14,7 @@
  * (cache_aside.import_mode) and for enable_versioning(), which has locked the table anyway.
  */
 #include "cache_aside.h"
+#include "rows/row_version.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -35,8 +36,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-
-#include "rows/row_version.h"
 
 #define LONGEST_WALK 10000 /* nextval() calls, about a millisecond */
 

@@ -11,6 +11,9 @@
  * of them will do.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "rows/row_version.h"
+#include "rows/rows.h"
 
 #include "access/htup_details.h"
 #include "access/sysattr.h"
@@ -25,8 +28,6 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/rls.h"
-
-#include "rows/row_version.h"
 
 /* What clients' libraries call this error when they find it themselves, so that one handler does. */
 #define RETRY                                                                                      \

@@ -11,6 +11,7 @@
  * everything back.
  */
 #include "cache_aside.h"
+#include "rows/row_version.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -35,8 +36,6 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/syscache.h"
-
-#include "rows/row_version.h"
 
 /* BEFORE triggers fire in the order of their names: ours must see what the others did. */
 #define TRIGGER_NAME "zzz_cache_aside_row_version"

@@ -18,6 +18,7 @@
  * two, not by the names of statements.
  */
 #include "cache_aside.h"
+#include "rules/rules.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -45,8 +46,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-
-#include "rules/rules.h"
 
 /* One row of a catalog by its key, as it is now, inside the command; a copy, or NULL. */
 static HeapTuple

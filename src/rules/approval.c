@@ -24,6 +24,7 @@
  * very statement is seen too.
  */
 #include "cache_aside.h"
+#include "rules/rules.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -41,8 +42,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-
-#include "rules/rules.h"
 
 bool
 ca_approval_is(char enabled)

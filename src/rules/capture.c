@@ -14,7 +14,12 @@
  * functions return.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "keys/keys.h"
+#include "transaction/transaction.h"
+#include "rules/rule.h"
+#include "rules/rules.h"
 
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -24,9 +29,6 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
-
-#include "rules/rule.h"
-#include "rules/rules.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_invalidate_row);
 PG_FUNCTION_INFO_V1(cache_aside_invalidate_statement);

@@ -30,6 +30,10 @@
  * many is deleted.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "transaction/transaction.h"
+#include "rows/row_version.h"
+#include "rules/rules.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -50,9 +54,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-
-#include "rows/row_version.h"
-#include "rules/rules.h"
 
 typedef struct DroppedTrigger
 {

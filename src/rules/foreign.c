@@ -14,6 +14,8 @@
  * gaps has the statement that repairs it.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "rules/rules.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -21,8 +23,6 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/lsyscache.h"
-
-#include "rules/rules.h"
 
 static void
 warn_table(Oid relid, Oid foreign)

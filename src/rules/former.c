@@ -11,13 +11,11 @@
  * than MOST_NAMES the oldest go.
  */
 #include "cache_aside.h"
+#include "rules/rules.h"
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "commands/comment.h"
-
-#include "rows/row_version.h"
-#include "rules/rules.h"
 
 #define COMMENT_BEGIN "cache_aside: of "
 #define MOST_NAMES 8

@@ -15,6 +15,9 @@
  * detach(relation) takes out what is put down for the name. It is dumped with the extension.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "rows/row_version.h"
+#include "rules/rules.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -32,9 +35,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-
-#include "rows/row_version.h"
-#include "rules/rules.h"
 
 #define MOST 1000
 

@@ -2,6 +2,7 @@
  * init.c: hooks and settings of rules.
  */
 #include "cache_aside.h"
+#include "rules/rules.h"
 
 bool guc_enabled = true;
 bool guc_ddl_invalidates = true;

@@ -10,6 +10,8 @@
  * transaction, under ACCESS EXCLUSIVE on both: nobody writes to either in between.
  */
 #include "cache_aside.h"
+#include "rows/row_version.h"
+#include "rules/rules.h"
 
 #include "access/relation.h"
 #include "catalog/pg_type.h"
@@ -18,9 +20,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-
-#include "rows/row_version.h"
-#include "rules/rules.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_attach_like);
 

@@ -6,6 +6,13 @@
  * and wait_delivered() waits for it. uninstall() acts at once and is not undone by ROLLBACK.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "shared/status.h"
+#include "shared/trouble.h"
+#include "transaction/transaction.h"
+#include "rules/owner.h"
+#include "rules/rules.h"
 
 #include "access/relation.h"
 #include "access/table.h"
@@ -16,10 +23,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-
-#include "rules/owner.h"
-#include "rules/rules.h"
-#include "shared/status.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_resync);
 PG_FUNCTION_INFO_V1(cache_aside_flush);

@@ -25,6 +25,9 @@
  */
 #include "cache_aside.h"
 #include "common/debug.h"
+#include "transaction/transaction.h"
+#include "rows/row_version.h"
+#include "rules/rules.h"
 
 #include "access/sysattr.h"
 #include "catalog/pg_trigger.h"
@@ -34,9 +37,6 @@
 #include "optimizer/optimizer.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
-
-#include "rows/row_version.h"
-#include "rules/rules.h"
 
 static ExecutorFinish_hook_type previous_finish;
 

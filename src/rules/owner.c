@@ -17,12 +17,11 @@
  * Between become and leave an ERROR may be raised: the (sub)transaction's abort undoes both.
  */
 #include "cache_aside.h"
+#include "keys/pins.h"
+#include "rules/owner.h"
 
 #include "miscadmin.h"
 #include "utils/guc.h"
-
-#include "rules/owner.h"
-#include "keys/pins.h"
 
 static const char *const reading[][2] = {
 	{"standard_conforming_strings", "on"},

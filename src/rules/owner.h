@@ -4,6 +4,8 @@
 #ifndef CA_OWNER_H
 #define CA_OWNER_H
 
+#include "cache_aside.h"
+
 typedef struct CaIdentity
 {
 	Oid user;

@@ -28,6 +28,8 @@
  * Everything is catalog, rolled back with the statement.
  */
 #include "cache_aside.h"
+#include "rows/row_version.h"
+#include "rules/rules.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -38,9 +40,6 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
-
-#include "rows/row_version.h"
-#include "rules/rules.h"
 
 static bool
 is_partitioned(Oid relid)

@@ -10,6 +10,7 @@
  */
 #include "cache_aside.h"
 #include "common/debug.h"
+#include "rules/rules.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -31,9 +32,6 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-
-#include "rows/row_version.h"
-#include "rules/rules.h"
 
 static void
 list_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg)

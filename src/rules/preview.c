@@ -10,6 +10,11 @@
  * when a superuser asks.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "rules/owner.h"
+#include "rules/rule.h"
+#include "rules/rules.h"
 
 #include "access/relation.h"
 #include "catalog/pg_type.h"
@@ -21,10 +26,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/tuplestore.h"
-
-#include "rules/owner.h"
-#include "rules/rule.h"
-#include "rules/rules.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_keys);
 

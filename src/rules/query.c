@@ -20,6 +20,9 @@
  * Not seen: a row that another transaction moves into a join of the query at the same moment.
  */
 #include "cache_aside.h"
+#include "keys/keys.h"
+#include "rules/owner.h"
+#include "rules/rule.h"
 
 #include "access/xact.h"
 #include "catalog/pg_class.h"
@@ -34,9 +37,6 @@
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-
-#include "rules/owner.h"
-#include "rules/rule.h"
 
 /* ---- SQL ---- */
 

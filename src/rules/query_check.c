@@ -12,6 +12,9 @@
  *				pass: stray.c sees to it when the query runs.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "rules/rule.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -21,8 +24,6 @@
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-
-#include "rules/rule.h"
 
 /* A query and those around it. */
 typedef struct Level

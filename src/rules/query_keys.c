@@ -9,14 +9,14 @@
  * an error of SQLSTATE class 42, for which query.c gives the pattern.
  */
 #include "cache_aside.h"
+#include "keys/keys.h"
+#include "rules/rule.h"
 
 #include "catalog/pg_type.h"
 #include "tcop/dest.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-
-#include "rules/rule.h"
 
 typedef struct KeyReceiver
 {

@@ -17,6 +17,7 @@
  * Call it as the owner (owner.c), under whose settings the text is read.
  */
 #include "cache_aside.h"
+#include "rules/rule.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
@@ -25,8 +26,6 @@
 #include "parser/parser.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-
-#include "rules/rule.h"
 
 typedef struct Search
 {

@@ -21,7 +21,10 @@
  * is attached at the same moment begins with nothing cached under it.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "transaction/transaction.h"
+#include "rules/rules.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -52,8 +55,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-
-#include "rules/rules.h"
 
 typedef struct Object
 {

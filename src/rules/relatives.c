@@ -2,6 +2,7 @@
  * relatives.c: tables above a table (that it inherits from, or is a partition of), and below it.
  */
 #include "cache_aside.h"
+#include "rules/rules.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -13,8 +14,6 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-
-#include "rules/rules.h"
 
 List *
 ca_relatives_above(Oid relid)

@@ -27,6 +27,11 @@
  * pattern.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "common/debug.h"
+#include "keys/keys.h"
+#include "rules/rule.h"
+#include "rules/rules.h"
 
 #include "access/tupdesc.h"
 #include "access/xact.h"
@@ -36,10 +41,6 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-
-#include "common/debug.h"
-#include "rules/rule.h"
-#include "rules/rules.h"
 
 typedef struct Entry
 {

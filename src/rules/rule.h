@@ -4,6 +4,9 @@
 #ifndef CA_RULE_H
 #define CA_RULE_H
 
+#include "cache_aside.h"
+#include "keys/keys.h"
+
 #include "commands/trigger.h"
 
 typedef struct CaRule

@@ -5,6 +5,8 @@
  * was seen and what to do. The checks read catalogs only; nothing is changed here.
  */
 #include "cache_aside.h"
+#include "keys/keys.h"
+#include "rules/rules.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -22,8 +24,6 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-
-#include "rules/rules.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_check_pattern);
 

@@ -4,6 +4,9 @@
  * Input: a trigger's function and arguments, as the catalog has them. Nothing is kept, no lock is taken.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "rules/rules.h"
 
 #include "catalog/namespace.h"
 #include "catalog/pg_language.h"
@@ -13,8 +16,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-
-#include "rules/rules.h"
 
 static CaTriggerKind
 kind_of_name(const char *name)

@@ -5,6 +5,8 @@
  * what is in the catalog; nothing keeps a pointer into it. No lock is taken but on the catalog.
  */
 #include "cache_aside.h"
+#include "rows/row_version.h"
+#include "rules/rules.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -18,9 +20,6 @@
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-
-#include "rows/row_version.h"
-#include "rules/rules.h"
 
 /* pg_trigger.tgargs, each argument followed by a NUL, as an array of texts. */
 static char **

@@ -11,6 +11,11 @@
  * the owner, superusers, pg_monitor.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "rows/row_version.h"
+#include "rules/rule.h"
+#include "rules/rules.h"
 
 #include "access/relation.h"
 #include "catalog/pg_authid.h"
@@ -20,10 +25,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-
-#include "rows/row_version.h"
-#include "rules/rule.h"
-#include "rules/rules.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_trigger_arguments);
 PG_FUNCTION_INFO_V1(cache_aside_rule_pattern);

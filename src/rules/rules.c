@@ -17,6 +17,11 @@
  * same rule twice. Errors leave nothing behind, the transaction rolls back.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "transaction/transaction.h"
+#include "rules/rule.h"
+#include "rules/rules.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -36,9 +41,6 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
-
-#include "rules/rule.h"
-#include "rules/rules.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_attach);
 PG_FUNCTION_INFO_V1(cache_aside_attach_query);

@@ -4,6 +4,9 @@
 #ifndef CA_RULES_H
 #define CA_RULES_H
 
+#include "cache_aside.h"
+#include "keys/keys.h"
+
 #include "access/htup.h"
 #include "catalog/objectaccess.h"
 #include "nodes/bitmapset.h"
@@ -12,6 +15,21 @@
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 #include "utils/snapshot.h"
+
+/* ---- init.c: settings and start ---- */
+extern bool guc_enabled;         /* capture writes keys (superuser may switch it off) */
+extern bool guc_ddl_invalidates; /* DDL deletes patterns (superuser may switch it off) */
+extern void ca_rules_init(void);
+
+/* ---- ddl.c: utility hook; DROP, DETACH and rewrites that fire no trigger ---- */
+extern void ca_ddl_init(void);
+
+/* ---- merge.c: what MERGE moves between partitions ---- */
+extern void ca_merge_init(void);
+
+/* ---- version_attach.c ---- */
+/* Before a table becomes a partition or child: NOT NULL of its version column as the parent has it. */
+extern void ca_version_attach_before(struct Node *statement);
 
 typedef enum CaTriggerKind
 {

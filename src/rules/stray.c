@@ -18,6 +18,10 @@
  * row is the extension's, whoever writes. It is rolled back with the keys.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "shared/status.h"
+#include "rules/rule.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -33,9 +37,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-
-#include "rules/rule.h"
-#include "shared/status.h"
 
 #define MOST_ROWS 200 /* of an owner; gaps knows the number, too */
 

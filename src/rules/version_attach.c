@@ -12,6 +12,7 @@
  * first.
  */
 #include "cache_aside.h"
+#include "rules/rules.h"
 
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
@@ -24,9 +25,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/syscache.h"
-
-#include "rows/row_version.h"
-#include "rules/rules.h"
 
 /* Has the relation this column, and is it NOT NULL (or nullable, as `wanted`)? */
 static bool

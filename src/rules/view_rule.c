@@ -12,6 +12,9 @@
  * while the library was not loaded) counts for nothing: whoever reads asks for the view first.
  */
 #include "cache_aside.h"
+#include "keys/keys.h"
+#include "transaction/transaction.h"
+#include "rules/rules.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -26,8 +29,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-
-#include "rules/rules.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_template_pattern);
 

@@ -22,7 +22,9 @@
  * statement takes the change back. Copies on partitions are triggers of their own, each is changed.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "rules/rules.h"
 
 #include "access/htup_details.h"
 #include "access/sysattr.h"
@@ -44,8 +46,6 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-
-#include "rules/rules.h"
 
 /* ---- to watch no more ---- */
 

@@ -5,6 +5,7 @@
  * here, that is watch.c's business.
  */
 #include "cache_aside.h"
+#include "rules/rules.h"
 
 #include "access/sysattr.h"
 #include "catalog/pg_trigger.h"
@@ -12,8 +13,6 @@
 #include "nodes/primnodes.h"
 #include "optimizer/optimizer.h"
 #include "utils/fmgroids.h"
-
-#include "rules/rules.h"
 
 Bitmapset *
 ca_watched_columns(const char *condition)

@@ -19,7 +19,9 @@
  * Shared state: `used` by compare-and-swap, never above the bound in force; `wished_until` a time, which
  * anybody may overwrite: a wish that is lost is made again after 10 ms.
  */
-#include "reads/reads.h"
+#include "cache_aside.h"
+#include "redis/redis.h"
+#include "shared/shared.h"
 #include "shared/status.h"
 #include "shared/trouble.h"
 
@@ -29,6 +31,7 @@
 #include "storage/latch.h"
 #include "storage/shmem.h"
 #include "utils/timeout.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #define TICK_MS 500

@@ -2,6 +2,8 @@
  * init.c: shared memory and settings of what waits for the worker.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "shared/shared.h"
 #include "shared/sync.h"
 
 CA_RANGE(max_backend_connections, 1, 262143, "",

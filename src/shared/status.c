@@ -11,7 +11,11 @@
  * are while the postmaster lives. If the worker has just gone, a stranger's latch is set once, which
  * everybody's wait loop tolerates.
  */
+#include "cache_aside.h"
+#include "common/common.h"
+#include "shared/shared.h"
 #include "shared/status.h"
+#include "shared/trouble.h"
 
 #include <unistd.h>
 

@@ -9,12 +9,11 @@
 #define CA_STATUS_H
 
 #include "cache_aside.h"
+#include "shared/trouble.h"
 
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/spin.h"
-
-#include "shared/trouble.h"
 
 #define CA_LATENCY_BUCKETS 24 /* bucket i: below 2^i * 16 microseconds; the last takes the rest */
 

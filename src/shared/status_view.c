@@ -4,6 +4,9 @@
  * Input: a copy of what the worker published last. It knows causes of trouble by name, which status.c, where
  * those who meet trouble put it down, does not.
  */
+#include "cache_aside.h"
+#include "common/common.h"
+#include "shared/shared.h"
 #include "shared/status.h"
 #include "shared/trouble.h"
 

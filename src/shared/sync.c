@@ -32,8 +32,10 @@
  * commits, so until it wrote that into the position every commit with keys is flushed
  * (ca_sync_must_flush). One that is waited for is flushed always.
  */
-#include "shared/status.h"
+#include "cache_aside.h"
+#include "shared/shared.h"
 #include "shared/sync.h"
+#include "shared/trouble.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"

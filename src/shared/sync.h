@@ -6,6 +6,8 @@
 #ifndef CA_SYNC_H
 #define CA_SYNC_H
 
+#include "cache_aside.h"
+
 #include "access/xlogdefs.h"
 #include "port/atomics.h"
 

@@ -31,6 +31,7 @@
  */
 #include "cache_aside.h"
 #include "common/debug.h"
+#include "shared/shared.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"

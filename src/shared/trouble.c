@@ -14,7 +14,8 @@
  * goes into CaStatus and for one atomic, which committing backends read when they do not wait
  * (ca_trouble_excuse): a stale value there costs a wrong word in a WARNING.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "shared/status.h"
 #include "shared/trouble.h"
 

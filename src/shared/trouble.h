@@ -4,6 +4,8 @@
 #ifndef CA_TROUBLE_H
 #define CA_TROUBLE_H
 
+#include "cache_aside.h"
+
 #include "datatype/timestamp.h"
 
 /* In the order of the table in trouble.c. */

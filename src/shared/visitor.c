@@ -12,6 +12,7 @@
  * and fires no login event trigger (read in 15 and 18: normal backends only).
  */
 #include "cache_aside.h"
+#include "shared/visitor.h"
 
 #include "access/relation.h"
 #include "catalog/namespace.h"
@@ -21,8 +22,6 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-
-#include "shared/visitor.h"
 
 static const char *const settings[][2] = {
 	{"search_path", "pg_catalog, pg_temp"},

@@ -4,6 +4,8 @@
 #ifndef CA_VISITOR_H
 #define CA_VISITOR_H
 
+#include "cache_aside.h"
+
 #include "nodes/pg_list.h"
 #include "postmaster/bgworker.h"
 

@@ -22,8 +22,9 @@
  * Never more than one visitor at a time, whichever round it belongs to, and never before the last one
  * is gone: one free slot is enough. Nothing here blocks. Memory: the list of databases.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "shared/status.h"
+#include "shared/trouble.h"
 #include "shared/visitor.h"
 
 #include "access/heapam.h"

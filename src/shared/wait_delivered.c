@@ -5,6 +5,9 @@
  * counted, and broadcasts `progress` (status.c): one of them sees the other. The count also tells the
  * worker not to space its rounds, so every way out of the wait takes it back.
  */
+#include "cache_aside.h"
+#include "common/common.h"
+#include "shared/shared.h"
 #include "shared/status.h"
 
 #include "access/xlog.h"

@@ -26,7 +26,9 @@
  * latch is set, the worker finds the commit in WAL by itself.
  */
 #include "cache_aside.h"
+#include "shared/shared.h"
 #include "shared/sync.h"
+#include "transaction/transaction.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"

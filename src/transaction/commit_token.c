@@ -25,6 +25,7 @@
 #include "tcop/tcopprot.h"
 
 #include "cache_aside.h"
+#include "transaction/transaction.h"
 
 #define PARAMETER "cache_aside.commit_lsn"
 #define LSN_TEXT_SIZE 18 /* two 32-bit numbers in hexadecimal, slash, NUL */

@@ -5,6 +5,9 @@
  * open transaction (pending.c). Errors: those of ca_prefix_each and of ca_pending_add.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
+#include "transaction/transaction.h"
 
 /* With the keys, once: the set of pending entries has no duplicates. */
 static void

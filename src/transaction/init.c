@@ -2,6 +2,7 @@
  * init.c: callbacks and settings of the open transaction.
  */
 #include "cache_aside.h"
+#include "transaction/transaction.h"
 
 static void
 define_settings(void)

@@ -24,8 +24,11 @@
  * End-of-transaction callbacks neither allocate nor raise.
  */
 #include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
+#include "keys/keys.h"
 #include "shared/sync.h"
+#include "transaction/transaction.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"

@@ -7,6 +7,7 @@
  * its record is written.
  */
 #include "cache_aside.h"
+#include "transaction/transaction.h"
 
 #include "storage/buffile.h"
 #include "utils/memutils.h"

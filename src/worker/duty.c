@@ -6,10 +6,16 @@
  * next one. A duty that ends leaves nothing behind but what the next one needs: no connection, and,
  * where nothing will be delivered any more, no slot and no file.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "shared/status.h"
 #include "shared/sync.h"
+#include "shared/trouble.h"
 #include "shared/visitor.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
+#include "worker/worker.h"
 
 #include "access/xlog.h"
 

@@ -9,8 +9,13 @@
  * the log kept is not let go.
  * Everything here is begun anew when it fails; nothing needs to survive it.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "redis/redis.h"
 #include "shared/status.h"
+#include "shared/trouble.h"
+#include "log/log.h"
+#include "delivery/delivery.h"
+#include "worker/worker.h"
 
 #include "access/transam.h"
 #include "access/xlog.h"

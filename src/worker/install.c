@@ -13,6 +13,9 @@
  * named: the owner and superusers only.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "redis/redis.h"
+#include "shared/status.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -30,8 +33,6 @@
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/syscache.h"
-
-#include "shared/status.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_check_installation);
 

@@ -20,8 +20,9 @@
  * Nothing here knows what a step left behind. That is `abandon`'s to clear; locks, the transaction and
  * the slot are let go here, as core's own loops do. Of the worker alone.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
 #include "shared/status.h"
+#include "worker/mishap.h"
 
 #include "access/xact.h"
 #include "replication/slot.h"
@@ -29,8 +30,6 @@
 #include "storage/lwlock.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
-
-#include "worker/mishap.h"
 
 #define FIRST_REST 1000 /* ms */
 #define WELL 60000      /* ms without an error, after which the next is the first */

@@ -4,6 +4,8 @@
 #ifndef CA_MISHAP_H
 #define CA_MISHAP_H
 
+#include "cache_aside.h"
+
 #include "datatype/timestamp.h"
 
 typedef struct CaMishap

@@ -1,7 +1,9 @@
 /*
  * uninstall.c: uninstall(): delivery ends here, and what is left of it is told. Not undone by ROLLBACK.
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
+#include "redis/redis.h"
 #include "shared/status.h"
 
 #include "fmgr.h"

@@ -20,12 +20,19 @@
  * wakes us, so that commits that come meanwhile share the next one, and when they come fast it waits
  * for some more of them (gather.c).
  */
-#include "worker/worker.h"
+#include "cache_aside.h"
+#include "common/common.h"
 #include "common/debug.h"
-#include "worker/mishap.h"
-#include "routing/routing.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
+#include "shared/shared.h"
 #include "shared/status.h"
 #include "shared/sync.h"
+#include "log/log.h"
+#include "delivery/delivery.h"
+#include "routing/routing.h"
+#include "worker/mishap.h"
+#include "worker/worker.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"

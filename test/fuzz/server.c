@@ -17,9 +17,13 @@
 #include "utils/fmgrprotos.h"
 
 #include "cache_aside.h"
-#include "routing/routing.h"
+#include "keys/keys.h"
 #include "shared/status.h"
-#include "worker/worker.h"
+#include "shared/trouble.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
+#include "routing/routing.h"
 
 char *guc_key_prefix;
 int guc_scan_rate;

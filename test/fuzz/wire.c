@@ -4,11 +4,13 @@
  */
 #include "fuzz.h"
 
+#include "redis/redis.h"
+#include "redis/redis_private.h"
+
 #include <hiredis/hiredis.h>
 
 #include "utils/timestamp.h"
 
-#include "redis/redis_private.h"
 #include "wire.h"
 
 char *guc_redis_url = "redis://user:secret@localhost/3";

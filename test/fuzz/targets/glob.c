@@ -12,6 +12,7 @@
 #include "fuzz.h"
 
 #include "cache_aside.h"
+#include "common/common.h"
 
 #define MOST 1024
 

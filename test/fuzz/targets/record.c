@@ -13,11 +13,15 @@
  */
 #include "fuzz.h"
 
-#include "replication/message.h"
-
-#include "delivery/redelete.h"
+#include "common/common.h"
+#include "keys/keys.h"
 #include "shared/status.h"
-#include "worker/worker.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
+#include "delivery/redelete.h"
+
+#include "replication/message.h"
 
 int synchronous_commit;
 Oid MyDatabaseId;

@@ -13,6 +13,15 @@
  */
 #include "fuzz.h"
 
+#include "redis/redis.h"
+#include "shared/shared.h"
+#include "shared/status.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
+#include "reads/reads.h"
+#include "routing/routing.h"
+
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -21,12 +30,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/pg_lsn.h"
 
-#include "redis/redis_private.h"
-#include "reads/reads.h"
-#include "routing/routing.h"
-#include "shared/status.h"
 #include "wire.h"
-#include "worker/worker.h"
 
 extern Datum cache_aside_get(PG_FUNCTION_ARGS);
 extern Datum cache_aside_fill(PG_FUNCTION_ARGS);

@@ -23,6 +23,8 @@
 #include "utils/lsyscache.h"
 
 #include "cache_aside.h"
+#include "common/common.h"
+#include "keys/keys.h"
 #include "keys/pins.h"
 
 #define COLUMNS 5

@@ -6,6 +6,7 @@
  */
 #include "fuzz.h"
 
+#include "redis/redis.h"
 #include "redis/redis_private.h"
 
 char *guc_redis_url;

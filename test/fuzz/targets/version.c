@@ -19,6 +19,7 @@
 
 #include "cache_aside.h"
 #include "rows/row_version.h"
+#include "rows/rows.h"
 
 static const char *const names[] = {"id", "version", "name", "v\xc3\xa9rsion"};
 static const Oid types[] = {INT4OID, INT8OID, TEXTOID, INT2OID};

@@ -1,0 +1,339 @@
+/*
+ * delivery.h: from committed transactions to acknowledged deletes.
+ */
+#ifndef CA_DELIVERY_H
+#define CA_DELIVERY_H
+
+#include "cache_aside.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
+#include "shared/sync.h"
+#include "shared/trouble.h"
+#include "log/log.h"
+#include "resync/resync.h"
+
+#include "lib/ilist.h"
+
+/* ---- init.c: settings and start ---- */
+typedef enum CaDeliveryMode
+{
+	CA_DELIVER_PRIMARY, /* only when not in recovery; a standby follows */
+	CA_DELIVER_ALWAYS,  /* a standby too, into its own Redis, after replay */
+	CA_DELIVER_OFF
+} CaDeliveryMode;
+
+typedef enum CaResyncPolicy
+{
+	CA_RESYNC_AUTO,
+	CA_RESYNC_ALWAYS,
+	CA_RESYNC_NEVER
+} CaResyncPolicy;
+
+extern int guc_delivery;            /* CaDeliveryMode */
+extern int guc_resync_on_promotion; /* CaResyncPolicy */
+extern bool guc_guard;              /* keep the guard that admits guarded fills */
+extern void ca_delivery_init(void);
+
+/* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
+#define CA_BATCH_STICKS 64   /* most in one call */
+#define CA_GUARD_PRECISE 128 /* keys; a larger batch is always coarse */
+
+typedef struct CaStick
+{
+	Size offset; /* of the whole Redis key */
+	Size len;
+	uint32 ttl; /* ms */
+	XLogRecPtr lsn;
+} CaStick;
+
+typedef struct CaGuardBatch
+{
+	const char *bytes; /* where keys and sticks point into */
+	const CaSlice *keys;
+	int nkeys;
+	const CaStick *sticks;
+	int nsticks;
+	XLogRecPtr lsn; /* highest commit among the keys; invalid: guard = off, the guard is deleted */
+	bool coarse;    /* a backlog: cheaper for Redis, refuses more fills of readers behind it */
+} CaGuardBatch;
+
+/* Of this system among those that write the same keys. */
+typedef enum CaRole
+{
+	CA_ROLE_SECOND, /* another one's fills are admitted */
+	CA_ROLE_WRITER,
+	CA_ROLE_TAKEN /* a claim: from now on; a renewal: if it claims again */
+} CaRole;
+
+typedef struct CaClaimCall
+{
+	TimeLineID timeline;
+	const char *previous;       /* nonce of the claim before, or "" */
+	const char *scope;          /* number of the database */
+	const char *announcement;   /* key */
+	const char *const *writers; /* keys, by prefix */
+	int nwriters;
+	const char *force;  /* see the library */
+	const char *server; /* 16 bytes */
+} CaClaimCall;
+
+/* An answer of arm or renew. */
+typedef struct CaArming
+{
+	bool admits;   /* the guard is there, as it was made */
+	int64 now;     /* Redis's time, ms */
+	bool renewed;  /* the rest is known: */
+	int64 refused; /* newcomers */
+	int64 foreign; /* deletions of another system */
+	CaRole role;
+} CaArming;
+
+typedef struct CaClaim
+{
+	bool older; /* than ours is this library: load ours and claim again */
+	bool found; /* there is a position; its text, valid as long as the reply: */
+	const char *position;
+	Size position_len;
+	TimeLineID guard_timeline; /* 0: there is no guard */
+	bool same;                 /* it was claimed last with the nonce before */
+	int64 now;                 /* Redis's time, ms */
+	CaRole role;
+	bool guard_known; /* the guard is as it was left there, by a claim of this scope */
+} CaClaim;
+
+typedef struct CaApplied
+{
+	int64 deleted;
+	int64 failed_sticks; /* keys of a wrong type */
+	bool guarded;        /* false: the guard is gone; arm again, with E */
+} CaApplied;
+
+typedef enum CaGuardProblem
+{
+	CA_GUARD_NO_PROBLEM,
+	CA_GUARD_NOT_LOADED,    /* ca_guard_load, then again */
+	CA_GUARD_UNSUPPORTED,   /* Redis before 7: send ca_guard_plain_script by EVAL */
+	CA_GUARD_FENCED,        /* a server of a newer timeline delivers here: touch nothing */
+	CA_GUARD_OCCUPIED,      /* the claim is another's, who lives */
+	CA_GUARD_CONNECT_AGAIN, /* this Redis is not what it was, or the position is another */
+	CA_GUARD_OTHER          /* OOM, READONLY, ...: Redis's own */
+} CaGuardProblem;
+
+extern const char ca_guard_plain_script[]; /* apply_plain.lua */
+extern const char *ca_guard_key(void);     /* cache_aside:guard:<system identifier> */
+/* Each queues one command; `expected` is the position's text that Redis must hold, "" for none. */
+/* Two commands, either of which may answer that a name exists. `older`: one of ours is there. */
+extern void ca_guard_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg);
+/* With a new nonce. */
+extern void ca_guard_claim(CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler,
+						   void *arg);
+extern const char *ca_guard_nonce(void);
+extern void ca_guard_epoch(CaRedis *redis, const char *expected, const char *position,
+						   XLogRecPtr floor, bool clear, CaReplyHandler handler, void *arg);
+/* `until`: Redis's time at which it ends, ms */
+extern void ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
+						 CaReplyHandler handler, void *arg);
+/* `heard`: of deletions of another system; `above` all tokens given before that; 0: of none */
+extern void ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above,
+						   CaReplyHandler handler, void *arg);
+/* The claim is given up: no fill is admitted from here on. `remove`: with position and guard. */
+extern void ca_guard_disarm(CaRedis *redis, bool remove, CaReplyHandler handler, void *arg);
+extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
+						   const char *position, CaReplyHandler handler, void *arg);
+/* false: not the answer of such a call (see ca_guard_problem) */
+extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
+extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
+extern bool ca_guard_read_arming(const CaReply *reply, CaArming *answer);
+/* `ours`: it was our claim; `others`: claims that are alive in the library. */
+extern bool ca_guard_read_disarm(const CaReply *reply, bool *ours, int64 *others);
+extern CaGuardProblem ca_guard_problem(const CaReply *reply);
+
+/* ---- queue.c: commits read and not completely sent; which of them are visible ---- */
+extern void ca_queue_reset(void);
+extern void ca_queue_add(void *unused, CaCommit *commit); /* a CaCommitHandler */
+extern bool ca_queue_full(void);                          /* the tap should not read on */
+extern bool ca_queue_waits(void);                         /* something is not visible yet */
+extern bool ca_queue_async(void); /* an asynchronous commit was seen, ever */
+extern CaCommit *ca_queue_oldest(void);
+extern dlist_head *ca_queue_list(void);
+extern XLogRecPtr ca_queue_first_message(void);
+extern void ca_queue_take(CaCommit *commit); /* out of the queue, to the caller */
+extern void ca_queue_wait(CaCommit *commit); /* for its tickets; it may be merged into another */
+extern XLogRecPtr ca_queue_look(XLogRecPtr read_end, TimeLineID timeline,
+								TransactionId *oldest_running);
+extern void ca_queue_discard_visible(void);
+extern bool ca_queue_owes(dlist_head *list, const CaAwaited *awaited);
+
+/* ---- delivery.c: batches to Redis, acknowledgement, position ---- */
+extern void ca_delivery_reset(void); /* forgets everything queued; the log has it */
+extern void ca_delivery_start(CaTap *tap, CaRedis *redis, const CaPosition *position,
+							  const char *stored);
+extern TimestampTz ca_delivery_oldest(void); /* commit time of what is not acknowledged; 0: none */
+extern bool ca_delivery_idle(void);          /* nothing queued, nothing unanswered */
+extern bool ca_delivery_unanswered(void);
+/* Is there something unacknowledged of it? Everything up to its LSN has been read. */
+extern bool ca_delivery_owes(const CaAwaited *awaited);
+extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
+extern void ca_delivery_cover(const CaKeyspace *keyspace); /* the next position speaks for it */
+extern void ca_delivery_raise_barrier(uint64 barrier);
+extern uint64 ca_delivery_barrier(void); /* of the position as the next batch writes it */
+extern void ca_delivery_raise_floor(bool clear);
+extern void ca_delivery_arm(XLogRecPtr caught_up_to); /* unless it is, or was asked to be */
+extern int ca_delivery_send(void);
+extern void ca_delivery_renew(void); /* the arming */
+extern bool ca_delivery_tell(void);  /* those who wait; true: call again at once */
+extern void ca_delivery_heartbeat(bool now);
+extern const char *ca_delivery_error(void);          /* what stopped the session, or NULL */
+extern const CaPosition *ca_delivery_position(void); /* as last acknowledged by Redis */
+
+/* ---- apply.c: the one atomic call per batch ---- */
+typedef struct CaBatch
+{
+	dlist_node node;
+	CaPosition position;  /* as it is once Redis has applied the batch */
+	dlist_head done;      /* commits that are delivered with it */
+	XLogRecPtr lsn;       /* highest commit among its keys; 0: no keys */
+	StringInfoData bytes; /* keys and stick names, one behind the other */
+	bool async;           /* asynchronous commits carried keys before it */
+	int nkeys;
+	int nsticks;
+	CaSlice keys[CA_BATCH_KEYS];
+	CaStick sticks[CA_BATCH_STICKS];
+} CaBatch;
+
+extern void ca_apply_use_functions(void);
+extern void ca_apply_use_plain(CaRedis *redis); /* Redis before 7 */
+extern bool ca_apply_guarded(void);             /* is there a guard to raise? */
+extern bool ca_apply_has_functions(void);       /* and so claims, whether there is a guard or not */
+/* `expected`: text of the position Redis must hold, empty for none. */
+extern void ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected,
+						  CaReplyHandler handler);
+extern bool ca_apply_read(const CaReply *reply, CaApplied *applied);
+
+/* ---- arming.c: how long fills are admitted, and who may be told ---- */
+extern void ca_arming_claimed(const CaClaim *claim); /* a claim was answered */
+extern void ca_arming_answered(const CaArming *answer);
+/* Of another system's deletions: how many were heard of; `above` all tokens given before. */
+extern int64 ca_arming_heard(XLogRecPtr read_end, XLogRecPtr *above);
+extern const char *ca_arming_previous(void); /* nonce of the claim before; "" */
+extern int64 ca_arming_until(void);          /* ms, of Redis's clock */
+extern long ca_arming_timeout(void);
+extern bool ca_arming_renewal_due(XLogRecPtr read_end);
+extern bool ca_arming_untold(void); /* another process may still be armed: tell nobody */
+
+/* ---- contest.c: who else wants this Redis ---- */
+extern void ca_contest_attach(void);
+extern bool ca_contest_step(void); /* true: claim anew */
+extern const char *ca_contest_force(void);
+extern void ca_contest_claimed(CaRole role);
+extern void ca_contest_renewed(const CaArming *answer);
+extern bool ca_contest_second(void); /* another system's fills are admitted */
+extern bool ca_contest_watch(const char *stored);
+
+/* ---- announce.c: a standby that streams says so ---- */
+extern const char *ca_announce_key(void);
+extern void ca_announce_step(CaRedis *redis);
+
+/* ---- batch.c: entries of visible commits, as many as fit ---- */
+extern CaBatch *ca_batch_make(void);
+/* `async`: the position says that asynchronous commits carried keys. */
+extern bool ca_batch_fill(CaBatch *batch, bool async);
+extern void ca_batch_free(CaBatch *batch); /* with the commits it completes */
+extern bool ca_batch_unfinished(void);     /* more of a large commit can be read at once */
+extern void ca_batch_reset(void);
+
+/* ---- lost_sticks.c: sticks that Redis forgot ---- */
+extern void ca_lost_sticks_begin(bool absent, XLogRecPtr end);
+extern void ca_lost_sticks_settle(bool delivered);
+extern XLogRecPtr ca_lost_sticks_forgotten(uint32 *ttl);
+
+/* ---- claim.c: who is this Redis, and what does it hold? ---- */
+typedef struct CaClaimed
+{
+	char stored[CA_POSITION_TEXT]; /* text of the position; empty: absent */
+	bool nonsense;                 /* something that cannot be one */
+	bool forced;                   /* an operator decided for this server */
+	CaRole role;
+	bool guard_known; /* the guard in these data is as this server left it there */
+	int database;
+	char run_id[48];         /* of the Redis process, */
+	char replication_id[48]; /* and of the history of its data */
+} CaClaimed;
+
+typedef enum CaClaimState
+{
+	CA_CLAIM_WAITING,
+	CA_CLAIM_DONE,
+	CA_CLAIM_FENCED,   /* a server of a newer timeline delivers here */
+	CA_CLAIM_OCCUPIED, /* another one that lives: ca_claim_error tells which */
+	CA_CLAIM_FAILED
+} CaClaimState;
+
+extern void ca_claim_begin(CaRedis *redis);
+extern CaClaimState ca_claim_step(void);
+extern const char *ca_claim_error(void);
+extern CaClaimed *ca_claim_result(void);
+extern void ca_claim_drop_nonsense(void);
+
+/* ---- resume.c: where a session goes on ---- */
+typedef struct CaResume
+{
+	CaPosition found; /* as Redis holds it, or held it; all zero: it does not */
+	CaPosition position;
+	CaKeyspace keyspace;  /* as the settings have it */
+	bool unverified;      /* what it says of the log is to be compared when that is replayed */
+	const char *reason;   /* why a resync is needed; NULL: it is not */
+	CaSurveyScope scope;  /* of what */
+	bool unless_clean;    /* ... of unlogged tables only if the old primary was shut down cleanly */
+	bool after_promotion; /* the position is of an older timeline */
+	bool fenced;          /* it is of a newer one: touch nothing */
+	bool nonsense;        /* what is stored is no position and has to go */
+} CaResume;
+
+extern void ca_resume_remember(const CaClaimed *claimed, const CaPosition *position);
+extern void ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone);
+extern void ca_resume_skip(CaResume *resume);
+extern CaPositionState ca_resume_state(const CaResume *resume); /* until that resync has ended */
+/* On a standby, which had to replay it again: is the log that the position names the same by now? */
+extern bool ca_resume_verified(CaResume *resume, bool *log_gone);
+
+/* ---- barrier.c: transactions that were open where reading began ---- */
+extern void ca_barrier_begin(const CaPosition *position);
+extern void ca_barrier_raise(uint64 xid);
+extern void ca_barrier_resync_begins(TransactionId oldest_running);
+extern bool ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync);
+
+/* ---- outage.c: Redis cannot be delivered to ---- */
+extern int ca_outage_begin(const char *reason); /* returns ms until the next attempt */
+extern void ca_outage_fenced(void);             /* another server delivers, rightly */
+extern void ca_outage_refused(const char *why); /* ... or because it was first */
+extern bool ca_outage_lasts(void);
+extern void ca_outage_end(void);
+/* No Redis was named: do not connect. */
+extern bool ca_outage_misconfigured(CaTroubleArea area);
+
+/* ---- lag.c: the oldest commit that is not delivered ---- */
+extern bool ca_lag_look(void);
+extern void ca_lag_note(bool caught_up);
+extern void ca_lag_publish(XLogRecPtr read_end, XLogRecPtr visible, XLogRecPtr caught_up_to);
+extern void ca_lag_forget(void);
+
+/* ---- session.c: one connection to Redis, from opening it to its end ---- */
+extern bool ca_session_step(void);   /* true: there is more to do at once */
+extern void ca_session_listen(void); /* answers only */
+extern void ca_session_close(void);
+extern bool ca_session_settled(void); /* everything flushed so far is delivered */
+extern bool ca_session_running(void);
+extern CaRedis *ca_session_redis(void);
+extern long ca_session_timeout(void); /* ms until ca_session_step has something to do */
+
+/* ---- farewell.c: the last words to a Redis that is left ---- */
+extern bool ca_farewell_said(CaRedis *redis, bool remove);
+extern bool ca_farewell_lasts(void);
+extern const char *ca_farewell_left(void); /* "": nothing */
+
+/* ---- ping.c: round trips that backends ask for ---- */
+extern void ca_ping_send(CaRedis *redis); /* if one was asked for */
+extern void ca_ping_refuse(void);         /* there is nobody to ask */
+
+#endif

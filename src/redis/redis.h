@@ -1,0 +1,101 @@
+/*
+ * redis.h: one connection to Redis, without blocking; replies.
+ */
+#ifndef CA_REDIS_H
+#define CA_REDIS_H
+
+#include "cache_aside.h"
+
+/* ---- init.c: settings and start ---- */
+extern char *guc_redis_url;
+extern char *guc_redis_password_file;
+extern int guc_connect_timeout; /* ms */
+extern int guc_command_timeout; /* ms */
+extern void ca_redis_init(void);
+
+/* ---- redis.c: one connection; the only file with hiredis ---- */
+typedef struct CaRedis CaRedis;
+
+typedef enum CaReplyType
+{
+	CA_REPLY_NIL,
+	CA_REPLY_STATUS,
+	CA_REPLY_STRING,
+	CA_REPLY_INTEGER,
+	CA_REPLY_ARRAY,
+	CA_REPLY_ERROR
+} CaReplyType;
+
+typedef struct CaReply CaReply;
+
+typedef enum CaRedisState
+{
+	CA_REDIS_CONNECTING, /* resolving, connecting, TLS, AUTH, SELECT */
+	CA_REDIS_READY,      /* commands flow */
+	CA_REDIS_FAILED      /* dead until ca_redis_close; ca_redis_error tells why */
+} CaRedisState;
+
+/*
+ * Called once per command, in order. `reply` is valid during the call only and is NULL when the
+ * connection failed before the answer arrived. Must not raise and must not call ca_redis_close.
+ */
+typedef void (*CaReplyHandler)(void *arg, const CaReply *reply);
+
+extern CaReplyType ca_reply_type(const CaReply *reply);
+extern const char *ca_reply_text(const CaReply *reply, Size *len); /* STATUS, STRING, ERROR */
+extern int64 ca_reply_integer(const CaReply *reply);
+extern Size ca_reply_count(const CaReply *reply); /* ARRAY */
+extern const CaReply *ca_reply_element(const CaReply *reply, Size i);
+
+/*
+ * Begins a connection to guc_redis_url; never blocks, never raises for what Redis or the network
+ * do (state FAILED instead). Lives in `cxt`. `client_name` is shown by CLIENT LIST.
+ */
+extern CaRedis *ca_redis_open(MemoryContext cxt, const char *client_name);
+extern int ca_redis_database(const CaRedis *redis);
+extern void ca_redis_close(CaRedis *redis); /* NULL is fine; pending handlers get NULL */
+/* Ends it for the other side; found out at the next use. Async-signal-safe. */
+extern void ca_redis_hang_up(CaRedis *redis);
+/* Makes it FAILED and forgets the handlers without calling them. */
+extern void ca_redis_abandon(CaRedis *redis, const char *reason);
+extern CaRedisState ca_redis_state(const CaRedis *redis);
+extern const char *ca_redis_error(const CaRedis *redis);
+/*
+ * Queues a command (binary-safe); it is sent by the next ca_redis_advance. Only when READY; on a
+ * connection that failed the handler gets its NULL at the next ca_redis_advance or ca_redis_close.
+ * A handler may send more, but not when its reply is NULL.
+ */
+extern void ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
+						  CaReplyHandler handler, void *arg);
+extern int ca_redis_in_flight(const CaRedis *redis); /* commands without an answer */
+extern Size ca_redis_unsent_bytes(const CaRedis *redis);
+/*
+ * What to wait for: socket (PGINVALID_SOCKET while there is none), WL_SOCKET_* events, and the
+ * milliseconds after which ca_redis_advance must run even if nothing happened (-1: none).
+ */
+extern pgsocket ca_redis_socket(const CaRedis *redis);
+/*
+ * Changes whenever the socket does. A WaitEventSet that holds the socket must be made anew then:
+ * the new one may have the number of the old.
+ */
+extern uint32 ca_redis_generation(const CaRedis *redis);
+extern uint32 ca_redis_events(const CaRedis *redis);
+extern long ca_redis_timeout(const CaRedis *redis);
+/* Does what can be done without blocking: connect, write, read, call handlers, time out. */
+extern CaRedisState ca_redis_advance(CaRedis *redis);
+/*
+ * For a backend that waits: advances until the connection is READY and every command is answered
+ * (true), or it is FAILED (false). Not done after `timeout_ms` (-1: the time-outs of the settings
+ * alone): the connection is made FAILED. Interrupts are served; when one raises, the connection is
+ * FAILED and the handlers left are never called.
+ */
+extern bool ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event);
+/* "host:port/db" or "path?db=N" of guc_redis_url, never with a secret; palloc'd */
+extern char *ca_redis_endpoint(void);
+/* GUC check hook for cache_aside.redis_url */
+extern bool ca_redis_check_url(char **newval, void **extra, GucSource source);
+/* Why there is no Redis to connect to, in words that last until the next call; NULL: there is one */
+extern const char *ca_redis_misconfigured(void);
+extern void ca_redis_url_require(void); /* an ERROR if there is none */
+
+#endif

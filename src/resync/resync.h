@@ -1,0 +1,59 @@
+/*
+ * resync.h: patterns: which, in which databases; scan and delete.
+ */
+#ifndef CA_RESYNC_H
+#define CA_RESYNC_H
+
+#include "cache_aside.h"
+#include "keys/keys.h"
+#include "redis/redis.h"
+
+/* ---- init.c: settings and start ---- */
+extern int guc_scan_rate; /* keys looked at per second by a pattern scan; 0: no limit */
+extern void ca_resync_init(void);
+
+/* ---- scan.c: patterns; SCAN and UNLINK in steps between deliveries ---- */
+/* Adds a pattern to the next pass over the keyspace; the ticket is done when that pass is. */
+extern uint64 ca_scan_request(const char *pattern, Size len);
+extern uint64 ca_scan_done(void); /* tickets at or below it are done */
+extern void ca_scan_reset(void);
+extern void ca_scan_step(CaRedis *redis); /* sends the next SCAN or UNLINK, if one is due */
+extern bool ca_scan_running(void);
+extern bool ca_scan_full(void);   /* no room for what transactions ask for: later */
+extern bool ca_scan_begins(void); /* the next step begins a pass: raise the floor first */
+extern long ca_scan_timeout(void);
+extern const char *ca_scan_error(void);
+
+/* ---- survey.c: the patterns of every database's rules ---- */
+typedef enum CaSurveyScope
+{
+	CA_SURVEY_CENSUS,   /* is the extension there? */
+	CA_SURVEY_PREFIXES, /* nothing: what carries a new prefix; see ca_resync_widen */
+	CA_SURVEY_UNLOGGED, /* rules on unlogged tables */
+	CA_SURVEY_ALL       /* every rule and registered pattern */
+} CaSurveyScope;
+
+extern void ca_survey_begin(CaSurveyScope scope);
+extern bool ca_survey_step(void (*found)(const char *pattern, Size len));
+extern bool ca_survey_stuck(void); /* what is left cannot be asked now; it is tried again */
+extern void ca_survey_cancel(void);
+
+/* ---- resync.c: delete everything the rules could have produced ---- */
+extern uint64 ca_resync_request(CaSurveyScope scope, const char *reason); /* a ticket */
+extern void
+ca_resync_widen(const CaKeyspace *known); /* PREFIXES means those that it does not name */
+extern uint64 ca_resync_done(void);       /* tickets at or below it are done */
+extern bool ca_resync_running(void);
+extern void ca_resync_step(void);
+extern void ca_resync_interrupted(void); /* the session ended */
+
+/* ---- census.c: is there any database that has the extension? ---- */
+extern void ca_census_ask(void);
+extern void ca_census_step(bool resync);
+extern bool ca_census_running(void);
+extern bool ca_census_counted(void); /* at least once */
+extern bool ca_census_installed(void);
+extern long ca_census_timeout(bool resync);
+extern void ca_census_yield(void); /* a resync needs the survey now */
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * transaction.h: the open transaction's set, its way into the log, and what follows a commit.
+ */
+#ifndef CA_TRANSACTION_H
+#define CA_TRANSACTION_H
+
+#include "cache_aside.h"
+
+/* ---- init.c: settings and start ---- */
+extern void ca_transaction_init(void);
+
+/* ---- pending.c: the open transaction's set ---- */
+extern void ca_pending_init(void); /* registers the transaction callbacks, once per backend */
+/*
+ * Adds one entry (kinds below) to the open transaction's set. Errors: 25006 in a read-only
+ * transaction or in recovery; out of memory or temp_file_limit. Copies `data`.
+ */
+extern void ca_pending_add(char kind, const char *data, Size len);
+
+/* ---- entries.c: keys and patterns into it, once for each prefix ---- */
+/* Add to the pending set, once per prefix. `what` begins the DETAIL of an error: 'Rule "x"'. */
+extern void ca_entries_add_key(const char *key, Size len, const char *what);
+extern void ca_entries_add_pattern(const char *pattern, Size len, const char *what);
+extern void
+ca_entries_add_rule_pattern(const char *pattern); /* UTF-8; never raises for what it is */
+
+/* ---- spill.c: its temporary file, once it outgrew memory ---- */
+struct BufFile;
+extern struct BufFile *ca_spill_create(void);
+extern void ca_spill_seek(struct BufFile *file, int64 offset);
+extern void ca_spill_read(struct BufFile *file, void *target, Size len);
+
+/* ---- commit.c: right after a commit; nothing here raises ---- */
+extern bool ca_commit_waits(void);           /* will this transaction wait for its delivery? */
+extern void ca_commit_note_stick(bool wait); /* it leaves a stick */
+extern void ca_commit_prepared(void);        /* it is prepared, and ends for this session */
+extern void ca_commit_note_created(void);    /* CREATE EXTENSION runs */
+extern void ca_commit_note_prepared(XLogRecPtr since); /* a COMMIT PREPARED ran */
+extern void ca_prepared_mark(void);      /* prepared.c: it is being prepared, and logged messages */
+extern void ca_commit_done(bool logged); /* XACT_EVENT_COMMIT; did it log messages? */
+extern void ca_commit_aborted(void);
+extern void ca_commit_init(void); /* registers the resource release callback, once per backend */
+
+/* ---- commit_token.c: the commit LSN as a ParameterStatus ---- */
+extern bool guc_report_commit_lsn;
+/* Tells the client, without blocking and without raising. Only where after_locks() calls it. */
+extern void ca_commit_token_report(XLogRecPtr lsn);
+
+#endif
