@@ -62,7 +62,7 @@ $(CURDIR)/sql:
 	mkdir -p $@
 # What runs inside Redis, as string literals: the worker loads it without a file.
 text = src/delivery/lua_text.h
-src/delivery/guard.o src/delivery/guard.bc: $(text)
+src/delivery/function_library.o src/delivery/function_library.bc: $(text)
 $(text): $(here)/src/delivery/cache_aside.lua $(here)/src/delivery/apply_plain.lua | $(CURDIR)/src/delivery
 	for file in $^; do \
 		echo "#define CA_$$(basename $$file .lua | tr a-z A-Z)_LUA \\"; \

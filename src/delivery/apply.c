@@ -40,8 +40,8 @@ remember_sha(void *arg, const CaReply *reply)
 void
 ca_apply_use_plain(CaRedis *redis)
 {
-	const char *argv[] = {"SCRIPT", "LOAD", ca_guard_plain_script};
-	size_t len[] = {6, 4, strlen(ca_guard_plain_script)};
+	const char *argv[] = {"SCRIPT", "LOAD", ca_function_library_plain};
+	size_t len[] = {6, 4, strlen(ca_function_library_plain)};
 
 	plain = true;
 	ca_redis_send(redis, 3, argv, len, remember_sha, NULL);

@@ -228,7 +228,7 @@ load_and_claim(void)
 		return;
 	}
 	library_loaded = true;
-	ca_guard_load(redis, library_older, handle_load, NULL);
+	ca_function_library_load(redis, library_older, handle_load, NULL);
 	answers_missing += 2;
 	send_claim();
 }

@@ -34,6 +34,11 @@ extern int guc_resync_on_promotion; /* CaResyncPolicy */
 extern bool guc_guard;              /* keep the guard that admits guarded fills */
 extern void ca_delivery_init(void);
 
+/* ---- function_library.c: what runs inside Redis ---- */
+extern const char ca_function_library_plain[]; /* apply_plain.lua */
+/* Two commands, either of which may answer that a name exists. `older`: one of ours is there. */
+extern void ca_function_library_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg);
+
 /* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
 #define CA_BATCH_STICKS 64   /* most in one call */
 #define CA_GUARD_PRECISE 128 /* keys; a larger batch is always coarse */
@@ -111,19 +116,16 @@ typedef struct CaApplied
 typedef enum CaGuardProblem
 {
 	CA_GUARD_NO_PROBLEM,
-	CA_GUARD_NOT_LOADED,    /* ca_guard_load, then again */
-	CA_GUARD_UNSUPPORTED,   /* Redis before 7: send ca_guard_plain_script by EVAL */
+	CA_GUARD_NOT_LOADED,    /* ca_function_library_load, then again */
+	CA_GUARD_UNSUPPORTED,   /* Redis before 7: send ca_function_library_plain by EVAL */
 	CA_GUARD_FENCED,        /* a server of a newer timeline delivers here: touch nothing */
 	CA_GUARD_OCCUPIED,      /* the claim is another's, who lives */
 	CA_GUARD_CONNECT_AGAIN, /* this Redis is not what it was, or the position is another */
 	CA_GUARD_OTHER          /* OOM, READONLY, ...: Redis's own */
 } CaGuardProblem;
 
-extern const char ca_guard_plain_script[]; /* apply_plain.lua */
-extern const char *ca_guard_key(void);     /* cache_aside:guard:<system identifier> */
+extern const char *ca_guard_key(void); /* cache_aside:guard:<system identifier> */
 /* Each queues one command; `expected` is the position's text that Redis must hold, "" for none. */
-/* Two commands, either of which may answer that a name exists. `older`: one of ours is there. */
-extern void ca_guard_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg);
 /* With a new nonce. */
 extern void ca_guard_claim(CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler,
 						   void *arg);

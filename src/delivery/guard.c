@@ -1,7 +1,7 @@
 /*
  * guard.c: the worker's calls of the function library in Redis (cache_aside.lua).
  *
- * The library's text is compiled in, so that the worker can load it without a file. Its header says
+ * The header of the library (function_library.c) says
  * what each call does and why the guard holds; this file only builds arguments and reads answers.
  * Nothing here waits or raises: commands are queued on the worker's connection, and an answer that
  * is not what was expected is a failure for the caller to act on.
@@ -18,12 +18,7 @@
 #include "common/pg_prng.h"
 #include "utils/memutils.h"
 
-#include "delivery/lua_text.h"
-
 #define NONCE_LEN 16 /* as the library wants it */
-
-const char ca_guard_plain_script[] = CA_APPLY_PLAIN_LUA;
-static const char library[] = CA_CACHE_ASIDE_LUA;
 
 static char nonce[NONCE_LEN + 1];
 
@@ -88,49 +83,6 @@ begin_call(const char *function, const char *numkeys)
 	add_text(numkeys);
 	add_text(position_key());
 	add_text(ca_guard_key());
-}
-
-static void
-send_load(CaRedis *redis, bool replace, const char *code, size_t len, CaReplyHandler handler,
-		  void *arg)
-{
-	nwords = 0;
-	add_text("FUNCTION");
-	add_text("LOAD");
-	if (replace)
-		add_text("REPLACE");
-	add(code, len);
-	ca_redis_send(redis, nwords, words, lens, handler, arg);
-}
-
-/* The library under a name of its own, without the names that it shares with other protocols. */
-static void
-load_beside(CaRedis *redis, CaReplyHandler handler, void *arg)
-{
-	const char *body = strchr(library, '\n');
-	const char *end = strstr(library, "-- plain names\n");
-	StringInfoData code;
-
-	initStringInfo(&code);
-	appendStringInfoString(&code, "#!lua name=cache_aside_" CA_LIBRARY_PROTOCOL);
-	appendBinaryStringInfo(&code, body, end - body);
-	send_load(redis, true, code.data, code.len, handler, arg);
-	pfree(code.data);
-}
-
-/*
- * Redis takes a library only if none of its names is another's, so of two attempts the right one
- * succeeds. Ours is missing: under the plain name, unless another protocol has it; then beside it. Ours is
- * older: it gives way where it is.
- */
-void
-ca_guard_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg)
-{
-	if (older)
-		load_beside(redis, handler, arg);
-	send_load(redis, older, library, sizeof(library) - 1, handler, arg);
-	if (!older)
-		load_beside(redis, handler, arg);
 }
 
 const char *
