@@ -10,8 +10,8 @@
 extern void ca_common_init(void);
 
 /* ---- preload.c ---- */
-extern bool ca_preloaded(void);       /* did shared_preload_libraries load us? */
-extern void ca_require_preload(void); /* ERROR with HINT otherwise */
+extern bool ca_preload_done(void);    /* did shared_preload_libraries load us? */
+extern void ca_preload_require(void); /* ERROR with HINT otherwise */
 extern void ca_preload_begin(void);
 extern void ca_preload_shmem(void (*request)(void),
 							 void (*init)(void)); /* of a folder; in its start */

@@ -26,13 +26,13 @@ static void (*inits[MOST_PARTS])(void);
 static int nparts;
 
 bool
-ca_preloaded(void)
+ca_preload_done(void)
 {
 	return preloaded;
 }
 
 void
-ca_require_preload(void)
+ca_preload_require(void)
 {
 	if (preloaded)
 		return;

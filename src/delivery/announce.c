@@ -37,7 +37,7 @@ ca_announce_key(void)
 	static char key[96];
 
 	snprintf(key, sizeof(key), "cache_aside:standby:" UINT64_FORMAT ":%s", GetSystemIdentifier(),
-			 ca_shared->standby_id);
+			 ca_status_shared->standby_id);
 	return key;
 }
 

@@ -29,9 +29,9 @@ remember_sha(void *arg, const CaReply *reply)
 	const char *sha;
 
 	plain_sha[0] = '\0';
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_STRING)
+	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_STRING)
 		return;
-	sha = ca_reply_text(reply, &len);
+	sha = ca_redis_reply_text(reply, &len);
 	if (len == sizeof(plain_sha) - 1)
 		memcpy(plain_sha, sha, len);
 }
@@ -140,10 +140,10 @@ ca_apply_read(const CaReply *reply, CaApplied *applied)
 {
 	if (!plain)
 		return ca_guard_read_apply(reply, applied);
-	if (ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) != 2)
+	if (ca_redis_reply_type(reply) != CA_REPLY_ARRAY || ca_redis_reply_count(reply) != 2)
 		return false;
-	applied->deleted = ca_reply_integer(ca_reply_element(reply, 0));
-	applied->failed_sticks = ca_reply_integer(ca_reply_element(reply, 1));
+	applied->deleted = ca_redis_reply_integer(ca_redis_reply_element(reply, 0));
+	applied->failed_sticks = ca_redis_reply_integer(ca_redis_reply_element(reply, 1));
 	applied->guarded = false;
 	return true;
 }

@@ -174,9 +174,9 @@ note_crash(const CaBatch *batch, CaCommit *commit)
 {
 	if (batch->async || ca_queue_async())
 		commit->resync = ca_resync_request(
-			CA_SURVEY_ALL, "the server crashed, and asynchronous commits may be lost");
+			CA_VISIT_ALL, "the server crashed, and asynchronous commits may be lost");
 	else
-		commit->resync = ca_resync_request(CA_SURVEY_UNLOGGED, "the server crashed");
+		commit->resync = ca_resync_request(CA_VISIT_UNLOGGED, "the server crashed");
 }
 
 /* Its keys are in the log under these prefixes; what the others hold of the same rows it cannot name. */
@@ -201,7 +201,7 @@ note_prefixes(CaCommit *commit, const char *data, Size len)
 		if (prefix[0] == '\0')
 		{
 			commit->resync = ca_resync_request(
-				CA_SURVEY_ALL, "a transaction knew nothing of a change of cache_aside.key_prefix");
+				CA_VISIT_ALL, "a transaction knew nothing of a change of cache_aside.key_prefix");
 			continue;
 		}
 		initStringInfo(&pattern);
@@ -231,7 +231,7 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 			ca_status_now.patterns++;
 			break;
 		case CA_ENTRY_RESYNC:
-			commit->resync = ca_resync_request(CA_SURVEY_ALL, "it was asked for");
+			commit->resync = ca_resync_request(CA_VISIT_ALL, "it was asked for");
 			break;
 		case CA_ENTRY_CENSUS:
 			ca_census_ask();
@@ -255,7 +255,7 @@ note_sent(CaBatch *batch, CaCommit *commit)
 	if (commit == reread_commit)
 		stop_rereading();
 	if (commit->unread)
-		commit->resync = ca_resync_request(CA_SURVEY_ALL, commit->unread);
+		commit->resync = ca_resync_request(CA_VISIT_ALL, commit->unread);
 	if (commit->scan != 0 || commit->resync != 0)
 	{
 		ca_queue_wait(commit);

@@ -42,7 +42,7 @@ static int64 refused_before; /* newcomers, of this session */
 Datum
 cache_aside_adopt(PG_FUNCTION_ARGS)
 {
-	ca_require_preload();
+	ca_preload_require();
 	if (!superuser())
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("only a superuser may decide which server delivers")));
@@ -51,7 +51,7 @@ cache_aside_adopt(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("this server does not deliver"),
 						errhint("Promote it, or see cache_aside.delivery.")));
-	pg_atomic_fetch_add_u32(&ca_shared->adopt_asked, 1);
+	pg_atomic_fetch_add_u32(&ca_status_shared->adopt_asked, 1);
 	ca_status_wake_worker();
 	PG_RETURN_VOID();
 }
@@ -60,14 +60,14 @@ cache_aside_adopt(PG_FUNCTION_ARGS)
 void
 ca_contest_attach(void)
 {
-	adopted = pg_atomic_read_u32(&ca_shared->adopt_asked);
+	adopted = pg_atomic_read_u32(&ca_status_shared->adopt_asked);
 }
 
 /* True: claim anew. */
 bool
 ca_contest_step(void)
 {
-	uint32 asked = pg_atomic_read_u32(&ca_shared->adopt_asked);
+	uint32 asked = pg_atomic_read_u32(&ca_status_shared->adopt_asked);
 	bool again = claim_again;
 
 	claim_again = false;

@@ -268,10 +268,10 @@ answered_well(const CaReply *reply)
 
 	if (reply == NULL)
 		fail("connection lost");
-	else if (ca_reply_type(reply) == CA_REPLY_ERROR)
+	else if (ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
 		ca_status_now.reply_errors++;
-		fail(ca_reply_text(reply, &len));
+		fail(ca_redis_reply_text(reply, &len));
 	}
 	return failure[0] == '\0';
 }
@@ -377,8 +377,8 @@ handle_look(void *arg, const CaReply *reply)
 	looking = false;
 	if (!answered_well(reply))
 		return;
-	if (ca_reply_type(reply) == CA_REPLY_STRING)
-		found = ca_reply_text(reply, &len);
+	if (ca_redis_reply_type(reply) == CA_REPLY_STRING)
+		found = ca_redis_reply_text(reply, &len);
 	if (len != strlen(looked_for) || memcmp(found, looked_for, len) != 0)
 		fail("the position is not the expected one");
 }

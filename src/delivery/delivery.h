@@ -249,8 +249,8 @@ extern void ca_lost_sticks_begin(bool absent, XLogRecPtr end);
 extern void ca_lost_sticks_settle(bool delivered);
 extern XLogRecPtr ca_lost_sticks_forgotten(uint32 *ttl);
 
-/* ---- claim.c: who is this Redis, and what does it hold? ---- */
-typedef struct CaClaimed
+/* ---- handshake.c: who is this Redis, and what does it hold? ---- */
+typedef struct CaHandshake
 {
 	char stored[CA_POSITION_TEXT]; /* text of the position; empty: absent */
 	bool nonsense;                 /* something that cannot be one */
@@ -260,22 +260,22 @@ typedef struct CaClaimed
 	int database;
 	char run_id[48];         /* of the Redis process, */
 	char replication_id[48]; /* and of the history of its data */
-} CaClaimed;
+} CaHandshake;
 
-typedef enum CaClaimState
+typedef enum CaHandshakeState
 {
-	CA_CLAIM_WAITING,
-	CA_CLAIM_DONE,
-	CA_CLAIM_FENCED,   /* a server of a newer timeline delivers here */
-	CA_CLAIM_OCCUPIED, /* another one that lives: ca_claim_error tells which */
-	CA_CLAIM_FAILED
-} CaClaimState;
+	CA_HANDSHAKE_WAITING,
+	CA_HANDSHAKE_DONE,
+	CA_HANDSHAKE_FENCED,   /* a server of a newer timeline delivers here */
+	CA_HANDSHAKE_OCCUPIED, /* another one that lives: ca_handshake_error tells which */
+	CA_HANDSHAKE_FAILED
+} CaHandshakeState;
 
-extern void ca_claim_begin(CaRedis *redis);
-extern CaClaimState ca_claim_step(void);
-extern const char *ca_claim_error(void);
-extern CaClaimed *ca_claim_result(void);
-extern void ca_claim_drop_nonsense(void);
+extern void ca_handshake_begin(CaRedis *redis);
+extern CaHandshakeState ca_handshake_step(void);
+extern const char *ca_handshake_error(void);
+extern CaHandshake *ca_handshake_result(void);
+extern void ca_handshake_drop_nonsense(void);
 
 /* ---- resume.c: where a session goes on ---- */
 typedef struct CaResume
@@ -285,25 +285,26 @@ typedef struct CaResume
 	CaKeyspace keyspace;  /* as the settings have it */
 	bool unverified;      /* what it says of the log is to be compared when that is replayed */
 	const char *reason;   /* why a resync is needed; NULL: it is not */
-	CaSurveyScope scope;  /* of what */
+	CaVisitScope scope;   /* of what */
 	bool unless_clean;    /* ... of unlogged tables only if the old primary was shut down cleanly */
 	bool after_promotion; /* the position is of an older timeline */
 	bool fenced;          /* it is of a newer one: touch nothing */
 	bool nonsense;        /* what is stored is no position and has to go */
 } CaResume;
 
-extern void ca_resume_remember(const CaClaimed *claimed, const CaPosition *position);
-extern void ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone);
+extern void ca_resume_remember(const CaHandshake *claimed, const CaPosition *position);
+extern void ca_resume_choose(CaResume *resume, const CaHandshake *claimed, bool log_gone);
 extern void ca_resume_skip(CaResume *resume);
 extern CaPositionState ca_resume_state(const CaResume *resume); /* until that resync has ended */
 /* On a standby, which had to replay it again: is the log that the position names the same by now? */
 extern bool ca_resume_verified(CaResume *resume, bool *log_gone);
 
-/* ---- barrier.c: transactions that were open where reading began ---- */
-extern void ca_barrier_begin(const CaPosition *position);
-extern void ca_barrier_raise(uint64 xid);
-extern void ca_barrier_resync_begins(TransactionId oldest_running);
-extern bool ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync);
+/* ---- open_at_start.c: transactions that were open where reading began ---- */
+extern void ca_open_at_start_begin(const CaPosition *position);
+extern void ca_open_at_start_raise(uint64 xid);
+extern void ca_open_at_start_resync_begins(TransactionId oldest_running);
+extern bool ca_open_at_start_passed(XLogRecPtr read_end, TransactionId oldest_running,
+									bool *resync);
 
 /* ---- outage.c: Redis cannot be delivered to ---- */
 extern int ca_outage_begin(const char *reason); /* returns ms until the next attempt */

@@ -48,9 +48,9 @@ reason_of(const CaReply *reply)
 {
 	Size len;
 
-	return reply == NULL                            ? "no answer"
-		   : ca_reply_type(reply) == CA_REPLY_ERROR ? ca_reply_text(reply, &len)
-													: "an unexpected answer";
+	return reply == NULL                                  ? "no answer"
+		   : ca_redis_reply_type(reply) == CA_REPLY_ERROR ? ca_redis_reply_text(reply, &len)
+														  : "an unexpected answer";
 }
 
 static void
@@ -77,7 +77,7 @@ static void
 handle_unlink(void *arg, const CaReply *reply)
 {
 	unanswered--;
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_INTEGER)
+	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_INTEGER)
 		note_left(KEYS, reason_of(reply));
 }
 
@@ -85,7 +85,7 @@ static void
 handle_library(void *last, const CaReply *reply)
 {
 	unanswered--;
-	library_removed |= reply && ca_reply_type(reply) != CA_REPLY_ERROR;
+	library_removed |= reply && ca_redis_reply_type(reply) != CA_REPLY_ERROR;
 	if (last && !library_removed)
 		note_left(LIBRARY, reason_of(reply));
 }

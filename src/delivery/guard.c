@@ -117,26 +117,27 @@ ca_guard_claim(CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler, 
 static bool
 is_kind(const CaReply *reply, Size i, CaReplyType kind)
 {
-	return ca_reply_type(ca_reply_element(reply, i)) == kind;
+	return ca_redis_reply_type(ca_redis_reply_element(reply, i)) == kind;
 }
 
 bool
 ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
 {
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 9 ||
-		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER) ||
-		!is_kind(reply, 2, CA_REPLY_STRING) || !is_kind(reply, 3, CA_REPLY_INTEGER) ||
-		!is_kind(reply, 5, CA_REPLY_INTEGER) || !is_kind(reply, 6, CA_REPLY_INTEGER) ||
-		!is_kind(reply, 7, CA_REPLY_INTEGER) || !is_kind(reply, 8, CA_REPLY_INTEGER))
+	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_ARRAY ||
+		ca_redis_reply_count(reply) < 9 || !is_kind(reply, 0, CA_REPLY_INTEGER) ||
+		!is_kind(reply, 1, CA_REPLY_INTEGER) || !is_kind(reply, 2, CA_REPLY_STRING) ||
+		!is_kind(reply, 3, CA_REPLY_INTEGER) || !is_kind(reply, 5, CA_REPLY_INTEGER) ||
+		!is_kind(reply, 6, CA_REPLY_INTEGER) || !is_kind(reply, 7, CA_REPLY_INTEGER) ||
+		!is_kind(reply, 8, CA_REPLY_INTEGER))
 		return false;
-	claim->older = ca_reply_integer(ca_reply_element(reply, 0)) < CA_LIBRARY_REVISION;
-	claim->found = ca_reply_integer(ca_reply_element(reply, 1)) != 0;
-	claim->position = ca_reply_text(ca_reply_element(reply, 2), &claim->position_len);
-	claim->guard_timeline = (TimeLineID) ca_reply_integer(ca_reply_element(reply, 3));
-	claim->same = ca_reply_integer(ca_reply_element(reply, 5)) != 0;
-	claim->now = ca_reply_integer(ca_reply_element(reply, 6));
-	claim->guard_known = ca_reply_integer(ca_reply_element(reply, 7)) != 0;
-	claim->role = (CaRole) ca_reply_integer(ca_reply_element(reply, 8));
+	claim->older = ca_redis_reply_integer(ca_redis_reply_element(reply, 0)) < CA_LIBRARY_REVISION;
+	claim->found = ca_redis_reply_integer(ca_redis_reply_element(reply, 1)) != 0;
+	claim->position = ca_redis_reply_text(ca_redis_reply_element(reply, 2), &claim->position_len);
+	claim->guard_timeline = (TimeLineID) ca_redis_reply_integer(ca_redis_reply_element(reply, 3));
+	claim->same = ca_redis_reply_integer(ca_redis_reply_element(reply, 5)) != 0;
+	claim->now = ca_redis_reply_integer(ca_redis_reply_element(reply, 6));
+	claim->guard_known = ca_redis_reply_integer(ca_redis_reply_element(reply, 7)) != 0;
+	claim->role = (CaRole) ca_redis_reply_integer(ca_redis_reply_element(reply, 8));
 	return true;
 }
 
@@ -204,18 +205,20 @@ ca_guard_disarm(CaRedis *redis, bool remove, CaReplyHandler handler, void *arg)
 bool
 ca_guard_read_disarm(const CaReply *reply, bool *ours, int64 *others)
 {
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 2 ||
-		!is_kind(reply, 0, CA_REPLY_INTEGER) || !is_kind(reply, 1, CA_REPLY_INTEGER))
+	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_ARRAY ||
+		ca_redis_reply_count(reply) < 2 || !is_kind(reply, 0, CA_REPLY_INTEGER) ||
+		!is_kind(reply, 1, CA_REPLY_INTEGER))
 		return false;
-	*ours = ca_reply_integer(ca_reply_element(reply, 0)) != 0;
-	*others = ca_reply_integer(ca_reply_element(reply, 1));
+	*ours = ca_redis_reply_integer(ca_redis_reply_element(reply, 0)) != 0;
+	*others = ca_redis_reply_integer(ca_redis_reply_element(reply, 1));
 	return true;
 }
 
 bool
 ca_guard_read_arming(const CaReply *reply, CaArming *answer)
 {
-	Size n = reply && ca_reply_type(reply) == CA_REPLY_ARRAY ? ca_reply_count(reply) : 0;
+	Size n =
+		reply && ca_redis_reply_type(reply) == CA_REPLY_ARRAY ? ca_redis_reply_count(reply) : 0;
 
 	memset(answer, 0, sizeof(*answer));
 	for (Size i = 0; i < n; i++)
@@ -223,14 +226,14 @@ ca_guard_read_arming(const CaReply *reply, CaArming *answer)
 			return false;
 	if (n < 2)
 		return false;
-	answer->admits = ca_reply_integer(ca_reply_element(reply, 0)) != 0;
-	answer->now = ca_reply_integer(ca_reply_element(reply, 1));
+	answer->admits = ca_redis_reply_integer(ca_redis_reply_element(reply, 0)) != 0;
+	answer->now = ca_redis_reply_integer(ca_redis_reply_element(reply, 1));
 	answer->renewed = n >= 5;
 	if (answer->renewed)
 	{
-		answer->refused = ca_reply_integer(ca_reply_element(reply, 2));
-		answer->foreign = ca_reply_integer(ca_reply_element(reply, 3));
-		answer->role = (CaRole) ca_reply_integer(ca_reply_element(reply, 4));
+		answer->refused = ca_redis_reply_integer(ca_redis_reply_element(reply, 2));
+		answer->foreign = ca_redis_reply_integer(ca_redis_reply_element(reply, 3));
+		answer->role = (CaRole) ca_redis_reply_integer(ca_redis_reply_element(reply, 4));
 	}
 	return true;
 }
@@ -276,14 +279,15 @@ ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
 bool
 ca_guard_read_apply(const CaReply *reply, CaApplied *applied)
 {
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) < 3)
+	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_ARRAY ||
+		ca_redis_reply_count(reply) < 3)
 		return false;
 	for (int i = 0; i < 3; i++)
 		if (!is_kind(reply, i, CA_REPLY_INTEGER))
 			return false;
-	applied->deleted = ca_reply_integer(ca_reply_element(reply, 0));
-	applied->failed_sticks = ca_reply_integer(ca_reply_element(reply, 1));
-	applied->guarded = ca_reply_integer(ca_reply_element(reply, 2)) != 0;
+	applied->deleted = ca_redis_reply_integer(ca_redis_reply_element(reply, 0));
+	applied->failed_sticks = ca_redis_reply_integer(ca_redis_reply_element(reply, 1));
+	applied->guarded = ca_redis_reply_integer(ca_redis_reply_element(reply, 2)) != 0;
 	return true;
 }
 
@@ -293,9 +297,9 @@ ca_guard_problem(const CaReply *reply)
 	Size len;
 	const char *error;
 
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ERROR)
+	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_ERROR)
 		return CA_GUARD_NO_PROBLEM;
-	error = ca_reply_text(reply, &len);
+	error = ca_redis_reply_text(reply, &len);
 	if (strncmp(error, "CA_FENCED ", 10) == 0)
 		return CA_GUARD_FENCED;
 	if (strncmp(error, "CA_OCCUPIED ", 12) == 0)

@@ -88,7 +88,7 @@ ca_outage_end(void)
 bool
 ca_outage_misconfigured(CaTroubleArea area)
 {
-	const char *problem = ca_redis_misconfigured();
+	const char *problem = ca_redis_url_lacking();
 	bool known = ca_trouble_of(area) == CA_TROUBLE_MISCONFIGURED;
 
 	if (problem)

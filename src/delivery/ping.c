@@ -25,17 +25,17 @@ static TimestampTz ping_at;
 static void
 answer(uint32 upto, uint64 us)
 {
-	pg_atomic_write_u64(&ca_shared->ping_us, us);
-	pg_atomic_write_u32(&ca_shared->ping_answered, upto);
-	ConditionVariableBroadcast(&ca_shared->progress);
+	pg_atomic_write_u64(&ca_status_shared->ping_us, us);
+	pg_atomic_write_u32(&ca_status_shared->ping_answered, upto);
+	ConditionVariableBroadcast(&ca_status_shared->progress);
 }
 
 void
 ca_ping_refuse(void)
 {
-	uint32 asked = pg_atomic_read_u32(&ca_shared->ping_asked);
+	uint32 asked = pg_atomic_read_u32(&ca_status_shared->ping_asked);
 
-	if (pg_atomic_read_u32(&ca_shared->ping_answered) != asked)
+	if (pg_atomic_read_u32(&ca_status_shared->ping_answered) != asked)
 		answer(asked, PG_UINT64_MAX);
 }
 
@@ -46,9 +46,9 @@ handle_ping(void *arg, const CaReply *reply)
 
 	if (reply == NULL)
 		return;
-	if (ca_reply_type(reply) == CA_REPLY_ERROR)
+	if (ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
-		ca_status_error(ca_reply_text(reply, &len));
+		ca_status_error(ca_redis_reply_text(reply, &len));
 		ca_status_publish();
 		answer(ping_sent, PG_UINT64_MAX);
 		return;
@@ -60,11 +60,11 @@ handle_ping(void *arg, const CaReply *reply)
 void
 ca_ping_send(CaRedis *redis)
 {
-	uint32 asked = pg_atomic_read_u32(&ca_shared->ping_asked);
+	uint32 asked = pg_atomic_read_u32(&ca_status_shared->ping_asked);
 	const char *argv[] = {"PING"};
 	size_t len[] = {4};
 
-	if (asked == ping_sent || pg_atomic_read_u32(&ca_shared->ping_answered) == asked)
+	if (asked == ping_sent || pg_atomic_read_u32(&ca_status_shared->ping_answered) == asked)
 		return;
 	ping_sent = asked;
 	ping_at = GetCurrentTimestamp();
@@ -76,7 +76,7 @@ ca_ping_send(CaRedis *redis)
 static bool
 is_answered(uint64 ticket)
 {
-	return (int32) (pg_atomic_read_u32(&ca_shared->ping_answered) - (uint32) ticket) >= 0;
+	return (int32) (pg_atomic_read_u32(&ca_status_shared->ping_answered) - (uint32) ticket) >= 0;
 }
 
 /* cache_aside.ping() -> (round_trip interval, error text): one of them is NULL */
@@ -91,12 +91,12 @@ cache_aside_ping(PG_FUNCTION_ARGS)
 	uint64 us;
 	bool answered;
 
-	ca_require_preload();
+	ca_preload_require();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	ticket = pg_atomic_add_fetch_u32(&ca_shared->ping_asked, 1);
+	ticket = pg_atomic_add_fetch_u32(&ca_status_shared->ping_asked, 1);
 	answered = ca_wait_delivered_until(is_answered, ticket, 2000 * (int64) guc_command_timeout);
-	us = pg_atomic_read_u64(&ca_shared->ping_us);
+	us = pg_atomic_read_u64(&ca_status_shared->ping_us);
 	ca_status_copy(&s);
 	if (answered && us != PG_UINT64_MAX)
 	{

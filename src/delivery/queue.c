@@ -277,7 +277,7 @@ ca_queue_look(XLogRecPtr read_end, TimeLineID timeline, TransactionId *oldest_ru
 	snapshot = GetTransactionSnapshot();
 	visible = mark_visible(snapshot, read_end);
 	if (timeline != 0)
-		ca_token_sample(snapshot, visible, timeline);
+		ca_read_token_sample(snapshot, visible, timeline);
 	*oldest_running = ca_prepared_oldest(snapshot);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);

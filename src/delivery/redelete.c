@@ -269,7 +269,7 @@ static void
 handle_answer(void *arg, const CaReply *reply)
 {
 	in_flight = false;
-	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_ERROR)
+	if (reply == NULL || ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
 		put_back(&flight);
 		not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS);

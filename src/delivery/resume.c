@@ -43,13 +43,13 @@
 #include "storage/proc.h"
 
 /* Of the last session that ran in this process */
-static CaClaimed known_claimed;
+static CaHandshake known_claimed;
 static CaPosition known_position;
 static bool position_known;
 
 /* The last session of this process ended here; what it knew is true of this Redis only. */
 void
-ca_resume_remember(const CaClaimed *claimed, const CaPosition *position)
+ca_resume_remember(const CaHandshake *claimed, const CaPosition *position)
 {
 	known_claimed = *claimed;
 	known_position = *position;
@@ -62,7 +62,7 @@ ca_resume_remember(const CaClaimed *claimed, const CaPosition *position)
  * (guard = off, Redis before 7) nobody knows.
  */
 static bool
-same_data(const CaClaimed *claimed)
+same_data(const CaHandshake *claimed)
 {
 	return claimed->guard_known && claimed->replication_id[0] &&
 		   claimed->database == known_claimed.database &&
@@ -98,7 +98,7 @@ start_anew(CaResume *resume, TimeLineID timeline, const char *reason)
 	start_blind(position, timeline);
 	position->sequence = sequence;
 	position->seen = seen;
-	resume->scope = CA_SURVEY_ALL;
+	resume->scope = CA_VISIT_ALL;
 	resume->reason = reason;
 }
 
@@ -113,9 +113,9 @@ start_rewritten(CaResume *resume, TimeLineID timeline, const char *reason)
 CaPositionState
 ca_resume_state(const CaResume *resume)
 {
-	return resume->scope == CA_SURVEY_ALL        ? CA_POSITION_PENDING
-		   : resume->scope == CA_SURVEY_PREFIXES ? CA_POSITION_WIDENED
-												 : CA_POSITION_UNLOGGED;
+	return resume->scope == CA_VISIT_ALL        ? CA_POSITION_PENDING
+		   : resume->scope == CA_VISIT_PREFIXES ? CA_POSITION_WIDENED
+												: CA_POSITION_UNLOGGED;
 }
 
 /* See position.c for why these two. */
@@ -218,10 +218,10 @@ cross_fork(CaResume *resume, TimeLineID timeline)
 	position->timeline = timeline;
 	if (CA_DEBUG_SKIP("promotion"))
 		return;
-	if (resume->reason != NULL && resume->scope == CA_SURVEY_ALL)
+	if (resume->reason != NULL && resume->scope == CA_VISIT_ALL)
 		return;
 	resume->reason = "this server was promoted";
-	resume->scope = guc_resync_on_promotion == CA_RESYNC_NEVER ? CA_SURVEY_UNLOGGED : CA_SURVEY_ALL;
+	resume->scope = guc_resync_on_promotion == CA_RESYNC_NEVER ? CA_VISIT_UNLOGGED : CA_VISIT_ALL;
 	resume->unless_clean = guc_resync_on_promotion == CA_RESYNC_AUTO;
 }
 
@@ -237,7 +237,7 @@ note_unfinished(CaResume *resume)
 	}
 	resume->reason = "a resync was not finished";
 	if (resume->position.state == CA_POSITION_UNLOGGED)
-		resume->scope = CA_SURVEY_UNLOGGED;
+		resume->scope = CA_VISIT_UNLOGGED;
 }
 
 /* One of the prefixes is none: what is cached under it only the rules know. */
@@ -266,12 +266,12 @@ compare_keyspace(CaResume *resume)
 		resume->position.keyspace = *known;
 		ca_keyspace_intersect(&resume->position.keyspace, now);
 		ca_resync_widen(known);
-		resume->scope = CA_SURVEY_PREFIXES;
+		resume->scope = CA_VISIT_PREFIXES;
 	}
 	else
-		resume->scope = CA_SURVEY_ALL;
+		resume->scope = CA_VISIT_ALL;
 	resume->unless_clean = false;
-	if (resume->reason == NULL || resume->scope != CA_SURVEY_ALL)
+	if (resume->reason == NULL || resume->scope != CA_VISIT_ALL)
 		resume->reason = moved ? "the position is of another database of Redis"
 							   : "cache_aside.key_prefix was changed";
 }
@@ -294,13 +294,13 @@ resume_stored(CaResume *resume, TimeLineID timeline, XLogRecPtr end)
 
 /* No position. Where this process was is a good place to read from, whatever Redis this is. */
 static void
-resume_remembered(CaResume *resume, const CaClaimed *claimed)
+resume_remembered(CaResume *resume, const CaHandshake *claimed)
 {
 	resume->position = resume->found = known_position;
 	note_unfinished(resume);
 	if (same_data(claimed))
 		return;
-	resume->scope = CA_SURVEY_ALL;
+	resume->scope = CA_VISIT_ALL;
 	resume->reason = "Redis holds no position, and perhaps other data than before";
 }
 
@@ -314,7 +314,7 @@ resume_adopted(CaResume *resume, TimeLineID timeline)
 
 /* Decides where reading resumes; `log_gone`: the last session found a gap. */
 void
-ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
+ca_resume_choose(CaResume *resume, const CaHandshake *claimed, bool log_gone)
 {
 	XLogRecPtr end;
 	TimeLineID timeline = ca_wal_timeline(&end);
@@ -322,7 +322,7 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 	bool parsed;
 
 	memset(resume, 0, sizeof(*resume));
-	resume->scope = CA_SURVEY_ALL;
+	resume->scope = CA_VISIT_ALL;
 	ca_keyspace_current(claimed->database, &resume->keyspace);
 	parsed = !absent && !claimed->nonsense &&
 			 ca_position_parse(claimed->stored, strlen(claimed->stored), &resume->position);
@@ -352,13 +352,13 @@ ca_resume_choose(CaResume *resume, const CaClaimed *claimed, bool log_gone)
 		compare_keyspace(resume);
 	if (claimed->role == CA_ROLE_TAKEN)
 	{
-		resume->scope = CA_SURVEY_ALL;
+		resume->scope = CA_VISIT_ALL;
 		resume->unless_clean = false;
 		resume->reason = "another system's fills were admitted until now";
 	}
 	if (resume->reason)
 		resume->position.state = ca_resume_state(resume);
-	if (resume->scope != CA_SURVEY_PREFIXES)
+	if (resume->scope != CA_VISIT_PREFIXES)
 		resume->position.keyspace = resume->keyspace;
 }
 
@@ -390,7 +390,7 @@ ca_resume_skip(CaResume *resume)
 	position->async = false;
 	position->keyspace = resume->keyspace;
 	position->last = position->timed = (CaLandmark){0};
-	resume->scope = CA_SURVEY_ALL;
+	resume->scope = CA_VISIT_ALL;
 	resume->unless_clean = false;
 	resume->reason = "the log that had to be delivered next is skipped";
 	position->state = ca_resume_state(resume);

@@ -1,7 +1,7 @@
 /*
  * session.c: one connection to Redis, from opening it to its end.
  *
- * Phases: WAITING (back-off) -> OPENING -> CLAIMING (claim.c) -> RUNNING. resume.c decides where to
+ * Phases: WAITING (back-off) -> OPENING -> CLAIMING (handshake.c) -> RUNNING. resume.c decides where to
  * go on. Any failure ends the session; everything queued is forgotten and read again by the next one,
  * so there is one way to recover and it is used every time. If we die between any two lines, the next
  * session finds the position of the last batch that Redis applied.
@@ -92,7 +92,7 @@ fail_session(const char *why)
 	strlcpy(reason, why, sizeof(reason));
 	if (phase == RUNNING)
 	{
-		ca_resume_remember(ca_claim_result(), ca_delivery_position());
+		ca_resume_remember(ca_handshake_result(), ca_delivery_position());
 		ca_status_now.retries++;
 	}
 	close_session();
@@ -126,7 +126,7 @@ be_refused(void)
 {
 	char why[256];
 
-	strlcpy(why, ca_claim_error(), sizeof(why));
+	strlcpy(why, ca_handshake_error(), sizeof(why));
 	close_session();
 	ca_outage_refused(why);
 	retry_in(REFUSED_RETRY);
@@ -135,7 +135,7 @@ be_refused(void)
 static void
 begin_running(void)
 {
-	CaClaimed *claimed = ca_claim_result();
+	CaHandshake *claimed = ca_handshake_result();
 	const CaPosition *position = &resume.position;
 
 	CA_DEBUG_POINT("claimed");
@@ -148,11 +148,11 @@ begin_running(void)
 	if (ca_breaker_begin(&resume.found, resume.position.sequence))
 		ca_resume_skip(&resume);
 	if (resume.nonsense)
-		ca_claim_drop_nonsense();
+		ca_handshake_drop_nonsense();
 	resync_due = resume.reason != NULL;
 	resync_ticket = 0;
 	ca_prepared_look(resume.nonsense);
-	ca_barrier_begin(position);
+	ca_open_at_start_begin(position);
 	log_gone = false;
 	if (CA_DEBUG_SKIP("position"))
 	{
@@ -190,7 +190,7 @@ note_caught_up(void)
 	{
 		ereport(LOG,
 				(errmsg("cache_aside needs no resync: the old primary was shut down cleanly")));
-		resume.scope = CA_SURVEY_UNLOGGED;
+		resume.scope = CA_VISIT_UNLOGGED;
 		ca_delivery_mark(CA_POSITION_UNLOGGED, ca_delivery_barrier());
 	}
 	if (resume.after_promotion)
@@ -202,7 +202,7 @@ request_resync(TransactionId oldest_running)
 {
 	if (!caught_up || !resync_due || resync_ticket != 0)
 		return;
-	ca_barrier_resync_begins(oldest_running);
+	ca_open_at_start_resync_begins(oldest_running);
 	resync_ticket = ca_resync_request(resume.scope, resume.reason);
 }
 
@@ -221,7 +221,8 @@ note_progress(TransactionId oldest_running)
 	uint64 barrier = ca_delivery_barrier();
 	bool resynced = resync_ticket && ca_resync_done() >= resync_ticket;
 	bool again = false;
-	bool passed = caught_up && ca_barrier_passed(ca_tap_read_end(tap), oldest_running, &again);
+	bool passed =
+		caught_up && ca_open_at_start_passed(ca_tap_read_end(tap), oldest_running, &again);
 
 	if (!resynced && !passed)
 		return;
@@ -236,9 +237,9 @@ note_progress(TransactionId oldest_running)
 	if (again)
 	{
 		resync_due = true;
-		resume.scope = CA_SURVEY_ALL;
+		resume.scope = CA_VISIT_ALL;
 		resync_ticket = ca_resync_request(
-			CA_SURVEY_ALL, "transactions that were open when it began to read have ended");
+			CA_VISIT_ALL, "transactions that were open when it began to read have ended");
 	}
 	ca_delivery_mark(resync_due ? ca_resume_state(&resume) : CA_POSITION_OK, passed ? 0 : barrier);
 }
@@ -261,7 +262,7 @@ read_log(void)
 		return false;
 	result = ca_tap_read(tap, READ_BUDGET, ca_queue_add, NULL);
 	if ((forgot = ca_tap_forgot(tap)) != 0)
-		ca_barrier_raise(forgot);
+		ca_open_at_start_raise(forgot);
 	if (result == CA_TAP_GAP)
 		log_gone = true;
 	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
@@ -318,7 +319,7 @@ run(void)
 	arm_if_due();
 	ca_delivery_renew();
 	note_progress(oldest_running);
-	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_shared->waiters) > 0);
+	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_status_shared->waiters) > 0);
 	more |= ca_delivery_tell();
 	ca_ping_send(redis);
 	ca_breaker_progress(ca_delivery_position(), caught_up && ca_delivery_idle(),
@@ -351,7 +352,7 @@ deliver(void)
 static void
 open_session(void)
 {
-	char *endpoint = ca_redis_endpoint();
+	char *endpoint = ca_redis_url_endpoint();
 
 	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
 	pfree(endpoint);
@@ -367,21 +368,21 @@ open_session(void)
 static void
 advance_claim(void)
 {
-	switch (ca_claim_step())
+	switch (ca_handshake_step())
 	{
-		case CA_CLAIM_WAITING:
+		case CA_HANDSHAKE_WAITING:
 			ca_redis_advance(redis);
 			break;
-		case CA_CLAIM_FAILED:
-			fail_session(ca_claim_error());
+		case CA_HANDSHAKE_FAILED:
+			fail_session(ca_handshake_error());
 			break;
-		case CA_CLAIM_FENCED:
+		case CA_HANDSHAKE_FENCED:
 			be_fenced();
 			break;
-		case CA_CLAIM_OCCUPIED:
+		case CA_HANDSHAKE_OCCUPIED:
 			be_refused();
 			break;
-		case CA_CLAIM_DONE:
+		case CA_HANDSHAKE_DONE:
 			begin_running();
 			break;
 	}
@@ -396,7 +397,7 @@ advance_opening(void)
 		fail_session(ca_redis_error(redis));
 	else if (phase == OPENING && state == CA_REDIS_READY)
 	{
-		ca_claim_begin(redis);
+		ca_handshake_begin(redis);
 		phase = CLAIMING;
 		ca_redis_advance(redis);
 	}
@@ -445,7 +446,7 @@ void
 ca_session_close(void)
 {
 	if (phase == RUNNING)
-		ca_resume_remember(ca_claim_result(), ca_delivery_position());
+		ca_resume_remember(ca_handshake_result(), ca_delivery_position());
 	close_session();
 	retry_at = 0;
 }

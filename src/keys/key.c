@@ -18,14 +18,14 @@
  * setting is undone by the (sub)transaction's abort if an output function raises. A parsed template
  * lives in the memory context that was current at ca_key_parse.
  *
- * An output function that is not one of the known ones (pins.c) may run anything, a write that makes
+ * An output function that is not one of the known ones (output_settings.c) may run anything, a write that makes
  * keys by this very template included. So nothing about a row is kept in the template, and such a
  * template's buffers are made anew for each row; the others share this backend's.
  */
 #include "cache_aside.h"
 #include "common/common.h"
 #include "keys/keys.h"
-#include "keys/pins.h"
+#include "keys/output_settings.h"
 
 #include "access/htup_details.h"
 #include "access/tupdesc.h"
@@ -166,7 +166,7 @@ fill_column(Part *part, Form_pg_attribute column)
 	part->length = column->attlen;
 	getTypeOutputInfo(column->atttypid, &function, &is_varlena);
 	fmgr_info_cxt(function, &part->output, CurrentMemoryContext);
-	part->pins = ca_pins_needed(&part->output);
+	part->pins = ca_output_settings_needed(&part->output);
 }
 
 static void
@@ -463,10 +463,10 @@ ca_key_build(CaTemplate *template, TupleTableSlot *row, CaKeyHandler handler, vo
 	bool complete;
 
 	if (template->pins != 0)
-		nest = ca_pins_apply(template->pins);
+		nest = ca_output_settings_apply(template->pins);
 	complete = collect_values(template, row, scratch);
 	if (nest >= 0)
-		ca_pins_undo(nest);
+		ca_output_settings_undo(nest);
 	for (int n = 0; complete && n < template->combinations; n++)
 	{
 		assemble_key(template, n, scratch);

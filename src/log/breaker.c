@@ -7,7 +7,7 @@
  * log, with everything deleted that the rules could have cached (resume.c, follow.c). To skip is a
  * blind start, so nothing is lost: what was committed and visible before the new beginning is deleted
  * by the resync, whose floor is raised first; who was open, or committed and not yet visible, is below
- * the barrier (barrier.c).
+ * the barrier (open_at_start.c).
  *
  *	place         the position as Redis holds it, before anything is made of it; on a standby that
  *	              only follows, the checkpoint from which it reads

@@ -2,7 +2,7 @@
  * prepared.c: which prepared transactions have messages?
  *
  * One that was prepared before we began to read may have logged messages there, and then its commit asks
- * for a resync, and no token is given until it has ended (barrier.c). A transaction may stay prepared for
+ * for a resync, and no token is given until it has ended (open_at_start.c). A transaction may stay prepared for
  * days, and most have nothing to do with any cache. Core tells nobody what one has logged, so that is
  * put down where it survives with the transaction, through crashes and promotions: in its locks. Who
  * prepares with messages holds the advisory lock of database 0, which no SQL function can name, in a mode

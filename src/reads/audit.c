@@ -196,12 +196,12 @@ judge_batch(Audit *audit)
 {
 	ListCell *cell;
 
-	ca_audit_read_entries(audit->redis, audit->batch);
+	ca_audit_entries_read(audit->redis, audit->batch);
 	foreach (cell, audit->batch)
 	{
 		CaProbe *probe = lfirst(cell);
 
-		probe->verdict = !probe->found ? "absent" : ca_audit_agrees(probe) ? "fresh" : NULL;
+		probe->verdict = !probe->found ? "absent" : ca_audit_entries_agree(probe) ? "fresh" : NULL;
 		if (probe->verdict != NULL)
 			report(audit, probe);
 		else
@@ -239,7 +239,7 @@ judge_again(Audit *audit, int round)
 			read_row_again(audit, lfirst(cell));
 	if (!wait_delivered())
 		return false;
-	ca_audit_read_entries(audit->redis, audit->suspects);
+	ca_audit_entries_read(audit->redis, audit->suspects);
 	foreach (cell, audit->suspects)
 	{
 		CaProbe *probe = lfirst(cell);
@@ -248,7 +248,7 @@ judge_again(Audit *audit, int round)
 			continue;
 		if (!probe->found)
 			probe->verdict = "in flight";
-		else if (ca_audit_agrees(probe))
+		else if (ca_audit_entries_agree(probe))
 			probe->verdict = "fresh";
 		else if (round > 0 && probe->same_row && probe->same_entry)
 			probe->verdict = "stale";
@@ -281,7 +281,7 @@ judge_suspects(Audit *audit)
 static void
 check_call(double sample)
 {
-	ca_require_preload();
+	ca_preload_require();
 	if (RecoveryInProgress() || XactIsoLevel != XACT_READ_COMMITTED)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("audit() cannot tell stale from in flight here"),
@@ -380,9 +380,9 @@ cache_aside_audit(PG_FUNCTION_ARGS)
 	SPI_connect();
 	prepare_queries(audit, relation, table,
 					PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)));
-	audit->redis = ca_ask_hold();
+	audit->redis = ca_backend_connection_hold();
 	if (audit->redis == NULL)
-		ca_audit_no_answer();
+		ca_audit_entries_no_answer();
 	PG_TRY();
 	{
 		first_pass(audit, table, sample);
@@ -390,7 +390,7 @@ cache_aside_audit(PG_FUNCTION_ARGS)
 	}
 	PG_FINALLY();
 	{
-		ca_ask_release(audit->redis);
+		ca_backend_connection_release(audit->redis);
 	}
 	PG_END_TRY();
 	SPI_finish();

@@ -29,9 +29,9 @@ typedef struct CaProbe
 } CaProbe;
 
 /* Reads the entries of all probes without a verdict. */
-extern void ca_audit_read_entries(CaRedis *redis, List *probes);
+extern void ca_audit_entries_read(CaRedis *redis, List *probes);
 /* Does the entry that was found hold what it should? */
-extern bool ca_audit_agrees(const CaProbe *probe);
-pg_noreturn extern void ca_audit_no_answer(void);
+extern bool ca_audit_entries_agree(const CaProbe *probe);
+pg_noreturn extern void ca_audit_entries_no_answer(void);
 
 #endif

@@ -21,10 +21,10 @@ handle_entry(void *arg, const CaReply *reply)
 
 	if (reply == NULL)
 		return;
-	probe->found = ca_reply_type(reply) == CA_REPLY_STRING;
+	probe->found = ca_redis_reply_type(reply) == CA_REPLY_STRING;
 	if (!probe->found)
 		return;
-	bytes = ca_reply_text(reply, &len);
+	bytes = ca_redis_reply_text(reply, &len);
 	probe->empty = len == 0;
 	probe->found = !probe->empty;
 	probe->same_entry = probe->cached.data != NULL && len == probe->cached.len &&
@@ -49,8 +49,8 @@ handle_exists(void *arg, const CaReply *reply)
 {
 	CaProbe *probe = arg;
 
-	if (reply != NULL && probe->empty && ca_reply_type(reply) == CA_REPLY_INTEGER)
-		probe->found = ca_reply_integer(reply) == 1;
+	if (reply != NULL && probe->empty && ca_redis_reply_type(reply) == CA_REPLY_INTEGER)
+		probe->found = ca_redis_reply_integer(reply) == 1;
 }
 
 /* No more than a value may have, and one byte: what is longer would end the connection. */
@@ -70,10 +70,11 @@ send_questions(CaRedis *redis, CaProbe *probe)
 }
 
 void
-ca_audit_no_answer(void)
+ca_audit_entries_no_answer(void)
 {
 	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
-					errmsg("no answer from Redis at %s: %s", ca_redis_endpoint(), ca_ask_problem()),
+					errmsg("no answer from Redis at %s: %s", ca_redis_url_endpoint(),
+						   ca_backend_connection_problem()),
 					errdetail("Nothing can be said about the cache without it."),
 					errhint("Look at cache_aside.status.")));
 }
@@ -81,12 +82,12 @@ ca_audit_no_answer(void)
 static void
 wait_answers(CaRedis *redis)
 {
-	if (!ca_ask_wait(redis))
-		ca_audit_no_answer();
+	if (!ca_backend_connection_wait(redis))
+		ca_audit_entries_no_answer();
 }
 
 void
-ca_audit_read_entries(CaRedis *redis, List *probes)
+ca_audit_entries_read(CaRedis *redis, List *probes)
 {
 	ListCell *cell;
 	int sent = 0;
@@ -112,7 +113,7 @@ ca_audit_read_entries(CaRedis *redis, List *probes)
 }
 
 bool
-ca_audit_agrees(const CaProbe *probe)
+ca_audit_entries_agree(const CaProbe *probe)
 {
 	CaText value;
 

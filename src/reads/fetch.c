@@ -132,7 +132,7 @@ cache_aside_fetch(PG_FUNCTION_ARGS)
 
 	if (value != NULL)
 		PG_RETURN_TEXT_P(cstring_to_text(value));
-	token = ca_token_current();
+	token = ca_read_token_current();
 	token = token ? pstrdup(token) : NULL;
 	value =
 		run_query(query, PG_NARGS() > 3 ? PG_GETARG_ARRAYTYPE_P(3) : NULL, CurrentMemoryContext);

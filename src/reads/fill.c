@@ -50,13 +50,13 @@ is_refused_length(Size len)
 static bool
 was_length(Size len, bool answered, const CaGot *got)
 {
-	const char *said = got->data ? got->data : answered ? "" : ca_ask_problem();
+	const char *said = got->data ? got->data : answered ? "" : ca_backend_connection_problem();
 
 	if (len < LEAST_LIMIT || strstr(said, "invalid bulk length") == NULL)
 		return false;
 	refused_length = refused_length == 0 ? len : Min(refused_length, len);
 	refused_at = GetCurrentTimestamp();
-	ca_ask_forgive();
+	ca_backend_connection_forgive();
 	return true;
 }
 
@@ -68,7 +68,7 @@ ask(int argc, const char **argv, const size_t *lens, CaGot *got)
 
 	if (!is_refused_length(len))
 	{
-		bool answered = ca_ask(argc, argv, lens, ca_reads_handle, got);
+		bool answered = ca_backend_connection_ask(argc, argv, lens, ca_reads_handle, got);
 
 		if (!was_length(len, answered, got))
 			return answered;
@@ -91,7 +91,7 @@ ca_fill_store(const char *shown, const CaText *key, const CaText *value, int64 t
 
 	lens[5] = snprintf(number, sizeof(number), INT64_FORMAT, ttl);
 	if (!ask(lengthof(argv) - (lease == NULL), argv, lens, &got))
-		ca_ask_warn("Nothing is stored.");
+		ca_backend_connection_warn("Nothing is stored.");
 	else if (got.type == CA_REPLY_ERROR)
 		ca_reads_judge(got.data, shown, "Nothing is stored.");
 	if (got.type != CA_REPLY_INTEGER)
@@ -107,8 +107,8 @@ release(const char *shown, const CaText *key, const char *lease)
 	size_t lens[] = {5, strlen(argv[1]), 1, key->len, strlen(lease)};
 	CaGot got = {CA_REPLY_NIL, NULL, 0, 0, CurrentMemoryContext};
 
-	if (!ca_ask(lengthof(argv), argv, lens, ca_reads_handle, &got))
-		ca_ask_warn("The lease ends by itself.");
+	if (!ca_backend_connection_ask(lengthof(argv), argv, lens, ca_reads_handle, &got))
+		ca_backend_connection_warn("The lease ends by itself.");
 	else if (got.type == CA_REPLY_ERROR)
 		ca_reads_judge(got.data, shown, "The lease ends by itself.");
 	return got.type == CA_REPLY_INTEGER && got.number == 1;
@@ -124,7 +124,7 @@ check_token(const char *token)
 	TimeLineID timeline;
 	XLogRecPtr lsn;
 
-	if (!ca_token_parse(token, &sysid, &timeline, &lsn))
+	if (!ca_read_token_parse(token, &sysid, &timeline, &lsn))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid token"),
 				 errdetail("\"%.80s\" was not made by cache_aside.read_token().", token),
@@ -175,7 +175,7 @@ release_after_error(MemoryContext cxt, const char *shown, const CaText *key, con
 	error = CopyErrorData();
 	category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 	FlushErrorState();
-	if (category != ERRCODE_OPERATOR_INTERVENTION && !ca_redis_misconfigured())
+	if (category != ERRCODE_OPERATOR_INTERVENTION && !ca_redis_url_lacking())
 		release(shown, key, lease);
 	ReThrowError(error);
 }

@@ -8,7 +8,7 @@
 void
 ca_reads_init(void)
 {
-	if (!ca_preloaded())
+	if (!ca_preload_done())
 		return;
 	ca_preload_shmem(ca_warm_shmem_request, ca_warm_shmem_init);
 }

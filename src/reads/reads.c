@@ -127,12 +127,12 @@ ca_reads_handle(void *arg, const CaReply *reply)
 	got->type = CA_REPLY_NIL;
 	if (reply == NULL)
 		return;
-	got->type = ca_reply_type(reply);
+	got->type = ca_redis_reply_type(reply);
 	if (got->type == CA_REPLY_INTEGER)
-		got->number = ca_reply_integer(reply);
+		got->number = ca_redis_reply_integer(reply);
 	if (got->type != CA_REPLY_STRING && got->type != CA_REPLY_ERROR)
 		return;
-	bytes = ca_reply_text(reply, &got->len);
+	bytes = ca_redis_reply_text(reply, &got->len);
 	/* A handler must not raise. */
 	got->data =
 		MemoryContextAllocExtended(got->cxt, got->len + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
@@ -154,7 +154,7 @@ ca_reads_judge(const char *error, const char *key, const char *consequence)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("key \"%s\" holds no cached value", key), errdetail("%s", error),
 						errhint("Another program uses this key in Redis; choose another name.")));
-	if (!ca_ask_is_news(error))
+	if (!ca_backend_connection_is_news(error))
 		return;
 	ereport(WARNING, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 					  errmsg("Redis refused a command for key \"%s\": %s", key, error),
@@ -181,7 +181,7 @@ ask_value(const CaText *key, CaGot *got)
 							  {2, exists, exists_lens, ca_reads_handle, &there}};
 
 	range_lens[3] = snprintf(last, sizeof(last), "%d", CA_MAX_VALUE);
-	if (!ca_ask_all(questions, lengthof(questions)))
+	if (!ca_backend_connection_all(questions, lengthof(questions)))
 		return false;
 	if (got->type == CA_REPLY_STRING && got->len > 0)
 		return true;
@@ -190,7 +190,7 @@ ask_value(const CaText *key, CaGot *got)
 	if (got->type == CA_REPLY_STRING && there.type == CA_REPLY_INTEGER && there.number == 0)
 		got->type = CA_REPLY_NIL;
 	else
-		return ca_ask(2, whole, whole_lens, ca_reads_handle, got);
+		return ca_backend_connection_ask(2, whole, whole_lens, ca_reads_handle, got);
 	return true;
 }
 
@@ -203,7 +203,7 @@ ca_reads_get(const char *shown, const CaText *key, CaGot *got)
 	if (!ask_value(key, got))
 	{
 		got->type = CA_REPLY_NIL;
-		ca_ask_warn("The key counts as missing.");
+		ca_backend_connection_warn("The key counts as missing.");
 	}
 	else if (got->type == CA_REPLY_ERROR)
 	{

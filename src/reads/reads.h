@@ -20,17 +20,17 @@ extern void ca_warm_shmem_init(void);
 #define CA_MAX_VALUE (60 * 1024 * 1024) /* bytes; what one reply may bring back, with its framing */
 #define CA_MAX_COPIES 1000              /* of a sharded key, as in templates */
 
-/* ---- ask.c: this backend's connection ---- */
+/* ---- backend_connection.c: this backend's connection ---- */
 /*
- * READY, or NULL: Redis cannot be reached, ca_ask_problem tells why. Stays what it is, though it may
+ * READY, or NULL: Redis cannot be reached, ca_backend_connection_problem tells why. Stays what it is, though it may
  * fail, until it is let go, which must happen on errors too; NULL need not be let go.
  */
-extern CaRedis *ca_ask_hold(void);
-extern CaRedis *ca_ask_hold_new(void); /* made anew, unless somebody holds it */
-extern void ca_ask_release(CaRedis *redis);
-/* Sends one command and waits for its answer; false: none, ca_ask_problem tells why. */
-extern bool ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler,
-				   void *arg);
+extern CaRedis *ca_backend_connection_hold(void);
+extern CaRedis *ca_backend_connection_hold_new(void); /* made anew, unless somebody holds it */
+extern void ca_backend_connection_release(CaRedis *redis);
+/* Sends one command and waits for its answer; false: none, ca_backend_connection_problem tells why. */
+extern bool ca_backend_connection_ask(int argc, const char **argv, const size_t *lens,
+									  CaReplyHandler handler, void *arg);
 /* Likewise several, in one round trip. */
 typedef struct CaQuestion
 {
@@ -41,16 +41,16 @@ typedef struct CaQuestion
 	void *arg;
 } CaQuestion;
 
-extern bool ca_ask_all(const CaQuestion *questions, int n);
+extern bool ca_backend_connection_all(const CaQuestion *questions, int n);
 /* Waits for the answers to everything that was sent on the connection. */
-extern bool ca_ask_wait(CaRedis *redis);
-extern const char *ca_ask_problem(void);
+extern bool ca_backend_connection_wait(CaRedis *redis);
+extern const char *ca_backend_connection_problem(void);
 /* The last failure was what was asked, not Redis: no reason to wait before the next attempt. */
-extern void ca_ask_forgive(void);
+extern void ca_backend_connection_forgive(void);
 /* Is this the first time in this statement that `error` of Redis, or what we say of it, is told? */
-extern bool ca_ask_is_news(const char *error);
+extern bool ca_backend_connection_is_news(const char *error);
 /* WARNING, once per statement and cause, that Redis does not answer and what that means. */
-extern void ca_ask_warn(const char *consequence);
+extern void ca_backend_connection_warn(const char *consequence);
 
 /* ---- reads.c ---- */
 typedef struct CaText
@@ -70,7 +70,7 @@ extern char *ca_reads_from_redis(const char *bytes, Size len);
 /* Has this transaction written? Then its reads may be its own. */
 extern bool ca_reads_has_written(void);
 extern int64 ca_reads_ttl(const Interval *interval); /* ms */
-/* An answer, kept: for ca_ask with ca_reads_handle. */
+/* An answer, kept: for ca_backend_connection_ask with ca_reads_handle. */
 typedef struct CaGot
 {
 	CaReplyType type;

@@ -140,7 +140,7 @@ end_run(int code, Datum arg)
 {
 	Warm *warm = (Warm *) DatumGetPointer(arg);
 
-	ca_ask_release(warm->redis);
+	ca_backend_connection_release(warm->redis);
 	warm->redis = NULL;
 	if (warm->slot != NULL)
 		pg_atomic_write_u32(&warm->slot->pid, 0);
@@ -197,7 +197,7 @@ note_error(Warm *warm, const CaReply *reply)
 	Size len;
 
 	if (warm->error[0] == '\0')
-		strlcpy(warm->error, ca_reply_text(reply, &len), sizeof(warm->error));
+		strlcpy(warm->error, ca_redis_reply_text(reply, &len), sizeof(warm->error));
 }
 
 static void
@@ -207,23 +207,23 @@ handle_fills(void *arg, const CaReply *reply)
 
 	if (reply == NULL)
 		return;
-	if (ca_reply_type(reply) != CA_REPLY_ARRAY)
+	if (ca_redis_reply_type(reply) != CA_REPLY_ARRAY)
 	{
-		if (ca_reply_type(reply) == CA_REPLY_ERROR)
+		if (ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 			note_error(warm, reply);
 		warm->call_failed = true;
 		return;
 	}
-	for (Size i = 0; i < ca_reply_count(reply); i++)
+	for (Size i = 0; i < ca_redis_reply_count(reply); i++)
 	{
-		const CaReply *answer = ca_reply_element(reply, i);
+		const CaReply *answer = ca_redis_reply_element(reply, i);
 
-		if (ca_reply_type(answer) == CA_REPLY_ERROR)
+		if (ca_redis_reply_type(answer) == CA_REPLY_ERROR)
 		{
 			note_error(warm, answer);
 			warm->failed++;
 		}
-		else if (ca_reply_integer(answer) == 1)
+		else if (ca_redis_reply_integer(answer) == 1)
 			warm->stored++;
 		else
 			warm->refused++;
@@ -233,12 +233,13 @@ handle_fills(void *arg, const CaReply *reply)
 static void
 no_answer(void)
 {
-	char *endpoint = ca_redis_endpoint();
+	char *endpoint = ca_redis_url_endpoint();
 
-	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
-					errmsg("no answer from Redis at %s: %s", endpoint, ca_ask_problem()),
-					errdetail("What was stored so far stays in the cache."),
-					errhint("Look at cache_aside.status, and run warm() again.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("no answer from Redis at %s: %s", endpoint, ca_backend_connection_problem()),
+			 errdetail("What was stored so far stays in the cache."),
+			 errhint("Look at cache_aside.status, and run warm() again.")));
 }
 
 static void
@@ -300,7 +301,7 @@ send_pairs(Warm *warm)
 	if ((ca_redis_in_flight(warm->redis) >= WARM_PIPELINE ||
 		 ca_redis_unsent_bytes(warm->redis) > WARM_UNSENT ||
 		 ca_redis_state(warm->redis) == CA_REDIS_FAILED) &&
-		!ca_ask_wait(warm->redis))
+		!ca_backend_connection_wait(warm->redis))
 		no_answer();
 	check_answers(warm);
 	show_progress(warm);
@@ -388,7 +389,7 @@ read_cursor(Warm *warm, Portal portal)
 			break;
 	}
 	send_pairs(warm);
-	if (!ca_ask_wait(warm->redis))
+	if (!ca_backend_connection_wait(warm->redis))
 		no_answer();
 	check_answers(warm);
 }
@@ -415,7 +416,7 @@ open_cursor(const char *query)
 static const char *
 require_token(void)
 {
-	const char *token = ca_token_current();
+	const char *token = ca_read_token_current();
 
 	ca_redis_url_require();
 	if (token == NULL)
@@ -452,7 +453,7 @@ run(Warm *warm, const char *query, const Interval *ttl)
 	warm->noticed = GetCurrentTimestamp();
 	PG_ENSURE_ERROR_CLEANUP(end_run, PointerGetDatum(warm));
 	{
-		warm->redis = ca_ask_hold();
+		warm->redis = ca_backend_connection_hold();
 		if (warm->redis == NULL)
 			no_answer();
 		warm->slot = take_slot();

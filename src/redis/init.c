@@ -25,7 +25,7 @@ define_settings(void)
 							   "redis://[user[:password]@]host[:port][/db] or "
 							   "unix:///path/redis.sock?db=N",
 							   &guc_redis_url, "", PGC_SIGHUP, /* no Redis that was not asked for */
-							   GUC_SUPERUSER_ONLY, ca_redis_check_url, NULL, NULL);
+							   GUC_SUPERUSER_ONLY, ca_redis_url_check, NULL, NULL);
 	DefineCustomStringVariable(
 		"cache_aside.redis_password_file", "File whose first line is the password for Redis.",
 		"Read again at each connection, so that a rotated password needs no "

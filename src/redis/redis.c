@@ -42,14 +42,15 @@ fail_with_hiredis(CaRedis *redis, const char *what)
 	redisContext *c = redis->hiredis;
 
 	if (c->err == REDIS_ERR_EOF)
-		ca_redis_fail(redis, "Redis closed the connection");
+		ca_redis_connection_fail(redis, "Redis closed the connection");
 	else if (c->err == REDIS_ERR_OOM)
-		ca_redis_fail(redis, "%s: out of memory", what);
+		ca_redis_connection_fail(redis, "%s: out of memory", what);
 	else
 	{
 		const char *reason = ca_redis_tls_reason(redis->tls);
 
-		ca_redis_fail(redis, "%s: %s", reason ? "TLS" : what, reason ? reason : c->errstr);
+		ca_redis_connection_fail(redis, "%s: %s", reason ? "TLS" : what,
+								 reason ? reason : c->errstr);
 	}
 }
 
@@ -59,7 +60,7 @@ answer_with_null(CaRedis *redis)
 {
 	for (int n = redis->pipeline.count; n > 0; n--)
 	{
-		CaCommand command = ca_pipeline_answered(&redis->pipeline);
+		CaCommand command = ca_redis_pipeline_answered(&redis->pipeline);
 
 		command.handler(command.arg, NULL);
 	}
@@ -68,7 +69,7 @@ answer_with_null(CaRedis *redis)
 void
 ca_redis_abandon(CaRedis *redis, const char *reason)
 {
-	ca_redis_fail(redis, "%s", reason);
+	ca_redis_connection_fail(redis, "%s", reason);
 	redis->pipeline.count = 0;
 }
 
@@ -81,12 +82,12 @@ begin_login(CaRedis *redis)
 
 	if (c == NULL)
 	{
-		ca_redis_fail(redis, "out of memory");
+		ca_redis_connection_fail(redis, "out of memory");
 		return;
 	}
 	c->flags &= ~REDIS_BLOCK; /* redisConnectFd takes every socket for a blocking one */
 	redis->hiredis = c;
-	ca_reply_guard_install(&redis->guard, c->reader);
+	ca_redis_reply_guard_install(&redis->guard, c->reader);
 	if (redis->url.tls)
 	{
 		const char *reason = NULL;
@@ -94,7 +95,7 @@ begin_login(CaRedis *redis)
 		redis->tls = ca_redis_tls_begin(c, redis->url.host, &reason);
 		if (redis->tls == NULL)
 		{
-			ca_redis_fail(redis, "TLS: %s", reason ? reason : c->errstr);
+			ca_redis_connection_fail(redis, "TLS: %s", reason ? reason : c->errstr);
 			return;
 		}
 	}
@@ -108,7 +109,7 @@ advance_dial(CaRedis *redis)
 	CaDialState state = ca_dial_advance(&redis->dial);
 
 	if (state == CA_DIAL_FAILED)
-		ca_redis_fail(redis, "%s", redis->dial.reason);
+		ca_redis_connection_fail(redis, "%s", redis->dial.reason);
 	else if (state == CA_DIAL_CONNECTED)
 		begin_login(redis);
 }
@@ -121,9 +122,9 @@ begin(CaRedis *redis)
 	if (reason == NULL)
 		reason = ca_redis_login_password(&redis->url);
 	if (reason)
-		ca_redis_fail(redis, "%s", reason);
+		ca_redis_connection_fail(redis, "%s", reason);
 	else if (ca_dial_begin(&redis->dial, &redis->url, redis->deadline) == CA_DIAL_FAILED)
-		ca_redis_fail(redis, "%s", redis->dial.reason);
+		ca_redis_connection_fail(redis, "%s", redis->dial.reason);
 }
 
 /* ---- talking ---- */
@@ -141,26 +142,26 @@ handle_replies(CaRedis *redis)
 
 		if (redisGetReplyFromReader(c, &object) != REDIS_OK)
 		{
-			const char *reason = ca_reply_guard_check(&redis->guard, c->reader);
+			const char *reason = ca_redis_reply_guard_check(&redis->guard, c->reader);
 
-			ca_redis_fail(redis, "bad reply: %s", reason ? reason : c->errstr);
+			ca_redis_connection_fail(redis, "bad reply: %s", reason ? reason : c->errstr);
 			return;
 		}
 		if (object == NULL)
 			return;
 		reply = object;
-		ca_reply_guard_next(&redis->guard, c->reader);
+		ca_redis_reply_guard_next(&redis->guard, c->reader);
 		ca_redis_connection_progress(redis);
 		if (redis->pipeline.count == 0 || reply->type < REDIS_REPLY_STRING ||
 			reply->type > REDIS_REPLY_ERROR)
 		{
 			freeReplyObject(reply);
-			ca_redis_fail(redis, redis->pipeline.count == 0
-									 ? "Redis sent what nobody asked for"
-									 : "bad reply: a type that RESP2 does not have");
+			ca_redis_connection_fail(redis, redis->pipeline.count == 0
+												? "Redis sent what nobody asked for"
+												: "bad reply: a type that RESP2 does not have");
 			return;
 		}
-		command = ca_pipeline_answered(&redis->pipeline);
+		command = ca_redis_pipeline_answered(&redis->pipeline);
 		command.handler(command.arg, (const CaReply *) reply);
 		freeReplyObject(reply);
 	}
@@ -192,10 +193,10 @@ receive(CaRedis *redis)
 		handle_replies(redis);
 		if (redis->step == STEP_FAILED)
 			return;
-		reason = ca_reply_guard_check(&redis->guard, c->reader);
+		reason = ca_redis_reply_guard_check(&redis->guard, c->reader);
 		if (reason)
 		{
-			ca_redis_fail(redis, "bad reply: %s", reason);
+			ca_redis_connection_fail(redis, "bad reply: %s", reason);
 			return;
 		}
 		if (got < CA_READ && redis->tls == NULL)
@@ -211,7 +212,7 @@ fail_to_send(CaRedis *redis)
 
 	if (redis->tls == NULL &&
 		ca_redis_login_parting_words(redis->dial.fd, &redis->url, words, sizeof(words)))
-		ca_redis_fail(redis, "Redis closed the connection: %s", words);
+		ca_redis_connection_fail(redis, "Redis closed the connection: %s", words);
 	else
 		fail_with_hiredis(redis, "could not send");
 }
@@ -226,7 +227,7 @@ transmit_slice(CaRedis *redis)
 	if (sdslen(c->obuf) == 0)
 	{
 		Size len;
-		const char *slice = ca_pipeline_take(&redis->pipeline, CA_SLICE, &len);
+		const char *slice = ca_redis_pipeline_take(&redis->pipeline, CA_SLICE, &len);
 
 		if (len == 0)
 			return 0;
@@ -242,7 +243,7 @@ transmit_slice(CaRedis *redis)
 	if (redisBufferWrite(c, NULL) != REDIS_OK)
 		fail_to_send(redis);
 	else if (c->obuf == NULL)
-		ca_redis_fail(redis, "out of memory");
+		ca_redis_connection_fail(redis, "out of memory");
 	return redis->step == STEP_FAILED ? 0 : before - sdslen(c->obuf);
 }
 
@@ -262,7 +263,7 @@ transmit(CaRedis *redis)
 		return;
 	redis->more |= turns == CA_TURNS;
 	redis->blocked = ca_redis_unsent_bytes(redis) > 0;
-	ca_pipeline_clean(&redis->pipeline);
+	ca_redis_pipeline_clean(&redis->pipeline);
 }
 
 static void
@@ -274,11 +275,12 @@ check_deadlines(CaRedis *redis)
 	{
 		if (redis->pipeline.count > 0 && !redis->more &&
 			now - redis->progress_at >= guc_command_timeout)
-			ca_redis_fail(redis, "no answer from Redis for %d ms", guc_command_timeout);
+			ca_redis_connection_fail(redis, "no answer from Redis for %d ms", guc_command_timeout);
 	}
 	else if (now >= redis->deadline)
-		ca_redis_fail(redis, "time-out after %d ms while %s", guc_connect_timeout,
-					  redis->step == STEP_LOGIN ? "logging in" : ca_dial_doing(&redis->dial));
+		ca_redis_connection_fail(redis, "time-out after %d ms while %s", guc_connect_timeout,
+								 redis->step == STEP_LOGIN ? "logging in"
+														   : ca_dial_doing(&redis->dial));
 }
 
 /* ---- what the others see ---- */
@@ -291,7 +293,7 @@ ca_redis_open(MemoryContext cxt, const char *client_name)
 
 	redis->cxt = own;
 	ca_dial_init(&redis->dial);
-	ca_pipeline_init(&redis->pipeline, own);
+	ca_redis_pipeline_init(&redis->pipeline, own);
 	redis->on_reset.func = ca_redis_connection_let_go;
 	redis->on_reset.arg = redis;
 	MemoryContextRegisterResetCallback(own, &redis->on_reset);
@@ -318,7 +320,7 @@ ca_redis_close(CaRedis *redis)
 {
 	if (redis == NULL)
 		return;
-	ca_redis_fail(redis, "closed");
+	ca_redis_connection_fail(redis, "closed");
 	answer_with_null(redis);
 	MemoryContextDelete(redis->cxt);
 }
@@ -349,7 +351,7 @@ ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen
 			  CaReplyHandler handler, void *arg)
 {
 	Assert(redis->step == STEP_READY || redis->step == STEP_FAILED);
-	ca_redis_queue(redis, argc, argv, argvlen, handler, arg);
+	ca_redis_connection_queue(redis, argc, argv, argvlen, handler, arg);
 }
 
 void
@@ -369,7 +371,7 @@ ca_redis_unsent_bytes(const CaRedis *redis)
 {
 	if (redis->hiredis == NULL)
 		return 0;
-	return sdslen(redis->hiredis->obuf) + ca_pipeline_unsent(&redis->pipeline);
+	return sdslen(redis->hiredis->obuf) + ca_redis_pipeline_unsent(&redis->pipeline);
 }
 
 pgsocket

@@ -41,11 +41,11 @@ typedef enum CaRedisState
  */
 typedef void (*CaReplyHandler)(void *arg, const CaReply *reply);
 
-extern CaReplyType ca_reply_type(const CaReply *reply);
-extern const char *ca_reply_text(const CaReply *reply, Size *len); /* STATUS, STRING, ERROR */
-extern int64 ca_reply_integer(const CaReply *reply);
-extern Size ca_reply_count(const CaReply *reply); /* ARRAY */
-extern const CaReply *ca_reply_element(const CaReply *reply, Size i);
+extern CaReplyType ca_redis_reply_type(const CaReply *reply);
+extern const char *ca_redis_reply_text(const CaReply *reply, Size *len); /* STATUS, STRING, ERROR */
+extern int64 ca_redis_reply_integer(const CaReply *reply);
+extern Size ca_redis_reply_count(const CaReply *reply); /* ARRAY */
+extern const CaReply *ca_redis_reply_element(const CaReply *reply, Size i);
 
 /*
  * Begins a connection to guc_redis_url; never blocks, never raises for what Redis or the network
@@ -91,11 +91,11 @@ extern CaRedisState ca_redis_advance(CaRedis *redis);
  */
 extern bool ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event);
 /* "host:port/db" or "path?db=N" of guc_redis_url, never with a secret; palloc'd */
-extern char *ca_redis_endpoint(void);
+extern char *ca_redis_url_endpoint(void);
 /* GUC check hook for cache_aside.redis_url */
-extern bool ca_redis_check_url(char **newval, void **extra, GucSource source);
+extern bool ca_redis_url_check(char **newval, void **extra, GucSource source);
 /* Why there is no Redis to connect to, in words that last until the next call; NULL: there is one */
-extern const char *ca_redis_misconfigured(void);
+extern const char *ca_redis_url_lacking(void);
 extern void ca_redis_url_require(void); /* an ERROR if there is none */
 
 #endif

@@ -2,7 +2,7 @@
  * redis_connection.c: what a connection is, for those who work on it: how it fails, what it is told to send.
  *
  * redis.c drives it, redis_login.c says the first words, redis_wait.c waits for it. Whatever goes wrong ends in
- * ca_redis_fail, which lets go of the socket and leaves the handlers to the next ca_redis_advance.
+ * ca_redis_connection_fail, which lets go of the socket and leaves the handlers to the next ca_redis_advance.
  */
 #include "cache_aside.h"
 #include "redis/redis.h"
@@ -24,7 +24,7 @@ ca_redis_connection_let_go(void *arg)
 
 /* The handlers still waiting are called by the next ca_redis_advance or ca_redis_close. */
 void
-ca_redis_fail(CaRedis *redis, const char *fmt, ...)
+ca_redis_connection_fail(CaRedis *redis, const char *fmt, ...)
 {
 	va_list args;
 
@@ -38,31 +38,31 @@ ca_redis_fail(CaRedis *redis, const char *fmt, ...)
 }
 
 void
-ca_redis_ready(CaRedis *redis)
+ca_redis_connection_ready(CaRedis *redis)
 {
 	redis->step = STEP_READY;
 	explicit_bzero(redis->url.password, sizeof(redis->url.password));
 }
 
 void
-ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
-			   CaReplyHandler handler, void *arg)
+ca_redis_connection_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
+						  CaReplyHandler handler, void *arg)
 {
-	if (redis->step != STEP_FAILED && !ca_pipeline_add(&redis->pipeline, argc, argv, argvlen))
-		ca_redis_fail(redis, "more than 1 GB to send");
+	if (redis->step != STEP_FAILED && !ca_redis_pipeline_add(&redis->pipeline, argc, argv, argvlen))
+		ca_redis_connection_fail(redis, "more than 1 GB to send");
 	if (redis->pipeline.count == 0)
 		ca_redis_connection_progress(redis);
-	ca_pipeline_expect(&redis->pipeline, handler, arg); /* gets its NULL later if FAILED */
+	ca_redis_pipeline_expect(&redis->pipeline, handler, arg); /* gets its NULL later if FAILED */
 }
 
 const CaRedisUrl *
-ca_redis_url(const CaRedis *redis)
+ca_redis_connection_url(const CaRedis *redis)
 {
 	return &redis->url;
 }
 
 const char *
-ca_redis_client_name(const CaRedis *redis)
+ca_redis_connection_client_name(const CaRedis *redis)
 {
 	return redis->client_name;
 }

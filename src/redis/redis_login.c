@@ -133,23 +133,23 @@ fail_with_reply(CaRedis *redis, const char *command, const CaReply *reply)
 {
 	char quoted[CA_REDIS_QUOTE];
 	Size len;
-	const char *said = ca_reply_text(reply, &len);
+	const char *said = ca_redis_reply_text(reply, &len);
 
-	ca_redis_login_quote(ca_redis_url(redis), said, len, quoted, sizeof(quoted));
-	ca_redis_fail(redis, "%s was refused: %s", command, quoted);
+	ca_redis_login_quote(ca_redis_connection_url(redis), said, len, quoted, sizeof(quoted));
+	ca_redis_connection_fail(redis, "%s was refused: %s", command, quoted);
 }
 
 static bool
 is_error(const CaReply *reply)
 {
-	return ca_reply_type(reply) == CA_REPLY_ERROR;
+	return ca_redis_reply_type(reply) == CA_REPLY_ERROR;
 }
 
 static bool
 begins_with(const CaReply *reply, const char *prefix)
 {
 	Size len;
-	const char *said = ca_reply_text(reply, &len);
+	const char *said = ca_redis_reply_text(reply, &len);
 
 	return len >= strlen(prefix) && memcmp(said, prefix, strlen(prefix)) == 0;
 }
@@ -167,18 +167,19 @@ on_auth(void *arg, const CaReply *reply)
 	if (begins_with(reply, "ERR AUTH <password> called without any password") ||
 		begins_with(reply, "ERR Client sent AUTH, but no password is set"))
 	{
-		ca_redis_fail(redis, "AUTH was refused: the server has no password configured");
+		ca_redis_connection_fail(redis, "AUTH was refused: the server has no password configured");
 		return;
 	}
 	for (int i = 0; i < lengthof(known); i++)
 	{
 		if (begins_with(reply, known[i]))
 		{
-			ca_redis_fail(redis, "AUTH was refused: %s", known[i]);
+			ca_redis_connection_fail(redis, "AUTH was refused: %s", known[i]);
 			return;
 		}
 	}
-	ca_redis_fail(redis, "AUTH was refused (the server's words may contain the password)");
+	ca_redis_connection_fail(redis,
+							 "AUTH was refused (the server's words may contain the password)");
 }
 
 static void
@@ -211,7 +212,7 @@ on_ping(void *arg, const CaReply *reply)
 	if (is_error(reply) && !is_optional_failure(reply))
 		fail_with_reply(arg, "PING", reply);
 	else
-		ca_redis_ready(arg);
+		ca_redis_connection_ready(arg);
 }
 
 static void
@@ -221,13 +222,13 @@ say(CaRedis *redis, int argc, const char **argv, CaReplyHandler handler)
 
 	for (int i = 0; i < argc; i++)
 		argvlen[i] = strlen(argv[i]);
-	ca_redis_queue(redis, argc, argv, argvlen, handler, redis);
+	ca_redis_connection_queue(redis, argc, argv, argvlen, handler, redis);
 }
 
 void
 ca_redis_login_begin(CaRedis *redis)
 {
-	const CaRedisUrl *url = ca_redis_url(redis);
+	const CaRedisUrl *url = ca_redis_connection_url(redis);
 	char db[12];
 
 	if (url->user[0])
@@ -239,6 +240,7 @@ ca_redis_login_begin(CaRedis *redis)
 		snprintf(db, sizeof(db), "%d", url->db);
 		say(redis, 2, (const char *[]){"SELECT", db}, on_select);
 	}
-	say(redis, 3, (const char *[]){"CLIENT", "SETNAME", ca_redis_client_name(redis)}, on_setname);
+	say(redis, 3, (const char *[]){"CLIENT", "SETNAME", ca_redis_connection_client_name(redis)},
+		on_setname);
 	say(redis, 1, (const char *[]){"PING"}, on_ping);
 }

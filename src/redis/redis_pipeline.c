@@ -18,7 +18,7 @@
 #define CA_NUMBER_LEN 24               /* type, digits, CR LF */
 
 void
-ca_pipeline_init(CaPipeline *pipeline, MemoryContext cxt)
+ca_redis_pipeline_init(CaPipeline *pipeline, MemoryContext cxt)
 {
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 
@@ -63,7 +63,7 @@ grow_ring(CaPipeline *pipeline)
 }
 
 void
-ca_pipeline_expect(CaPipeline *pipeline, CaReplyHandler handler, void *arg)
+ca_redis_pipeline_expect(CaPipeline *pipeline, CaReplyHandler handler, void *arg)
 {
 	int tail;
 
@@ -74,7 +74,7 @@ ca_pipeline_expect(CaPipeline *pipeline, CaReplyHandler handler, void *arg)
 }
 
 bool
-ca_pipeline_add(CaPipeline *pipeline, int argc, const char **argv, const size_t *argvlen)
+ca_redis_pipeline_add(CaPipeline *pipeline, int argc, const char **argv, const size_t *argvlen)
 {
 	StringInfo bytes = &pipeline->bytes;
 	Size need = CA_NUMBER_LEN;
@@ -88,7 +88,7 @@ ca_pipeline_add(CaPipeline *pipeline, int argc, const char **argv, const size_t 
 	if (need >= MaxAllocSize - bytes->len)
 		return false;
 	if (pipeline->count == pipeline->capacity)
-		grow_ring(pipeline); /* here, so that ca_pipeline_expect has nothing to allocate */
+		grow_ring(pipeline); /* here, so that ca_redis_pipeline_expect has nothing to allocate */
 	enlargeStringInfo(bytes, (int) need);
 	add_number(bytes, '*', argc);
 	for (int i = 0; i < argc; i++)
@@ -101,7 +101,7 @@ ca_pipeline_add(CaPipeline *pipeline, int argc, const char **argv, const size_t 
 }
 
 CaCommand
-ca_pipeline_answered(CaPipeline *pipeline)
+ca_redis_pipeline_answered(CaPipeline *pipeline)
 {
 	CaCommand command = pipeline->ring[pipeline->head];
 
@@ -112,27 +112,27 @@ ca_pipeline_answered(CaPipeline *pipeline)
 }
 
 Size
-ca_pipeline_unsent(const CaPipeline *pipeline)
+ca_redis_pipeline_unsent(const CaPipeline *pipeline)
 {
 	return pipeline->bytes.len - pipeline->sent;
 }
 
 const char *
-ca_pipeline_take(CaPipeline *pipeline, Size most, Size *len)
+ca_redis_pipeline_take(CaPipeline *pipeline, Size most, Size *len)
 {
 	const char *slice = pipeline->bytes.data + pipeline->sent;
 
-	*len = Min(most, ca_pipeline_unsent(pipeline));
+	*len = Min(most, ca_redis_pipeline_unsent(pipeline));
 	pipeline->sent += *len;
 	return slice;
 }
 
 void
-ca_pipeline_clean(CaPipeline *pipeline)
+ca_redis_pipeline_clean(CaPipeline *pipeline)
 {
 	StringInfo bytes = &pipeline->bytes;
 
-	if (ca_pipeline_unsent(pipeline) > 0)
+	if (ca_redis_pipeline_unsent(pipeline) > 0)
 		return;
 	if (bytes->maxlen > CA_PIPELINE_KEEP)
 	{

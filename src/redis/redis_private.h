@@ -95,7 +95,7 @@ extern void ca_dial_end(CaDial *dial, bool close_socket);
  * NULL, or the reason why not.
  */
 extern const char *ca_redis_login_password(CaRedisUrl *url);
-/* Queues AUTH, SELECT, CLIENT SETNAME and PING; ends in ca_redis_ready or ca_redis_fail. */
+/* Queues AUTH, SELECT, CLIENT SETNAME and PING; ends in ca_redis_connection_ready or ca_redis_connection_fail. */
 extern void ca_redis_login_begin(CaRedis *redis);
 /* Printable ASCII of what a server said, shortened, without the password. */
 extern void ca_redis_login_quote(const CaRedisUrl *url, const char *said, Size len, char *quoted,
@@ -123,19 +123,19 @@ typedef struct CaPipeline
 	int count;
 } CaPipeline;
 
-extern void ca_pipeline_init(CaPipeline *pipeline, MemoryContext cxt);
+extern void ca_redis_pipeline_init(CaPipeline *pipeline, MemoryContext cxt);
 /* One more handler, for the command just added. */
-extern void ca_pipeline_expect(CaPipeline *pipeline, CaReplyHandler handler, void *arg);
+extern void ca_redis_pipeline_expect(CaPipeline *pipeline, CaReplyHandler handler, void *arg);
 /* False: too long; nothing was added then, nor when it raises. */
-extern bool ca_pipeline_add(CaPipeline *pipeline, int argc, const char **argv,
-							const size_t *argvlen);
+extern bool ca_redis_pipeline_add(CaPipeline *pipeline, int argc, const char **argv,
+								  const size_t *argvlen);
 /* Takes out the oldest command. */
-extern CaCommand ca_pipeline_answered(CaPipeline *pipeline);
-extern Size ca_pipeline_unsent(const CaPipeline *pipeline);
+extern CaCommand ca_redis_pipeline_answered(CaPipeline *pipeline);
+extern Size ca_redis_pipeline_unsent(const CaPipeline *pipeline);
 /* The next bytes, valid until something is added */
-extern const char *ca_pipeline_take(CaPipeline *pipeline, Size most, Size *len);
+extern const char *ca_redis_pipeline_take(CaPipeline *pipeline, Size most, Size *len);
 /* When all bytes are handed on: starts anew at the front. */
-extern void ca_pipeline_clean(CaPipeline *pipeline);
+extern void ca_redis_pipeline_clean(CaPipeline *pipeline);
 
 /* ---- redis_tls.c: rediss:// ---- */
 struct redisContext;
@@ -148,13 +148,13 @@ extern bool ca_redis_tls_only_reads(void *tls);    /* in the handshake: writing 
 extern const char *ca_redis_tls_reason(void *tls); /* of a failure, or NULL */
 
 /* ---- redis_connection.c ---- */
-extern void ca_redis_fail(CaRedis *redis, const char *fmt, ...) CA_PRINTF(2, 3);
-extern void ca_redis_ready(CaRedis *redis);
+extern void ca_redis_connection_fail(CaRedis *redis, const char *fmt, ...) CA_PRINTF(2, 3);
+extern void ca_redis_connection_ready(CaRedis *redis);
 /* command_timeout counts from here: nobody listened before. */
 extern void ca_redis_begin_wait(CaRedis *redis);
-extern void ca_redis_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
-						   CaReplyHandler handler, void *arg);
-extern const CaRedisUrl *ca_redis_url(const CaRedis *redis);
-extern const char *ca_redis_client_name(const CaRedis *redis);
+extern void ca_redis_connection_queue(CaRedis *redis, int argc, const char **argv,
+									  const size_t *argvlen, CaReplyHandler handler, void *arg);
+extern const CaRedisUrl *ca_redis_connection_url(const CaRedis *redis);
+extern const char *ca_redis_connection_client_name(const CaRedis *redis);
 
 #endif

@@ -37,18 +37,18 @@ create_array(const redisReadTask *task, CaElements elements)
 }
 
 void
-ca_reply_guard_install(CaReplyGuard *guard, redisReader *reader)
+ca_redis_reply_guard_install(CaReplyGuard *guard, redisReader *reader)
 {
 	guard->functions = *reader->fn;
 	guard->create_array = guard->functions.createArray;
 	guard->functions.createArray = create_array;
 	reader->fn = &guard->functions;
 	reader->privdata = guard;
-	ca_reply_guard_next(guard, reader);
+	ca_redis_reply_guard_next(guard, reader);
 }
 
 void
-ca_reply_guard_next(CaReplyGuard *guard, const redisReader *reader)
+ca_redis_reply_guard_next(CaReplyGuard *guard, const redisReader *reader)
 {
 	guard->bytes = reader->len - reader->pos;
 	guard->elements = 0;
@@ -56,7 +56,7 @@ ca_reply_guard_next(CaReplyGuard *guard, const redisReader *reader)
 }
 
 const char *
-ca_reply_guard_check(const CaReplyGuard *guard, const redisReader *reader)
+ca_redis_reply_guard_check(const CaReplyGuard *guard, const redisReader *reader)
 {
 	if (guard->bytes > CA_REPLY_MAX_BYTES)
 		return "longer than 64 MB";
@@ -72,7 +72,7 @@ ca_reply_guard_check(const CaReplyGuard *guard, const redisReader *reader)
 }
 
 CaReplyType
-ca_reply_type(const CaReply *reply)
+ca_redis_reply_type(const CaReply *reply)
 {
 	switch (((const redisReply *) reply)->type)
 	{
@@ -93,11 +93,11 @@ ca_reply_type(const CaReply *reply)
 
 /* Errors reach the log, and SQL results in whatever encoding: they become printable ASCII. */
 const char *
-ca_reply_text(const CaReply *reply, Size *len)
+ca_redis_reply_text(const CaReply *reply, Size *len)
 {
 	const redisReply *r = (const redisReply *) reply;
 
-	if (ca_reply_type(reply) == CA_REPLY_ERROR && r->str)
+	if (ca_redis_reply_type(reply) == CA_REPLY_ERROR && r->str)
 	{
 		for (Size i = 0; i < r->len; i++)
 			r->str[i] = r->str[i] >= ' ' && r->str[i] <= '~' ? r->str[i] : '?';
@@ -107,7 +107,7 @@ ca_reply_text(const CaReply *reply, Size *len)
 }
 
 int64
-ca_reply_integer(const CaReply *reply)
+ca_redis_reply_integer(const CaReply *reply)
 {
 	const redisReply *r = (const redisReply *) reply;
 
@@ -115,7 +115,7 @@ ca_reply_integer(const CaReply *reply)
 }
 
 Size
-ca_reply_count(const CaReply *reply)
+ca_redis_reply_count(const CaReply *reply)
 {
 	const redisReply *r = (const redisReply *) reply;
 
@@ -123,8 +123,8 @@ ca_reply_count(const CaReply *reply)
 }
 
 const CaReply *
-ca_reply_element(const CaReply *reply, Size i)
+ca_redis_reply_element(const CaReply *reply, Size i)
 {
-	Assert(i < ca_reply_count(reply));
+	Assert(i < ca_redis_reply_count(reply));
 	return (const CaReply *) ((const redisReply *) reply)->element[i];
 }

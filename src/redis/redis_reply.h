@@ -29,10 +29,10 @@ typedef struct CaReplyGuard
 	bool too_deep; /* an array lies in too many others */
 } CaReplyGuard;
 
-extern void ca_reply_guard_install(CaReplyGuard *guard, redisReader *reader);
+extern void ca_redis_reply_guard_install(CaReplyGuard *guard, redisReader *reader);
 /* A reply is complete: what remains in the reader belongs to the next one. */
-extern void ca_reply_guard_next(CaReplyGuard *guard, const redisReader *reader);
+extern void ca_redis_reply_guard_next(CaReplyGuard *guard, const redisReader *reader);
 /* NULL, or why no more of this reply will be read */
-extern const char *ca_reply_guard_check(const CaReplyGuard *guard, const redisReader *reader);
+extern const char *ca_redis_reply_guard_check(const CaReplyGuard *guard, const redisReader *reader);
 
 #endif

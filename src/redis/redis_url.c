@@ -12,7 +12,7 @@
  * log and a mistyped URL still contains the password.
  *
  * There is no default: whoever gave none, or one that is refused when the server starts, has no Redis
- * (PostgreSQL then goes on with the boot value, which is empty), and ca_redis_misconfigured says why.
+ * (PostgreSQL then goes on with the boot value, which is empty), and ca_redis_url_lacking says why.
  *
  * Memory: none is allocated while parsing (fixed arrays, longer parts are refused), so the check
  * hook may run in the postmaster. No locks. State: the reason of the last refusal, which children
@@ -224,7 +224,7 @@ ca_redis_url_parse(const char *setting, CaRedisUrl *url)
 }
 
 bool
-ca_redis_check_url(char **newval, void **extra, GucSource source)
+ca_redis_url_check(char **newval, void **extra, GucSource source)
 {
 	CaRedisUrl url;
 	const char *setting = *newval ? *newval : "";
@@ -244,7 +244,7 @@ ca_redis_check_url(char **newval, void **extra, GucSource source)
 }
 
 const char *
-ca_redis_misconfigured(void)
+ca_redis_url_lacking(void)
 {
 	static char why[320];
 
@@ -257,7 +257,7 @@ ca_redis_misconfigured(void)
 }
 
 char *
-ca_redis_endpoint(void)
+ca_redis_url_endpoint(void)
 {
 	CaRedisUrl url;
 	bool brackets;
@@ -275,7 +275,7 @@ ca_redis_endpoint(void)
 void
 ca_redis_url_require(void)
 {
-	const char *lacking = ca_redis_misconfigured();
+	const char *lacking = ca_redis_url_lacking();
 
 	if (lacking)
 		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("%s", lacking),

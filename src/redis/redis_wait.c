@@ -48,7 +48,7 @@ wait_done(CaRedis *redis, long timeout_ms, uint32 wait_event)
 			left = timeout_ms - TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
 			if (left <= 0)
 			{
-				ca_redis_fail(redis, "no answer from Redis for %ld ms", timeout_ms);
+				ca_redis_connection_fail(redis, "no answer from Redis for %ld ms", timeout_ms);
 				ca_redis_advance(redis); /* the handlers get their NULL */
 				return false;
 			}

@@ -76,7 +76,7 @@ counts_for(long ms)
 static bool
 due(bool resync)
 {
-	uint32 now = pg_atomic_read_u32(&ca_shared->census_asked);
+	uint32 now = pg_atomic_read_u32(&ca_status_shared->census_asked);
 
 	if (now != asked_seen)
 	{
@@ -85,7 +85,7 @@ due(bool resync)
 	}
 	if (counted && !installed && counted_in_recovery && !RecoveryInProgress())
 		asked = true;
-	if (pg_atomic_read_u32(&ca_shared->keys_logged) != 0 && !counts_for(SHORTEST_MS))
+	if (pg_atomic_read_u32(&ca_status_shared->keys_logged) != 0 && !counts_for(SHORTEST_MS))
 		asked = true;
 	if (counted && (!installed || by_proof) && !counts_for(RECOUNT_MS))
 		asked = true;
@@ -95,14 +95,14 @@ due(bool resync)
 static void
 conclude(bool yes, bool proven)
 {
-	ca_survey_cancel();
+	ca_visit_rules_cancel();
 	running = false;
 	counted = true;
 	installed = yes;
 	by_proof = proven;
 	last_count = GetCurrentTimestamp();
-	pg_atomic_write_u32(&ca_shared->keys_logged, 0);
-	pg_atomic_write_u32(&ca_shared->installed, yes);
+	pg_atomic_write_u32(&ca_status_shared->keys_logged, 0);
+	pg_atomic_write_u32(&ca_status_shared->installed, yes);
 }
 
 static void
@@ -112,7 +112,7 @@ begin(void)
 	running = true;
 	found = 0;
 	counted_in_recovery = RecoveryInProgress();
-	ca_survey_begin(CA_SURVEY_CENSUS);
+	ca_visit_rules_begin(CA_VISIT_CENSUS);
 }
 
 void
@@ -124,17 +124,18 @@ ca_census_step(bool resync)
 		begin();
 	if (!running)
 		return;
-	complete = ca_survey_step(count_one);
+	complete = ca_visit_rules_step(count_one);
 	if (complete || found > 0)
 		conclude(found > 0, false);
-	else if (ca_survey_stuck() && pg_atomic_exchange_u32(&ca_shared->keys_logged, 0) != 0)
+	else if (ca_visit_rules_stuck() &&
+			 pg_atomic_exchange_u32(&ca_status_shared->keys_logged, 0) != 0)
 		conclude(true, true);
 }
 
 void
 ca_census_yield(void)
 {
-	ca_survey_cancel();
+	ca_visit_rules_cancel();
 	running = false;
 	asked = true;
 }
@@ -143,7 +144,7 @@ ca_census_yield(void)
 long
 ca_census_timeout(bool resync)
 {
-	bool keys = pg_atomic_read_u32(&ca_shared->keys_logged) != 0;
+	bool keys = pg_atomic_read_u32(&ca_status_shared->keys_logged) != 0;
 
 	return (asked || keys) && !running && !resync ? SHORTEST_MS : -1;
 }

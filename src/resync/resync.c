@@ -2,7 +2,7 @@
  * resync.c: deleting everything the rules could have produced, because exact delivery became
  * impossible.
  *
- * A resync reads the rules of every database (survey.c), then scans the keyspace for all their
+ * A resync reads the rules of every database (visit_rules.c), then scans the keyspace for all their
  * patterns in one pass (scan.c); when a database cannot be asked now, what the others told is deleted
  * meanwhile, and the resync ends when that one has been asked, or is gone. With cache_aside.key_prefix set it deletes what carries the prefix
  * and asks no database. It runs in steps between normal deliveries. Requests made while one runs are
@@ -31,23 +31,23 @@ typedef enum Stage
 
 static Stage stage = IDLE;
 static bool wanted;
-static CaSurveyScope wanted_scope;
+static CaVisitScope wanted_scope;
 static uint64 begun;
 static uint64 ended;
 static uint64 scan_ticket;
 static CaKeyspace known; /* prefixes that are not new */
 
 uint64
-ca_resync_request(CaSurveyScope scope, const char *reason)
+ca_resync_request(CaVisitScope scope, const char *reason)
 {
 	if (wanted && scope != wanted_scope)
-		scope = CA_SURVEY_ALL;
+		scope = CA_VISIT_ALL;
 	if (!wanted || scope != wanted_scope)
 	{
 		wanted_scope = scope;
-		ereport(LOG, (errmsg(scope == CA_SURVEY_ALL
+		ereport(LOG, (errmsg(scope == CA_VISIT_ALL
 								 ? "cache_aside deletes everything its rules could have cached: %s"
-							 : scope == CA_SURVEY_PREFIXES
+							 : scope == CA_VISIT_PREFIXES
 								 ? "cache_aside deletes what is cached under new prefixes: %s"
 								 : "cache_aside deletes what was cached from unlogged tables: %s",
 							 reason)));
@@ -78,7 +78,7 @@ void
 ca_resync_interrupted(void)
 {
 	if (stage == SURVEYING)
-		ca_survey_cancel();
+		ca_visit_rules_cancel();
 	stage = IDLE;
 	wanted = false;
 	ended = begun;
@@ -127,12 +127,12 @@ want_prefixes(void)
 {
 	bool all_prefixed = true;
 
-	if (wanted_scope == CA_SURVEY_PREFIXES)
+	if (wanted_scope == CA_VISIT_PREFIXES)
 	{
 		want_new_prefixes();
 		return true;
 	}
-	if (wanted_scope != CA_SURVEY_ALL)
+	if (wanted_scope != CA_VISIT_ALL)
 		return false;
 	ca_prefix_each(CA_ENTRY_PATTERN, "*", 1, NULL, look_at_prefix, &all_prefixed);
 	if (all_prefixed)
@@ -152,17 +152,17 @@ begin(void)
 	if (want_prefixes())
 		stage = SCANNING;
 	else
-		ca_survey_begin(wanted_scope);
+		ca_visit_rules_begin(wanted_scope);
 }
 
 void
 ca_resync_step(void)
 {
-	if (stage == IDLE && wanted && ca_census_running() && ca_survey_stuck())
+	if (stage == IDLE && wanted && ca_census_running() && ca_visit_rules_stuck())
 		ca_census_yield();
 	if (stage == IDLE && wanted && !ca_census_running())
 		begin();
-	if (stage == SURVEYING && ca_survey_step(want_pattern))
+	if (stage == SURVEYING && ca_visit_rules_step(want_pattern))
 		stage = SCANNING;
 	if (stage == SCANNING && ca_scan_done() >= scan_ticket)
 	{

@@ -24,22 +24,22 @@ extern bool ca_scan_begins(void); /* the next step begins a pass: raise the floo
 extern long ca_scan_timeout(void);
 extern const char *ca_scan_error(void);
 
-/* ---- survey.c: the patterns of every database's rules ---- */
-typedef enum CaSurveyScope
+/* ---- visit_rules.c: the patterns of every database's rules ---- */
+typedef enum CaVisitScope
 {
-	CA_SURVEY_CENSUS,   /* is the extension there? */
-	CA_SURVEY_PREFIXES, /* nothing: what carries a new prefix; see ca_resync_widen */
-	CA_SURVEY_UNLOGGED, /* rules on unlogged tables */
-	CA_SURVEY_ALL       /* every rule and registered pattern */
-} CaSurveyScope;
+	CA_VISIT_CENSUS,   /* is the extension there? */
+	CA_VISIT_PREFIXES, /* nothing: what carries a new prefix; see ca_resync_widen */
+	CA_VISIT_UNLOGGED, /* rules on unlogged tables */
+	CA_VISIT_ALL       /* every rule and registered pattern */
+} CaVisitScope;
 
-extern void ca_survey_begin(CaSurveyScope scope);
-extern bool ca_survey_step(void (*found)(const char *pattern, Size len));
-extern bool ca_survey_stuck(void); /* what is left cannot be asked now; it is tried again */
-extern void ca_survey_cancel(void);
+extern void ca_visit_rules_begin(CaVisitScope scope);
+extern bool ca_visit_rules_step(void (*found)(const char *pattern, Size len));
+extern bool ca_visit_rules_stuck(void); /* what is left cannot be asked now; it is tried again */
+extern void ca_visit_rules_cancel(void);
 
 /* ---- resync.c: delete everything the rules could have produced ---- */
-extern uint64 ca_resync_request(CaSurveyScope scope, const char *reason); /* a ticket */
+extern uint64 ca_resync_request(CaVisitScope scope, const char *reason); /* a ticket */
 extern void
 ca_resync_widen(const CaKeyspace *known); /* PREFIXES means those that it does not name */
 extern uint64 ca_resync_done(void);       /* tickets at or below it are done */

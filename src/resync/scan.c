@@ -252,10 +252,10 @@ answer_ok(const CaReply *reply)
 	waiting = false;
 	if (reply == NULL)
 		strlcpy(failure, "connection lost", sizeof(failure));
-	else if (ca_reply_type(reply) == CA_REPLY_ERROR)
+	else if (ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
 		ca_status_now.reply_errors++;
-		strlcpy(failure, ca_reply_text(reply, &len), sizeof(failure));
+		strlcpy(failure, ca_redis_reply_text(reply, &len), sizeof(failure));
 	}
 	return failure[0] == '\0';
 }
@@ -275,7 +275,7 @@ handle_unlink(void *arg, const CaReply *reply)
 {
 	if (answer_ok(reply))
 	{
-		ca_status_now.keys += Max(0, ca_reply_integer(reply));
+		ca_status_now.keys += Max(0, ca_redis_reply_integer(reply));
 		finish_page();
 	}
 }
@@ -330,7 +330,7 @@ static void
 keep_page(const CaReply *keys)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan_cxt);
-	Size n = ca_reply_count(keys);
+	Size n = ca_redis_reply_count(keys);
 
 	if (page.data == NULL)
 		initStringInfo(&page);
@@ -341,11 +341,11 @@ keep_page(const CaReply *keys)
 	resetStringInfo(&page);
 	for (Size i = 0; i < n; i++)
 	{
-		const CaReply *key = ca_reply_element(keys, i);
+		const CaReply *key = ca_redis_reply_element(keys, i);
 		Size len;
-		const char *name = ca_reply_text(key, &len);
+		const char *name = ca_redis_reply_text(key, &len);
 
-		if (ca_reply_type(key) != CA_REPLY_STRING || len > CA_MAX_KEY ||
+		if (ca_redis_reply_type(key) != CA_REPLY_STRING || len > CA_MAX_KEY ||
 			ca_prefix_is_reserved(name, len))
 			continue;
 		page_keys[page_count++] = (CaSlice){page.len, len};
@@ -362,16 +362,16 @@ handle_page(void *arg, const CaReply *reply)
 
 	if (!answer_ok(reply))
 		return;
-	if (ca_reply_type(reply) != CA_REPLY_ARRAY || ca_reply_count(reply) != 2 ||
-		ca_reply_type(next = ca_reply_element(reply, 0)) != CA_REPLY_STRING ||
-		ca_reply_type(keys = ca_reply_element(reply, 1)) != CA_REPLY_ARRAY)
+	if (ca_redis_reply_type(reply) != CA_REPLY_ARRAY || ca_redis_reply_count(reply) != 2 ||
+		ca_redis_reply_type(next = ca_redis_reply_element(reply, 0)) != CA_REPLY_STRING ||
+		ca_redis_reply_type(keys = ca_redis_reply_element(reply, 1)) != CA_REPLY_ARRAY)
 	{
 		strlcpy(failure, "unexpected answer to SCAN", sizeof(failure));
 		return;
 	}
-	strlcpy(cursor, ca_reply_text(next, &len), sizeof(cursor));
+	strlcpy(cursor, ca_redis_reply_text(next, &len), sizeof(cursor));
 	last_page = strcmp(cursor, "0") == 0;
-	ca_status_now.resync_scanned += ca_reply_count(keys);
+	ca_status_now.resync_scanned += ca_redis_reply_count(keys);
 	keep_page(keys);
 	look_at_page(arg);
 }

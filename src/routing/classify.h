@@ -16,7 +16,7 @@ extern Query *ca_analysis_query(const char *source, RawStmt *statement, Oid **ty
 extern Node *ca_analysis_argument(const char *source, Node *argument); /* of EXECUTE */
 
 /* ---- harmless.c: below EXPLAIN (not executed) volatile functions are not called ---- */
-extern bool ca_harmless(Form_pg_proc proc, bool executed);
+extern bool ca_harmless_function(Form_pg_proc proc, bool executed);
 
 /* ---- volatility.c ---- */
 /*

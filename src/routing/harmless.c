@@ -108,7 +108,7 @@ compare_names(const void *a, const void *b)
 	(bsearch((name), (list), lengthof(list), sizeof(char *), compare_names) != NULL)
 
 bool
-ca_harmless(Form_pg_proc proc, bool executed)
+ca_harmless_function(Form_pg_proc proc, bool executed)
 {
 	const char *name = NameStr(proc->proname);
 

@@ -46,8 +46,8 @@ ca_routing_init(void)
 {
 	define_settings();
 	ca_replicas_init();
-	if (!ca_preloaded())
+	if (!ca_preload_done())
 		return;
 	ca_preload_shmem(ca_progress_shmem_request, ca_progress_shmem_init);
-	ca_preload_shmem(ca_topology_shmem_request, ca_topology_shmem_init);
+	ca_preload_shmem(ca_visit_registries_shmem_request, ca_visit_registries_shmem_init);
 }

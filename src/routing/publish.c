@@ -20,7 +20,7 @@
  * An old primary that was not told writes nothing over a newer timeline's entry. Nothing registered
  * anywhere: nothing is written. Errors of Redis are told (trouble.c) and dropped: publishing is advice,
  * delivery goes on, and the expiry tells readers. Runs in the worker only; no lock but those of progress.c and
- * topology.c.
+ * visit_registries.c.
  */
 #include "cache_aside.h"
 #include "redis/redis.h"
@@ -219,9 +219,9 @@ note_answer(const CaReply *reply)
 
 	unanswered--;
 	failed |= reply == NULL;
-	if (reply && ca_reply_type(reply) == CA_REPLY_ERROR)
+	if (reply && ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
-		const char *error = ca_reply_text(reply, &len);
+		const char *error = ca_redis_reply_text(reply, &len);
 
 		failed = true;
 		ca_trouble_begin(CA_AREA_PUBLISHING, ca_trouble_judge(error), error);
@@ -244,11 +244,11 @@ handle_replicas(void *arg, const CaReply *reply)
 	Size len;
 
 	note_answer(reply);
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ARRAY || RecoveryInProgress())
+	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_ARRAY || RecoveryInProgress())
 		return;
-	for (Size i = 0; i < ca_reply_count(reply) && count < CA_MAX_PUBLISHED; i++)
+	for (Size i = 0; i < ca_redis_reply_count(reply) && count < CA_MAX_PUBLISHED; i++)
 	{
-		const char *bytes = ca_reply_text(ca_reply_element(reply, i), &len);
+		const char *bytes = ca_redis_reply_text(ca_redis_reply_element(reply, i), &len);
 
 		if (bytes == NULL || len >= sizeof(json))
 			return;
@@ -348,7 +348,7 @@ publish_primary(CaRedis *redis, const CaTopologyRow *rows, int count, const char
 	TimeLineID timeline = GetWALInsertionTimeLine();
 	const CaTopologyRow *own = own_row(rows, count);
 	const char *args[2 * CA_MAX_PUBLISHED + 2] = {
-		expiry_text, ca_topology_complete() ? "primary" : "incomplete"};
+		expiry_text, ca_visit_registries_complete() ? "primary" : "incomplete"};
 	const char *primary[3] = {expiry_text, psprintf("%u", timeline),
 							  primary_json(own, view->end, timeline)};
 	int argc = 2;
@@ -393,15 +393,15 @@ publish(CaRedis *redis)
 			AllocSetContextCreate(TopMemoryContext, "cache_aside publish", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(publish_cxt);
 	rows = palloc(CA_MAX_PUBLISHED * sizeof(CaTopologyRow));
-	count = ca_topology_rows(rows);
+	count = ca_visit_registries_rows(rows);
 	snprintf(expiry_text, sizeof(expiry_text), "%ld", expiry());
 	if (published_as_standby)
 		publish_standby(redis, rows, count, expiry_text);
 	else if (count > 0)
 		publish_primary(redis, rows, count, expiry_text);
-	else if (published_count > 0 && ca_topology_complete())
+	else if (published_count > 0 && ca_visit_registries_complete())
 		withdraw(redis);
-	if (count > 0 || ca_topology_complete())
+	if (count > 0 || ca_visit_registries_complete())
 		published_count = count;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(publish_cxt);
@@ -454,7 +454,7 @@ ca_publish_step(CaRedis *redis)
 		report_replay(now);
 	else
 		ca_progress_sample(now, seen_end);
-	if (ca_topology_step(now) || standby != published_as_standby)
+	if (ca_visit_registries_step(now) || standby != published_as_standby)
 		overdue = true;
 	published_as_standby = standby;
 	if (redis == NULL || ca_redis_state(redis) != CA_REDIS_READY || unanswered > 0 ||

@@ -188,7 +188,7 @@ cache_aside_route(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(1))
 		wish.region = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (!PG_ARGISNULL(2))
-		wish.max_lag = ca_routing_interval_ms(PG_GETARG_INTERVAL_P(2), "max_lag") * 1000;
+		wish.max_lag = ca_wait_for_interval_ms(PG_GETARG_INTERVAL_P(2), "max_lag") * 1000;
 	choice = RecoveryInProgress() ? choose_here(&wish) : choose(&wish);
 	values[0] = put_text(choice.role, &nulls[0]);
 	values[1] = put_text(choice.name, &nulls[1]);

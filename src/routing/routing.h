@@ -16,7 +16,7 @@ extern void ca_routing_init(void);
 #define CA_PUBLISHED_TTL_MS 2000 /* what a replica published counts for so long */
 
 /* ---- wait_for.c ---- */
-extern int64 ca_routing_interval_ms(const Interval *interval, const char *argument);
+extern int64 ca_wait_for_interval_ms(const Interval *interval, const char *argument);
 
 /* ---- replicas.c: the registry ---- */
 typedef struct CaReplica
@@ -75,7 +75,7 @@ extern CaProgressView *ca_progress_look(void);
 extern CaReplicaState ca_progress_of(const CaProgressView *view, const char *name);
 extern void ca_progress_set_published(const CaPublished *list, int count);
 
-/* ---- topology.c: the registries of all databases, for the worker ---- */
+/* ---- visit_registries.c: the registries of all databases, for the worker ---- */
 typedef struct CaTopologyRow /* UTF-8 */
 {
 	char name[NAMEDATALEN];
@@ -85,12 +85,12 @@ typedef struct CaTopologyRow /* UTF-8 */
 	Oid database; /* where it is registered */
 } CaTopologyRow;
 
-extern Size ca_topology_shmem_size(void);
-extern void ca_topology_shmem_request(void);
-extern void ca_topology_shmem_init(void);
-extern bool ca_topology_step(TimestampTz now);
-extern int ca_topology_rows(CaTopologyRow *rows);
-extern bool ca_topology_complete(void);
+extern Size ca_visit_registries_shmem_size(void);
+extern void ca_visit_registries_shmem_request(void);
+extern void ca_visit_registries_shmem_init(void);
+extern bool ca_visit_registries_step(TimestampTz now);
+extern int ca_visit_registries_rows(CaTopologyRow *rows);
+extern bool ca_visit_registries_complete(void);
 
 /* ---- publish.c: the worker tells Redis ---- */
 extern int guc_publish_interval; /* ms; 0: never */

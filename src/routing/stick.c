@@ -28,7 +28,7 @@
  * read the three of them, in this order: stick, position, stick without a name.
  *
  * stuck_at() talks to Redis from this backend, over a connection made anew, for the address may lead
- * elsewhere by now; it is then kept as the backend's own (ask.c). When Redis does not answer within
+ * elsewhere by now; it is then kept as the backend's own (backend_connection.c). When Redis does not answer within
  * connect_timeout and command_timeout, the error is 08006: the caller who gets no token should go to the
  * primary.
  */
@@ -78,11 +78,11 @@ handle_answer(void *arg, const CaReply *reply)
 	Size len = 0;
 	const char *bytes = NULL;
 
-	answer->failed = reply == NULL || ca_reply_type(reply) == CA_REPLY_ERROR;
-	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_NIL)
+	answer->failed = reply == NULL || ca_redis_reply_type(reply) == CA_REPLY_ERROR;
+	if (reply == NULL || ca_redis_reply_type(reply) == CA_REPLY_NIL)
 		return;
-	if (ca_reply_type(reply) == CA_REPLY_STRING || answer->failed)
-		bytes = ca_reply_text(reply, &len);
+	if (ca_redis_reply_type(reply) == CA_REPLY_STRING || answer->failed)
+		bytes = ca_redis_reply_text(reply, &len);
 	if (bytes == NULL)
 		return;
 	answer->found = !answer->failed;
@@ -109,10 +109,10 @@ ask_redis(CaRedis *redis, const char *const keys[QUESTIONS], Answer answers[QUES
 
 		ca_redis_send(redis, 2, argv, lens, handle_answer, &answers[i]);
 	}
-	if (ca_ask_wait(redis))
+	if (ca_backend_connection_wait(redis))
 		return;
 	answers[STICK].failed = true;
-	strlcpy(answers[STICK].text, ca_ask_problem(), sizeof(answers[STICK].text));
+	strlcpy(answers[STICK].text, ca_backend_connection_problem(), sizeof(answers[STICK].text));
 }
 
 static void
@@ -120,12 +120,12 @@ fetch(const char *name, Answer answers[QUESTIONS])
 {
 	const char *keys[QUESTIONS] = {psprintf(CA_STICK_PREFIX "%s", name), ca_position_key(),
 								   CA_STICK_PREFIX};
-	CaRedis *redis = ca_ask_hold_new();
+	CaRedis *redis = ca_backend_connection_hold_new();
 
 	if (redis == NULL)
 	{
 		answers[STICK].failed = true;
-		strlcpy(answers[STICK].text, ca_ask_problem(), sizeof(answers[STICK].text));
+		strlcpy(answers[STICK].text, ca_backend_connection_problem(), sizeof(answers[STICK].text));
 		return;
 	}
 	PG_TRY();
@@ -134,7 +134,7 @@ fetch(const char *name, Answer answers[QUESTIONS])
 	}
 	PG_FINALLY();
 	{
-		ca_ask_release(redis);
+		ca_backend_connection_release(redis);
 	}
 	PG_END_TRY();
 }
@@ -144,7 +144,7 @@ refuse(const char *why)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE), errmsg("could not read the stick from Redis"),
-			 errdetail("%s: %s", ca_redis_endpoint(), why), errhint("Read from the primary.")));
+			 errdetail("%s: %s", ca_redis_url_endpoint(), why), errhint("Read from the primary.")));
 }
 
 /* Does the worker of this primary write to this Redis, and has it caught up? */
@@ -176,7 +176,7 @@ Datum
 cache_aside_stick(PG_FUNCTION_ARGS)
 {
 	char *name = stick_name(PG_GETARG_TEXT_PP(0));
-	int64 ms = ca_routing_interval_ms(PG_GETARG_INTERVAL_P(1), "ttl");
+	int64 ms = ca_wait_for_interval_ms(PG_GETARG_INTERVAL_P(1), "ttl");
 	uint32 ttl = (uint32) ms;
 	Size len = strlen(name);
 	char *data = palloc(sizeof(ttl) + len);

@@ -105,7 +105,7 @@ check_function(Oid funcid, void *context)
 	if (isAnyTempNamespace(proc->pronamespace))
 		state->reason = psprintf("function %s() is temporary: it exists only in this session",
 								 quote_identifier(NameStr(proc->proname)));
-	else if (!ca_harmless(proc, state->executed))
+	else if (!ca_harmless_function(proc, state->executed))
 		state->reason = psprintf("function %s() %s",
 								 quote_qualified_identifier(get_namespace_name(proc->pronamespace),
 															NameStr(proc->proname)),

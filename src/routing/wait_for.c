@@ -46,7 +46,7 @@
 
 /* Milliseconds of a non-negative interval, or an error that names the argument. */
 int64
-ca_routing_interval_ms(const Interval *interval, const char *argument)
+ca_wait_for_interval_ms(const Interval *interval, const char *argument)
 {
 	double ms = interval->time / 1000.0 +
 				((double) interval->day + (double) interval->month * DAYS_PER_MONTH) *
@@ -192,7 +192,7 @@ cache_aside_wait_for(PG_FUNCTION_ARGS)
 						errdetail("The %s is NULL.", PG_ARGISNULL(0) ? "LSN" : "timeout"),
 						errhint("Without a token there is nothing to wait for.")));
 	answer = wait_without_snapshot(PG_GETARG_LSN(0),
-								   ca_routing_interval_ms(PG_GETARG_INTERVAL_P(1), "timeout"));
+								   ca_wait_for_interval_ms(PG_GETARG_INTERVAL_P(1), "timeout"));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "wait_for() needs a row type");
 	value = CStringGetTextDatum(answer);

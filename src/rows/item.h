@@ -56,34 +56,35 @@ typedef struct CaStatement
 extern void ca_item_table_open(FunctionCallInfo fcinfo, CaItemTable *table);
 extern void ca_item_table_close(CaItemTable *table);
 /* A jsonb argument that must be an object; ERROR when it is NULL or something else. */
-extern Jsonb *ca_item_object(FunctionCallInfo fcinfo, int argument, const char *name);
+extern Jsonb *ca_item_table_object(FunctionCallInfo fcinfo, int argument, const char *name);
 /*
  * List of CaItemValue, in the object's order; ERROR 42703, 22xxx on columns that do not fit. What is to be
  * `stored` has no use for generated columns: they are left out, whatever they hold.
  */
-extern List *ca_item_read(CaItemTable *table, Jsonb *object, bool stored);
+extern List *ca_item_table_read(CaItemTable *table, Jsonb *object, bool stored);
 /* The same for a key: exactly the primary key's columns, none NULL. */
-extern List *ca_item_read_key(CaItemTable *table, Jsonb *object);
+extern List *ca_item_table_read_key(CaItemTable *table, Jsonb *object);
 /* The name of the primary key's constraint, quoted. */
-extern const char *ca_item_key_constraint(CaItemTable *table);
+extern const char *ca_item_table_key_constraint(CaItemTable *table);
 /* One typed value; sets *isnull. */
-extern Datum ca_item_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool *isnull);
-extern AttrNumber ca_item_column(CaItemTable *table, const char *name, int len);
-extern char *ca_item_key_list(CaItemTable *table); /* quoted names of the primary key */
-extern bool ca_item_is_timestamp(CaItemTable *table, AttrNumber attnum);
+extern Datum ca_item_table_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json,
+								 bool *isnull);
+extern AttrNumber ca_item_table_column(CaItemTable *table, const char *name, int len);
+extern char *ca_item_table_key_list(CaItemTable *table); /* quoted names of the primary key */
+extern bool ca_item_table_is_timestamp(CaItemTable *table, AttrNumber attnum);
 
 /* ---- item_plan.c ---- */
-extern const char *ca_item_column_name(CaItemTable *table, AttrNumber attnum); /* quoted */
-extern void ca_statement_init(CaStatement *statement, Oid relid, bool generic);
+extern const char *ca_item_plan_column_name(CaItemTable *table, AttrNumber attnum); /* quoted */
+extern void ca_item_plan_init(CaStatement *statement, Oid relid, bool generic);
 /* Appends $n. */
-extern void ca_statement_param(CaStatement *statement, Oid type, Datum value, bool isnull);
+extern void ca_item_plan_param(CaStatement *statement, Oid type, Datum value, bool isnull);
 /* Appends `i."column" operator $n`; strategy is one of the btree strategies. */
-extern void ca_statement_compare(CaStatement *statement, CaItemTable *table, AttrNumber attnum,
+extern void ca_item_plan_compare(CaStatement *statement, CaItemTable *table, AttrNumber attnum,
 								 int strategy, Datum value);
 /*
  * Runs it through the plan cache, inside SPI_connect; rows go to `dest`, or to SPI_tuptable when it is
  * NULL. Returns the number of rows. read_only: the caller's snapshot, else a new one.
  */
-extern uint64 ca_statement_run(CaStatement *statement, bool read_only, DestReceiver *dest);
+extern uint64 ca_item_plan_run(CaStatement *statement, bool read_only, DestReceiver *dest);
 
 #endif

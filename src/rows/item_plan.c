@@ -53,13 +53,13 @@ static dlist_head plans = DLIST_STATIC_INIT(plans); /* most recently used first 
 static int plan_count = 0;
 
 const char *
-ca_item_column_name(CaItemTable *table, AttrNumber attnum)
+ca_item_plan_column_name(CaItemTable *table, AttrNumber attnum)
 {
 	return quote_identifier(NameStr(TupleDescAttr(table->desc, attnum - 1)->attname));
 }
 
 void
-ca_statement_init(CaStatement *statement, Oid relid, bool generic)
+ca_item_plan_init(CaStatement *statement, Oid relid, bool generic)
 {
 	memset(statement, 0, sizeof(CaStatement));
 	statement->relid = relid;
@@ -68,7 +68,7 @@ ca_statement_init(CaStatement *statement, Oid relid, bool generic)
 }
 
 void
-ca_statement_param(CaStatement *statement, Oid type, Datum value, bool isnull)
+ca_item_plan_param(CaStatement *statement, Oid type, Datum value, bool isnull)
 {
 	int n = statement->nparams;
 
@@ -117,7 +117,7 @@ comparison_operator(CaItemTable *table, AttrNumber attnum, int strategy)
 }
 
 void
-ca_statement_compare(CaStatement *statement, CaItemTable *table, AttrNumber attnum, int strategy,
+ca_item_plan_compare(CaStatement *statement, CaItemTable *table, AttrNumber attnum, int strategy,
 					 Datum value)
 {
 	Oid operator= comparison_operator(table, attnum, strategy);
@@ -127,11 +127,11 @@ ca_statement_compare(CaStatement *statement, CaItemTable *table, AttrNumber attn
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for operator %u", operator);
 	form = (Form_pg_operator) GETSTRUCT(tuple);
-	appendStringInfo(&statement->sql, "i.%s OPERATOR(%s.%s) ", ca_item_column_name(table, attnum),
-					 quote_identifier(get_namespace_name(form->oprnamespace)),
-					 NameStr(form->oprname));
+	appendStringInfo(
+		&statement->sql, "i.%s OPERATOR(%s.%s) ", ca_item_plan_column_name(table, attnum),
+		quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
 	ReleaseSysCache(tuple);
-	ca_statement_param(statement, TupleDescAttr(table->desc, attnum - 1)->atttypid, value, false);
+	ca_item_plan_param(statement, TupleDescAttr(table->desc, attnum - 1)->atttypid, value, false);
 }
 
 static uint32
@@ -233,7 +233,7 @@ parameters(const CaStatement *statement)
 }
 
 uint64
-ca_statement_run(CaStatement *statement, bool read_only, DestReceiver *dest)
+ca_item_plan_run(CaStatement *statement, bool read_only, DestReceiver *dest)
 {
 	uint32 hash = statement_hash(statement);
 	CaPlan *plan = find_plan(statement, hash);

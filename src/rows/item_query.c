@@ -72,33 +72,33 @@ read_range(FunctionCallInfo fcinfo, CaItemTable *table, Range *range)
 	memset(range, 0, sizeof(Range));
 	if (PG_ARGISNULL(2))
 		return;
-	object = ca_item_object(fcinfo, 2, "range");
+	object = ca_item_table_object(fcinfo, 2, "range");
 	if (JB_ROOT_COUNT(object) != 1)
 		refuse_range(object);
 	iterator = JsonbIteratorInit(&object->root);
 	(void) JsonbIteratorNext(&iterator, &json, false);
 	(void) JsonbIteratorNext(&iterator, &json, false);
-	range->attnum = ca_item_column(table, json.val.string.val, json.val.string.len);
+	range->attnum = ca_item_table_column(table, json.val.string.val, json.val.string.len);
 	if (JsonbIteratorNext(&iterator, &json, false) != WJB_BEGIN_ARRAY || json.val.array.nElems != 2)
 		refuse_range(object);
 	(void) JsonbIteratorNext(&iterator, &json, true);
-	range->from = ca_item_value(table, range->attnum, &json, &range->from_open);
+	range->from = ca_item_table_value(table, range->attnum, &json, &range->from_open);
 	(void) JsonbIteratorNext(&iterator, &json, true);
-	range->to = ca_item_value(table, range->attnum, &json, &range->to_open);
+	range->to = ca_item_table_value(table, range->attnum, &json, &range->to_open);
 }
 
 /* null matches both: a row shows them alike */
 static void
 append_json_null(CaStatement *statement, CaItemTable *table, CaItemValue *value)
 {
-	const char *name = ca_item_column_name(table, value->attnum);
+	const char *name = ca_item_plan_column_name(table, value->attnum);
 
 	appendStringInfo(&statement->sql, "(i.%s IS NULL OR ", name);
 	if (getBaseType(TupleDescAttr(table->desc, value->attnum - 1)->atttypid) == JSONOID)
 		appendStringInfo(&statement->sql,
 						 "pg_catalog.json_typeof(i.%s) OPERATOR(pg_catalog.=) 'null'", name);
 	else
-		ca_statement_compare(statement, table, value->attnum, BTEqualStrategyNumber, value->value);
+		ca_item_plan_compare(statement, table, value->attnum, BTEqualStrategyNumber, value->value);
 	appendStringInfoChar(&statement->sql, ')');
 }
 
@@ -118,9 +118,9 @@ append_conditions(CaStatement *statement, CaItemTable *table, List *match, Range
 			append_json_null(statement, table, value);
 		else if (value->isnull)
 			appendStringInfo(&statement->sql, "i.%s IS NULL",
-							 ca_item_column_name(table, value->attnum));
+							 ca_item_plan_column_name(table, value->attnum));
 		else
-			ca_statement_compare(statement, table, value->attnum, BTEqualStrategyNumber,
+			ca_item_plan_compare(statement, table, value->attnum, BTEqualStrategyNumber,
 								 value->value);
 		separator = " AND ";
 	}
@@ -129,20 +129,20 @@ append_conditions(CaStatement *statement, CaItemTable *table, List *match, Range
 	if (range->from_open && range->to_open)
 	{
 		appendStringInfo(&statement->sql, "%si.%s IS NOT NULL", separator,
-						 ca_item_column_name(table, range->attnum));
+						 ca_item_plan_column_name(table, range->attnum));
 		separator = " AND ";
 	}
 	if (!range->from_open)
 	{
 		appendStringInfoString(&statement->sql, separator);
-		ca_statement_compare(statement, table, range->attnum, BTGreaterEqualStrategyNumber,
+		ca_item_plan_compare(statement, table, range->attnum, BTGreaterEqualStrategyNumber,
 							 range->from);
 		separator = " AND ";
 	}
 	if (!range->to_open)
 	{
 		appendStringInfoString(&statement->sql, separator);
-		ca_statement_compare(statement, table, range->attnum, BTLessStrategyNumber, range->to);
+		ca_item_plan_compare(statement, table, range->attnum, BTLessStrategyNumber, range->to);
 		separator = " AND ";
 	}
 	return separator;
@@ -170,7 +170,7 @@ append_order(CaStatement *statement, CaItemTable *table, Order *order)
 	foreach (cell, order->columns)
 	{
 		appendStringInfo(&statement->sql, "%si.%s%s", separator,
-						 ca_item_column_name(table, lfirst_int(cell)),
+						 ca_item_plan_column_name(table, lfirst_int(cell)),
 						 order->descending ? " DESC" : "");
 		separator = ", ";
 	}
@@ -189,7 +189,7 @@ append_limit(CaStatement *statement, FunctionCallInfo fcinfo)
 						errmsg("argument \"row_limit\" must not be negative"),
 						errdetail("It is %d.", limit), errhint("Pass NULL for all rows.")));
 	appendStringInfoString(&statement->sql, " LIMIT ");
-	ca_statement_param(statement, INT8OID, Int64GetDatum(limit), false);
+	ca_item_plan_param(statement, INT8OID, Int64GetDatum(limit), false);
 }
 
 /* What a cursor says it was made for. */
@@ -202,7 +202,7 @@ describe_order(CaItemTable *table, Order *order)
 	initStringInfo(&order_text);
 	appendStringInfoString(&order_text, order->descending ? "desc" : "asc");
 	foreach (cell, order->columns)
-		appendStringInfo(&order_text, " %s", ca_item_column_name(table, lfirst_int(cell)));
+		appendStringInfo(&order_text, " %s", ca_item_plan_column_name(table, lfirst_int(cell)));
 	return order_text.data;
 }
 
@@ -217,7 +217,8 @@ append_cursor(CaStatement *statement, CaItemTable *table, Order *order)
 					 "pg_catalog.jsonb_build_array(%s::pg_catalog.text",
 					 quote_literal_cstr(describe_order(table, order)));
 	foreach (cell, order->columns)
-		appendStringInfo(&statement->sql, ", i.%s", ca_item_column_name(table, lfirst_int(cell)));
+		appendStringInfo(&statement->sql, ", i.%s",
+						 ca_item_plan_column_name(table, lfirst_int(cell)));
 	appendStringInfoString(&statement->sql, ")::pg_catalog.text, 'UTF8'), 'base64'), "
 											"pg_catalog.chr(10), '')");
 }
@@ -257,7 +258,7 @@ read_cursor(CaItemTable *table, Order *order, text *cursor)
 		CaItemValue *value = palloc0(sizeof(CaItemValue));
 
 		value->attnum = lfirst_int(cell);
-		value->value = ca_item_value(
+		value->value = ca_item_table_value(
 			table, value->attnum,
 			getIthJsonbValueFromContainer(&json->root, foreach_current_index(cell) + 1),
 			&value->isnull);
@@ -274,13 +275,13 @@ static void
 append_beyond(CaStatement *statement, CaItemTable *table, Order *order, List *values, int place)
 {
 	CaItemValue *value = list_nth(values, place);
-	const char *name = ca_item_column_name(table, value->attnum);
+	const char *name = ca_item_plan_column_name(table, value->attnum);
 	bool last = place == list_length(values) - 1;
 	bool never_null = TupleDescAttr(table->desc, value->attnum - 1)->attnotnull;
 
 	if (place == 0 && !value->isnull && (order->descending || never_null))
 	{
-		ca_statement_compare(statement, table, value->attnum,
+		ca_item_plan_compare(statement, table, value->attnum,
 							 order->descending ? BTLessEqualStrategyNumber
 											   : BTGreaterEqualStrategyNumber,
 							 value->value);
@@ -291,7 +292,7 @@ append_beyond(CaStatement *statement, CaItemTable *table, Order *order, List *va
 		appendStringInfo(&statement->sql, order->descending ? "i.%s IS NOT NULL" : "false", name);
 	else
 	{
-		ca_statement_compare(statement, table, value->attnum,
+		ca_item_plan_compare(statement, table, value->attnum,
 							 order->descending ? BTLessStrategyNumber : BTGreaterStrategyNumber,
 							 value->value);
 		if (!order->descending && !never_null)
@@ -303,7 +304,7 @@ append_beyond(CaStatement *statement, CaItemTable *table, Order *order, List *va
 		if (value->isnull)
 			appendStringInfo(&statement->sql, "i.%s IS NULL", name);
 		else
-			ca_statement_compare(statement, table, value->attnum, BTEqualStrategyNumber,
+			ca_item_plan_compare(statement, table, value->attnum, BTEqualStrategyNumber,
 								 value->value);
 		appendStringInfoString(&statement->sql, " AND ");
 		append_beyond(statement, table, order, values, place + 1);
@@ -315,15 +316,16 @@ append_beyond(CaStatement *statement, CaItemTable *table, Order *order, List *va
 static void
 build_query(FunctionCallInfo fcinfo, CaItemTable *table, CaStatement *statement, bool paged)
 {
-	List *match =
-		PG_ARGISNULL(1) ? NIL : ca_item_read(table, ca_item_object(fcinfo, 1, "match"), false);
+	List *match = PG_ARGISNULL(1)
+					  ? NIL
+					  : ca_item_table_read(table, ca_item_table_object(fcinfo, 1, "match"), false);
 	const char *separator;
 	Range range;
 	Order order;
 
 	read_range(fcinfo, table, &range);
 	read_order(fcinfo, table, &range, &order);
-	ca_statement_init(statement, RelationGetRelid(table->rel), false);
+	ca_item_plan_init(statement, RelationGetRelid(table->rel), false);
 	appendStringInfoString(&statement->sql, "SELECT pg_catalog.to_jsonb(i.*)");
 	if (paged)
 		append_cursor(statement, table, &order);
@@ -354,7 +356,7 @@ run_query(FunctionCallInfo fcinfo, bool paged)
 	dest = CreateDestReceiver(DestTuplestore);
 	SetTuplestoreDestReceiverParams(dest, result->setResult,
 									result->econtext->ecxt_per_query_memory, true, NULL, NULL);
-	ca_statement_run(&statement, true, dest);
+	ca_item_plan_run(&statement, true, dest);
 	dest->rDestroy(dest);
 	SPI_finish();
 	ca_item_table_close(&table);

@@ -63,7 +63,7 @@ key_is_exclusive(Relation rel)
 }
 
 const char *
-ca_item_key_constraint(CaItemTable *table)
+ca_item_table_key_constraint(CaItemTable *table)
 {
 	return quote_identifier(get_rel_name(table->rel->rd_pkindex));
 }
@@ -85,14 +85,14 @@ ca_item_table_open(FunctionCallInfo fcinfo, CaItemTable *table)
 	table->exclusive = key_is_exclusive(table->rel);
 	table->name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(table->rel)),
 											 RelationGetRelationName(table->rel));
-	table->created_at = ca_row_version_column(table->rel, "created_at");
-	table->updated_at = ca_row_version_column(table->rel, "updated_at");
-	trigger = ca_row_version_trigger(table->rel);
-	if (trigger && ca_row_version_active(trigger))
+	table->created_at = ca_version_settings_column(table->rel, "created_at");
+	table->updated_at = ca_version_settings_column(table->rel, "updated_at");
+	trigger = ca_version_settings_trigger(table->rel);
+	if (trigger && ca_version_settings_active(trigger))
 	{
 		CaVersioning versioning;
 
-		(void) ca_row_version_resolve(table->rel, trigger, &versioning);
+		(void) ca_version_settings_resolve(table->rel, trigger, &versioning);
 		table->version = versioning.attnum;
 	}
 }
@@ -104,7 +104,7 @@ ca_item_table_close(CaItemTable *table)
 }
 
 bool
-ca_item_is_timestamp(CaItemTable *table, AttrNumber attnum)
+ca_item_table_is_timestamp(CaItemTable *table, AttrNumber attnum)
 {
 	Oid type = attnum > 0 ? TupleDescAttr(table->desc, attnum - 1)->atttypid : InvalidOid;
 
@@ -112,7 +112,7 @@ ca_item_is_timestamp(CaItemTable *table, AttrNumber attnum)
 }
 
 Jsonb *
-ca_item_object(FunctionCallInfo fcinfo, int argument, const char *name)
+ca_item_table_object(FunctionCallInfo fcinfo, int argument, const char *name)
 {
 	Jsonb *jsonb;
 
@@ -144,7 +144,7 @@ list_columns(CaItemTable *table)
 }
 
 AttrNumber
-ca_item_column(CaItemTable *table, const char *name, int len)
+ca_item_table_column(CaItemTable *table, const char *name, int len)
 {
 	for (int i = 0; i < table->desc->natts; i++)
 	{
@@ -193,16 +193,16 @@ structured_value(CaItemTable *table, Form_pg_attribute att, JsonbValue *json, bo
 	Datum value = JsonbPGetDatum(JsonbValueToJsonb(json));
 
 	SPI_connect();
-	ca_statement_init(&statement, RelationGetRelid(table->rel), true);
+	ca_item_plan_init(&statement, RelationGetRelid(table->rel), true);
 	appendStringInfo(
 		&statement.sql,
 		"SELECT r.%s FROM pg_catalog.jsonb_to_record(pg_catalog.jsonb_build_object(%s, ", column,
 		quote_literal_cstr(NameStr(att->attname)));
-	ca_statement_param(&statement, JSONBOID, value, false);
+	ca_item_plan_param(&statement, JSONBOID, value, false);
 	appendStringInfo(&statement.sql, ")) AS r (%s %s)", column,
 					 format_type_extended(att->atttypid, att->atttypmod,
 										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-	ca_statement_run(&statement, true, NULL);
+	ca_item_plan_run(&statement, true, NULL);
 	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
 	if (!*isnull)
 	{
@@ -298,13 +298,13 @@ convert_naming(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool kee
 }
 
 Datum
-ca_item_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool *isnull)
+ca_item_table_value(CaItemTable *table, AttrNumber attnum, JsonbValue *json, bool *isnull)
 {
 	return convert_naming(table, attnum, json, false, isnull);
 }
 
 List *
-ca_item_read(CaItemTable *table, Jsonb *object, bool stored)
+ca_item_table_read(CaItemTable *table, Jsonb *object, bool stored)
 {
 	List *values = NIL;
 	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
@@ -313,7 +313,7 @@ ca_item_read(CaItemTable *table, Jsonb *object, bool stored)
 	(void) JsonbIteratorNext(&iterator, &json, true); /* the object begins */
 	while (JsonbIteratorNext(&iterator, &json, true) == WJB_KEY)
 	{
-		AttrNumber attnum = ca_item_column(table, json.val.string.val, json.val.string.len);
+		AttrNumber attnum = ca_item_table_column(table, json.val.string.val, json.val.string.len);
 		Form_pg_attribute att = TupleDescAttr(table->desc, attnum - 1);
 		CaItemValue *value;
 
@@ -330,9 +330,9 @@ ca_item_read(CaItemTable *table, Jsonb *object, bool stored)
 }
 
 List *
-ca_item_read_key(CaItemTable *table, Jsonb *object)
+ca_item_table_read_key(CaItemTable *table, Jsonb *object)
 {
-	List *values = ca_item_read(table, object, false);
+	List *values = ca_item_table_read(table, object, false);
 	Bitmapset *given = NULL;
 	ListCell *cell;
 
@@ -344,7 +344,7 @@ ca_item_read_key(CaItemTable *table, Jsonb *object)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("column \"%s\" of a key must not be null",
-							ca_item_column_name(table, value->attnum)),
+							ca_item_plan_column_name(table, value->attnum)),
 					 errdetail("No row has a primary key with a NULL."),
 					 errhint("Give the row's value."), errtablecol(table->rel, value->attnum)));
 		given = bms_add_member(given, value->attnum);
@@ -356,12 +356,12 @@ ca_item_read_key(CaItemTable *table, Jsonb *object)
 						errdetail("The key given is %s.",
 								  JsonbToCString(NULL, &object->root, VARSIZE(object))),
 						errhint("Give each primary key column and no other: %s.",
-								ca_item_key_list(table))));
+								ca_item_table_key_list(table))));
 	return values;
 }
 
 char *
-ca_item_key_list(CaItemTable *table)
+ca_item_table_key_list(CaItemTable *table)
 {
 	StringInfoData names;
 	int member = -1;
@@ -369,6 +369,6 @@ ca_item_key_list(CaItemTable *table)
 	initStringInfo(&names);
 	while ((member = bms_next_member(table->key, member)) >= 0)
 		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-						 ca_item_column_name(table, member));
+						 ca_item_plan_column_name(table, member));
 	return names.data;
 }

@@ -59,7 +59,7 @@ append_key_condition(CaStatement *statement, CaItemTable *table, List *key)
 		CaItemValue *value = lfirst(cell);
 
 		appendStringInfoString(&statement->sql, separator);
-		ca_statement_compare(statement, table, value->attnum, BTEqualStrategyNumber, value->value);
+		ca_item_plan_compare(statement, table, value->attnum, BTEqualStrategyNumber, value->value);
 		separator = " AND ";
 	}
 }
@@ -70,8 +70,8 @@ append_version_condition(CaStatement *statement, CaItemTable *table, const int64
 	if (expected == NULL)
 		return;
 	appendStringInfo(&statement->sql, " AND i.%s OPERATOR(pg_catalog.=) ",
-					 ca_item_column_name(table, table->version));
-	ca_statement_param(statement, INT8OID, Int64GetDatum(*expected), false);
+					 ca_item_plan_column_name(table, table->version));
+	ca_item_plan_param(statement, INT8OID, Int64GetDatum(*expected), false);
 }
 
 static void
@@ -101,7 +101,7 @@ is_given(List *values, AttrNumber attnum)
 static bool
 stamps_on_insert(CaItemTable *table, List *values, AttrNumber attnum)
 {
-	return ca_item_is_timestamp(table, attnum) && !is_given(values, attnum) &&
+	return ca_item_table_is_timestamp(table, attnum) && !is_given(values, attnum) &&
 		   !TupleDescAttr(table->desc, attnum - 1)->atthasdef;
 }
 
@@ -122,7 +122,7 @@ build_insert(CaStatement *statement, CaItemTable *table, List *values)
 	StringInfoData head;
 	ListCell *cell;
 
-	ca_statement_init(statement, RelationGetRelid(table->rel), true);
+	ca_item_plan_init(statement, RelationGetRelid(table->rel), true);
 	initStringInfo(&columns);
 	foreach (cell, values)
 	{
@@ -130,9 +130,10 @@ build_insert(CaStatement *statement, CaItemTable *table, List *values)
 
 		if (is_always_identity(table, value->attnum))
 			continue;
-		appendStringInfo(&columns, "%s%s", separator, ca_item_column_name(table, value->attnum));
+		appendStringInfo(&columns, "%s%s", separator,
+						 ca_item_plan_column_name(table, value->attnum));
 		appendStringInfoString(&statement->sql, separator);
-		ca_statement_param(statement, TupleDescAttr(table->desc, value->attnum - 1)->atttypid,
+		ca_item_plan_param(statement, TupleDescAttr(table->desc, value->attnum - 1)->atttypid,
 						   value->value, value->isnull);
 		separator = ", ";
 	}
@@ -140,7 +141,7 @@ build_insert(CaStatement *statement, CaItemTable *table, List *values)
 	{
 		if (!stamps_on_insert(table, values, stamps[i]))
 			continue;
-		appendStringInfo(&columns, "%s%s", separator, ca_item_column_name(table, stamps[i]));
+		appendStringInfo(&columns, "%s%s", separator, ca_item_plan_column_name(table, stamps[i]));
 		appendStringInfo(&statement->sql, "%spg_catalog.now()", separator);
 		separator = ", ";
 	}
@@ -151,9 +152,10 @@ build_insert(CaStatement *statement, CaItemTable *table, List *values)
 		appendStringInfo(&head, "INSERT INTO %s AS i (%s) VALUES (%s)", table->name, columns.data,
 						 statement->sql.data);
 	if (table->exclusive)
-		appendStringInfo(&head, " ON CONFLICT ON CONSTRAINT %s", ca_item_key_constraint(table));
+		appendStringInfo(&head, " ON CONFLICT ON CONSTRAINT %s",
+						 ca_item_table_key_constraint(table));
 	else
-		appendStringInfo(&head, " ON CONFLICT (%s)", ca_item_key_list(table));
+		appendStringInfo(&head, " ON CONFLICT (%s)", ca_item_table_key_list(table));
 	appendStringInfoString(&head, " DO NOTHING RETURNING pg_catalog.to_jsonb(i.*)");
 	statement->sql = head;
 }
@@ -167,9 +169,10 @@ cache_aside_put_if_absent(PG_FUNCTION_ARGS)
 	bool stored;
 
 	ca_item_table_open(fcinfo, &table);
-	build_insert(&statement, &table, ca_item_read(&table, ca_item_object(fcinfo, 1, "item"), true));
+	build_insert(&statement, &table,
+				 ca_item_table_read(&table, ca_item_table_object(fcinfo, 1, "item"), true));
 	SPI_connect();
-	stored = ca_statement_run(&statement, false, NULL) > 0;
+	stored = ca_item_plan_run(&statement, false, NULL) > 0;
 	if (stored)
 		item = returned_item();
 	SPI_finish();
@@ -185,11 +188,11 @@ select_item(CaItemTable *table, List *key, const int64 *expected, bool read_only
 {
 	CaStatement statement;
 
-	ca_statement_init(&statement, RelationGetRelid(table->rel), true);
+	ca_item_plan_init(&statement, RelationGetRelid(table->rel), true);
 	appendStringInfo(&statement.sql, "SELECT pg_catalog.to_jsonb(i.*) FROM %s AS i", table->name);
 	append_key_condition(&statement, table, key);
 	append_version_condition(&statement, table, expected);
-	if (ca_statement_run(&statement, read_only, NULL) == 0)
+	if (ca_item_plan_run(&statement, read_only, NULL) == 0)
 		return (Datum) 0;
 	return returned_item();
 }
@@ -202,7 +205,7 @@ cache_aside_get_item(PG_FUNCTION_ARGS)
 	Datum item;
 
 	ca_item_table_open(fcinfo, &table);
-	key = ca_item_read_key(&table, ca_item_object(fcinfo, 1, "key"));
+	key = ca_item_table_read_key(&table, ca_item_table_object(fcinfo, 1, "key"));
 	SPI_connect();
 	item = select_item(&table, key, NULL, true);
 	SPI_finish();
@@ -220,17 +223,17 @@ may_change(CaItemTable *table, AttrNumber attnum)
 	return !bms_is_member(attnum, table->key) && attnum != table->version &&
 		   attnum != table->created_at && !att->attgenerated &&
 		   att->attidentity != ATTRIBUTE_IDENTITY_ALWAYS &&
-		   !(attnum == table->updated_at && ca_item_is_timestamp(table, attnum));
+		   !(attnum == table->updated_at && ca_item_table_is_timestamp(table, attnum));
 }
 
 /* A row shows NULL and JSON's null alike: sent back, each stays what it is. */
 static void
 append_json_null(CaStatement *statement, CaItemTable *table, CaItemValue *change)
 {
-	const char *name = ca_item_column_name(table, change->attnum);
+	const char *name = ca_item_plan_column_name(table, change->attnum);
 
 	appendStringInfo(&statement->sql, "CASE WHEN i.%s IS NULL THEN i.%s ELSE ", name, name);
-	ca_statement_param(statement, TupleDescAttr(table->desc, change->attnum - 1)->atttypid,
+	ca_item_plan_param(statement, TupleDescAttr(table->desc, change->attnum - 1)->atttypid,
 					   change->value, change->isnull);
 	appendStringInfoString(&statement->sql, " END");
 }
@@ -242,7 +245,7 @@ build_update(CaStatement *statement, CaItemTable *table, List *changes)
 	const char *separator = " SET ";
 	ListCell *cell;
 
-	ca_statement_init(statement, RelationGetRelid(table->rel), true);
+	ca_item_plan_init(statement, RelationGetRelid(table->rel), true);
 	appendStringInfo(&statement->sql, "UPDATE %s AS i", table->name);
 	foreach (cell, changes)
 	{
@@ -251,19 +254,19 @@ build_update(CaStatement *statement, CaItemTable *table, List *changes)
 		if (!may_change(table, change->attnum))
 			continue;
 		appendStringInfo(&statement->sql, "%s%s = ", separator,
-						 ca_item_column_name(table, change->attnum));
+						 ca_item_plan_column_name(table, change->attnum));
 		if (change->json_null)
 			append_json_null(statement, table, change);
 		else
-			ca_statement_param(statement, TupleDescAttr(table->desc, change->attnum - 1)->atttypid,
+			ca_item_plan_param(statement, TupleDescAttr(table->desc, change->attnum - 1)->atttypid,
 							   change->value, change->isnull);
 		separator = ", ";
 	}
 	if (statement->nparams == 0)
 		return false;
-	if (ca_item_is_timestamp(table, table->updated_at))
+	if (ca_item_table_is_timestamp(table, table->updated_at))
 		appendStringInfo(&statement->sql, ", %s = pg_catalog.now()",
-						 ca_item_column_name(table, table->updated_at));
+						 ca_item_plan_column_name(table, table->updated_at));
 	return true;
 }
 
@@ -274,11 +277,11 @@ look_up_version(CaItemTable *table, List *key, int64 *version)
 	CaStatement statement;
 	bool isnull;
 
-	ca_statement_init(&statement, RelationGetRelid(table->rel), true);
+	ca_item_plan_init(&statement, RelationGetRelid(table->rel), true);
 	appendStringInfo(&statement.sql, "SELECT i.%s::pg_catalog.int8 FROM %s AS i",
-					 ca_item_column_name(table, table->version), table->name);
+					 ca_item_plan_column_name(table, table->version), table->name);
 	append_key_condition(&statement, table, key);
-	if (ca_statement_run(&statement, false, NULL) == 0)
+	if (ca_item_plan_run(&statement, false, NULL) == 0)
 		return false;
 	*version =
 		DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
@@ -328,7 +331,7 @@ run_expecting(CaStatement *statement, CaItemTable *table, List *key, const int64
 	{
 		int64 found;
 
-		if (ca_statement_run(statement, false, NULL) > 0)
+		if (ca_item_plan_run(statement, false, NULL) > 0)
 			return true;
 		if (expected == NULL || !look_up_version(table, key, &found))
 			return false;
@@ -362,8 +365,8 @@ cache_aside_update_item(PG_FUNCTION_ARGS)
 	Datum item = (Datum) 0;
 
 	ca_item_table_open(fcinfo, &table);
-	key = ca_item_read_key(&table, ca_item_object(fcinfo, 1, "key"));
-	changes = ca_item_read(&table, ca_item_object(fcinfo, 2, "changes"), true);
+	key = ca_item_table_read_key(&table, ca_item_table_object(fcinfo, 1, "key"));
+	changes = ca_item_table_read(&table, ca_item_table_object(fcinfo, 2, "changes"), true);
 	require_version(&table, expected);
 	SPI_connect();
 	if (!build_update(&statement, &table, changes))
@@ -394,8 +397,8 @@ cache_aside_update_item_if(PG_FUNCTION_ARGS)
 	bool done;
 
 	ca_item_table_open(fcinfo, &table);
-	key = ca_item_read_key(&table, ca_item_object(fcinfo, 1, "key"));
-	changes = ca_item_read(&table, ca_item_object(fcinfo, 2, "changes"), true);
+	key = ca_item_table_read_key(&table, ca_item_table_object(fcinfo, 1, "key"));
+	changes = ca_item_table_read(&table, ca_item_table_object(fcinfo, 2, "changes"), true);
 	if (PG_ARGISNULL(3))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 						errmsg("argument \"expected_version\" must not be NULL"),
@@ -410,7 +413,7 @@ cache_aside_update_item_if(PG_FUNCTION_ARGS)
 	{
 		append_key_condition(&statement, &table, key);
 		append_version_condition(&statement, &table, &expected);
-		done = ca_statement_run(&statement, false, NULL) > 0;
+		done = ca_item_plan_run(&statement, false, NULL) > 0;
 	}
 	SPI_finish();
 	ca_item_table_close(&table);
@@ -428,10 +431,10 @@ cache_aside_delete_item(PG_FUNCTION_ARGS)
 	bool done;
 
 	ca_item_table_open(fcinfo, &table);
-	key = ca_item_read_key(&table, ca_item_object(fcinfo, 1, "key"));
+	key = ca_item_table_read_key(&table, ca_item_table_object(fcinfo, 1, "key"));
 	require_version(&table, expected);
 	SPI_connect();
-	ca_statement_init(&statement, RelationGetRelid(table.rel), true);
+	ca_item_plan_init(&statement, RelationGetRelid(table.rel), true);
 	appendStringInfo(&statement.sql, "DELETE FROM %s AS i", table.name);
 	append_key_condition(&statement, &table, key);
 	append_version_condition(&statement, &table, expected);

@@ -1,11 +1,11 @@
 /*
  * row_version.h: what the version trigger, its administration and the items share.
  *
- *	row_version.c		the trigger
+ *	version_trigger.c		the trigger
  *	version_settings.c	trigger arguments to CaVersioning; conflict and overflow errors
  *	version_columns.c	the columns the trigger looks at, as far as they are still there
  *	version_sequence.c	the sequence that a version column may own
- *	versioning.c		enable_versioning, disable_versioning
+ *	enable_versioning.c		enable_versioning, disable_versioning
  */
 #ifndef CA_ROW_VERSION_H
 #define CA_ROW_VERSION_H
@@ -48,27 +48,29 @@ typedef struct CaVersioning
 
 /* ---- version_settings.c ---- */
 /* The column's number, or InvalidAttrNumber when the relation has no such (user) column. */
-extern AttrNumber ca_row_version_column(Relation rel, const char *name);
+extern AttrNumber ca_version_settings_column(Relation rel, const char *name);
 /* Is this the row_version function of this extension? */
-extern bool ca_row_version_is(Oid function);
+extern bool ca_version_settings_is(Oid function);
 /* The row_version trigger of a relation (a copy), or NULL. */
-extern Trigger *ca_row_version_trigger(Relation rel);
+extern Trigger *ca_version_settings_trigger(Relation rel);
 /* Would that trigger fire for a statement of this session? */
-extern bool ca_row_version_active(const Trigger *trigger);
+extern bool ca_version_settings_active(const Trigger *trigger);
 /*
  * Reads a trigger's arguments, ERROR when they make no sense; not counted, key, sequence. False when
  * the column is gone or cannot hold a version any more: there are no versions then, and no error.
  */
-extern bool ca_row_version_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning);
+extern bool ca_version_settings_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning);
 /* A tuple's version, 0 when it is NULL. */
-extern int64 ca_row_version_get(const CaVersioning *versioning, HeapTuple tuple, TupleDesc desc,
-								bool *isnull);
-extern Datum ca_row_version_datum(const CaVersioning *versioning, int64 version);
-pg_noreturn extern void ca_row_version_overflow(Relation rel, const CaVersioning *versioning);
-extern void ca_row_version_warn_high(Relation rel, const CaVersioning *versioning, int64 version);
+extern int64 ca_version_settings_get(const CaVersioning *versioning, HeapTuple tuple,
+									 TupleDesc desc, bool *isnull);
+extern Datum ca_version_settings_datum(const CaVersioning *versioning, int64 version);
+pg_noreturn extern void ca_version_settings_overflow(Relation rel, const CaVersioning *versioning);
+extern void ca_version_settings_warn_high(Relation rel, const CaVersioning *versioning,
+										  int64 version);
 /* ERROR 40001 of the trigger; `found` is what the statement presents, NULL for SQL NULL. */
-pg_noreturn extern void ca_row_version_refuse(TriggerData *data, const CaVersioning *versioning,
-											  int64 old_version, const int64 *found);
+pg_noreturn extern void ca_version_settings_refuse(TriggerData *data,
+												   const CaVersioning *versioning,
+												   int64 old_version, const int64 *found);
 
 /* ---- version_columns.c ---- */
 /* All of a CaVersioning, without versions (InvalidAttrNumber) where the column is gone. */

@@ -13,7 +13,7 @@ extern void ca_rows_init(void);
 extern void ca_version_increment_init(void);
 extern void ca_version_increment_assign(bool value, void *extra);
 
-/* ---- row_version.c: the version trigger; see row_version.h, item.h ---- */
+/* ---- version_trigger.c: the version trigger; see row_version.h, item.h ---- */
 extern bool guc_import_mode; /* keep the versions that are given (superuser, SET LOCAL) */
 
 #endif

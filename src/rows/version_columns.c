@@ -92,7 +92,7 @@ counted_columns(Relation rel, Trigger *trigger, AttrNumber version)
 		return all_columns(rel, version);
 	for (int i = 2; i < trigger->tgnargs; i++)
 	{
-		AttrNumber attnum = ca_row_version_column(rel, trigger->tgargs[i]);
+		AttrNumber attnum = ca_version_settings_column(rel, trigger->tgargs[i]);
 
 		if (attnum == InvalidAttrNumber)
 		{
@@ -167,7 +167,7 @@ resolve_start(Relation rel, Trigger *trigger, CaVersioning *versioning)
 void
 ca_version_columns_prepare(Relation rel, Trigger *trigger, CaVersioning *versioning)
 {
-	if (!ca_row_version_resolve(rel, trigger, versioning))
+	if (!ca_version_settings_resolve(rel, trigger, versioning))
 	{
 		warn_no_versions(rel, trigger);
 		return;

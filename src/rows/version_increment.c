@@ -173,10 +173,10 @@ read_column(const RangeTblEntry *entry)
 	trigger = relation->rd_rel->relkind == RELKIND_RELATION && entry->inh &&
 					  relation->rd_rel->relhassubclass
 				  ? NULL
-				  : ca_row_version_trigger(relation);
-	if (trigger != NULL && trigger->tgnargs > 1 && ca_row_version_active(trigger) &&
+				  : ca_version_settings_trigger(relation);
+	if (trigger != NULL && trigger->tgnargs > 1 && ca_version_settings_active(trigger) &&
 		strncmp(trigger->tgargs[1], "read", 4) == 0)
-		attnum = ca_row_version_column(relation, trigger->tgargs[0]);
+		attnum = ca_version_settings_column(relation, trigger->tgargs[0]);
 	table_close(relation, NoLock);
 	return attnum;
 }

@@ -35,7 +35,7 @@
 	"(JPA, Hibernate), StaleDataError (SQLAlchemy), DbUpdateConcurrencyException (EF)."
 
 AttrNumber
-ca_row_version_column(Relation rel, const char *name)
+ca_version_settings_column(Relation rel, const char *name)
 {
 	AttrNumber attnum = get_attnum(RelationGetRelid(rel), name);
 
@@ -43,7 +43,7 @@ ca_row_version_column(Relation rel, const char *name)
 }
 
 bool
-ca_row_version_is(Oid function)
+ca_version_settings_is(Oid function)
 {
 	char *name = get_func_name(function);
 	char *schema = name ? get_namespace_name(get_func_namespace(function)) : NULL;
@@ -53,7 +53,7 @@ ca_row_version_is(Oid function)
 
 /* A copy: the relation's own triggers are freed when a catalog access hears of a change to it. */
 Trigger *
-ca_row_version_trigger(Relation rel)
+ca_version_settings_trigger(Relation rel)
 {
 	TriggerDesc *triggers;
 
@@ -65,14 +65,14 @@ ca_row_version_trigger(Relation rel)
 		Trigger *trigger = &triggers->triggers[i];
 
 		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
-			TRIGGER_FOR_UPDATE(trigger->tgtype) && ca_row_version_is(trigger->tgfoid))
+			TRIGGER_FOR_UPDATE(trigger->tgtype) && ca_version_settings_is(trigger->tgfoid))
 			return trigger;
 	}
 	return NULL;
 }
 
 bool
-ca_row_version_active(const Trigger *trigger)
+ca_version_settings_active(const Trigger *trigger)
 {
 	if (guc_import_mode)
 		return false;
@@ -140,14 +140,14 @@ parse_presents(Relation rel, Trigger *trigger, CaVersioning *versioning)
 }
 
 bool
-ca_row_version_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning)
+ca_version_settings_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning)
 {
 	Form_pg_attribute att;
 
 	memset(versioning, 0, sizeof(CaVersioning));
 	ca_text_require_all(trigger->tgnargs, trigger->tgargs, "argument of a row_version trigger");
 	parse_presents(rel, trigger, versioning);
-	versioning->attnum = ca_row_version_column(rel, trigger->tgargs[0]);
+	versioning->attnum = ca_version_settings_column(rel, trigger->tgargs[0]);
 	if (versioning->attnum == InvalidAttrNumber)
 		return false;
 	att = TupleDescAttr(RelationGetDescr(rel), versioning->attnum - 1);
@@ -159,7 +159,8 @@ ca_row_version_resolve(Relation rel, Trigger *trigger, CaVersioning *versioning)
 }
 
 int64
-ca_row_version_get(const CaVersioning *versioning, HeapTuple tuple, TupleDesc desc, bool *isnull)
+ca_version_settings_get(const CaVersioning *versioning, HeapTuple tuple, TupleDesc desc,
+						bool *isnull)
 {
 	Datum value = heap_getattr(tuple, versioning->attnum, desc, isnull);
 
@@ -177,7 +178,7 @@ ca_row_version_get(const CaVersioning *versioning, HeapTuple tuple, TupleDesc de
 }
 
 Datum
-ca_row_version_datum(const CaVersioning *versioning, int64 version)
+ca_version_settings_datum(const CaVersioning *versioning, int64 version)
 {
 	switch (versioning->type)
 	{
@@ -191,7 +192,7 @@ ca_row_version_datum(const CaVersioning *versioning, int64 version)
 }
 
 void
-ca_row_version_overflow(Relation rel, const CaVersioning *versioning)
+ca_version_settings_overflow(Relation rel, const CaVersioning *versioning)
 {
 	const char *name =
 		NameStr(TupleDescAttr(RelationGetDescr(rel), versioning->attnum - 1)->attname);
@@ -209,7 +210,7 @@ ca_row_version_overflow(Relation rel, const CaVersioning *versioning)
 }
 
 void
-ca_row_version_warn_high(Relation rel, const CaVersioning *versioning, int64 version)
+ca_version_settings_warn_high(Relation rel, const CaVersioning *versioning, int64 version)
 {
 	const char *name =
 		NameStr(TupleDescAttr(RelationGetDescr(rel), versioning->attnum - 1)->attname);
@@ -317,8 +318,8 @@ describe_conflict(TriggerData *data, const CaVersioning *versioning, int64 old_v
 }
 
 void
-ca_row_version_refuse(TriggerData *data, const CaVersioning *versioning, int64 old_version,
-					  const int64 *found)
+ca_version_settings_refuse(TriggerData *data, const CaVersioning *versioning, int64 old_version,
+						   const int64 *found)
 {
 	Relation rel = data->tg_relation;
 

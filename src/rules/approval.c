@@ -93,7 +93,7 @@ ca_approval_check_created(Oid trigger)
 	CaTriggerFacts facts;
 	const char *owner;
 
-	if (!ca_trigger_find(trigger, SnapshotSelf, &facts) || facts.kind == CA_TRIGGER_NONE ||
+	if (!ca_rule_trigger_find(trigger, SnapshotSelf, &facts) || facts.kind == CA_TRIGGER_NONE ||
 		OidIsValid(facts.parent) || ca_owns_relation(facts.relid, GetUserId()))
 		return;
 	owner = GetUserNameFromId(owner_of(facts.relid), true);
@@ -182,7 +182,7 @@ ca_approval_after_alter(Oid relid)
 
 	if (!owner_changed(relid, &revocation.owner))
 		return;
-	ca_trigger_each(relid, RowExclusiveLock, take_back, &revocation);
+	ca_rule_trigger_each(relid, RowExclusiveLock, take_back, &revocation);
 	if (revocation.any)
 		CacheInvalidateRelcacheByRelid(relid);
 }

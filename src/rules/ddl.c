@@ -116,8 +116,8 @@ note_dropped_trigger(Oid oid)
 	DroppedTrigger *trigger;
 	MemoryContext previous;
 
-	if (!ca_trigger_find(oid, NULL, &facts) ||
-		(facts.kind == CA_TRIGGER_NONE && !ca_row_version_is(facts.function)))
+	if (!ca_rule_trigger_find(oid, NULL, &facts) ||
+		(facts.kind == CA_TRIGGER_NONE && !ca_version_settings_is(facts.function)))
 		return;
 	pattern = facts.kind == CA_TRIGGER_NONE ? NULL : ca_rule_name_pattern(facts.nargs, facts.args);
 	previous = MemoryContextSwitchTo(dropped_memory());
@@ -386,7 +386,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	List *files = NIL;
 
 	if (IsA(node, CreateTrigStmt))
-		ca_rule_check_trigger((CreateTrigStmt *) node);
+		ca_attach_check_trigger((CreateTrigStmt *) node);
 	before_alter(node);
 	if (OidIsValid(relid))
 	{

@@ -29,7 +29,7 @@ warn_table(Oid relid, Oid foreign)
 {
 	ListCell *cell;
 
-	foreach (cell, ca_trigger_list(relid))
+	foreach (cell, ca_rule_trigger_list(relid))
 	{
 		CaTriggerFacts *trigger = lfirst(cell);
 

@@ -122,5 +122,5 @@ ca_former_note(Oid relid, char *new_name)
 	Renamed renamed = {ca_rule_name_table(relid), new_name};
 
 	if (renamed.now != NULL)
-		ca_trigger_each(relid, AccessShareLock, note_trigger, &renamed);
+		ca_rule_trigger_each(relid, AccessShareLock, note_trigger, &renamed);
 }

@@ -6,7 +6,7 @@
  * then delete nothing. The view gaps shows such a table:
  *
  *	old table still there	its rules know the name they were attached under: it is in the names of their
- *							triggers, as a hash (rules.c), and the names it had since (former.c).
+ *							triggers, as a hash (attach.c), and the names it had since (former.c).
  *	old table dropped		its rules and versions are put down in cache_aside.lost_rule, with each name and
  *							the statement that makes them. Nothing is shown unless a table has that name.
  *
@@ -113,7 +113,7 @@ find_heir(const CaTriggerFacts *facts, List *former)
 static bool
 is_ours(const CaTriggerFacts *facts)
 {
-	return facts->kind != CA_TRIGGER_NONE || ca_row_version_is(facts->function);
+	return facts->kind != CA_TRIGGER_NONE || ca_version_settings_is(facts->function);
 }
 
 Datum
@@ -122,7 +122,7 @@ cache_aside_rule_heir(PG_FUNCTION_ARGS)
 	CaTriggerFacts facts;
 	Oid heir;
 
-	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || !is_ours(&facts))
+	if (!ca_rule_trigger_find(PG_GETARG_OID(0), NULL, &facts) || !is_ours(&facts))
 		PG_RETURN_NULL();
 	heir = find_heir(&facts, ca_former_names(PG_GETARG_OID(0)));
 	if (!OidIsValid(heir))

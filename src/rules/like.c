@@ -131,9 +131,9 @@ lock_table(Oid relid, bool patterns)
 {
 	Relation relation = relation_open(relid, AccessExclusiveLock);
 
-	ca_rule_check_owner(relation);
+	ca_attach_check_owner(relation);
 	if (patterns)
-		ca_rules_add_patterns(relation);
+		ca_attach_add_patterns(relation);
 	relation_close(relation, NoLock);
 }
 

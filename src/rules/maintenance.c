@@ -66,7 +66,7 @@ add_patterns_here(void)
 Datum
 cache_aside_resync(PG_FUNCTION_ARGS)
 {
-	if (ca_shared && ca_shared->troubles[CA_AREA_VISITS].cause != CA_TROUBLE_NONE)
+	if (ca_status_shared && ca_status_shared->troubles[CA_AREA_VISITS].cause != CA_TROUBLE_NONE)
 		add_patterns_here();
 	ca_pending_add(CA_ENTRY_RESYNC, "", 0);
 	PG_RETURN_VOID();
@@ -78,8 +78,8 @@ cache_aside_flush(PG_FUNCTION_ARGS)
 {
 	Relation relation = table_open(PG_GETARG_OID(0), AccessShareLock);
 
-	ca_rule_check_owner(relation);
-	ca_rules_add_patterns(relation);
+	ca_attach_check_owner(relation);
+	ca_attach_add_patterns(relation);
 	table_close(relation, AccessShareLock);
 	PG_RETURN_VOID();
 }

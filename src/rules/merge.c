@@ -51,7 +51,7 @@ has_before_update(const TriggerDesc *triggers)
 		Trigger *trigger = &triggers->triggers[i];
 
 		if (TRIGGER_FOR_ROW(trigger->tgtype) && TRIGGER_FOR_BEFORE(trigger->tgtype) &&
-			TRIGGER_FOR_UPDATE(trigger->tgtype) && !ca_row_version_is(trigger->tgfoid))
+			TRIGGER_FOR_UPDATE(trigger->tgtype) && !ca_version_settings_is(trigger->tgfoid))
 			return true;
 	}
 	return false;

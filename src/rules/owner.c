@@ -17,7 +17,7 @@
  * Between become and leave an ERROR may be raised: the (sub)transaction's abort undoes both.
  */
 #include "cache_aside.h"
-#include "keys/pins.h"
+#include "keys/output_settings.h"
 #include "rules/owner.h"
 
 #include "miscadmin.h"
@@ -48,7 +48,7 @@ ca_owner_become(CaIdentity *saved, Oid owner)
 	SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE |
 									  SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
 	saved->nest = NewGUCNestLevel();
-	(void) ca_pins_apply(CA_PIN_ALL); /* undone with the level around it */
+	(void) ca_output_settings_apply(CA_PIN_ALL); /* undone with the level around it */
 	for (int i = 0; i < lengthof(reading); i++)
 		pin(reading[i][0], reading[i][1]);
 }

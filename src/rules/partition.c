@@ -56,14 +56,14 @@ settle(Oid relid, Oid parent)
 {
 	ListCell *cell;
 
-	foreach (cell, ca_partition_triggers(parent))
+	foreach (cell, ca_partition_trigger_list(parent))
 	{
 		CaTriggerFacts *trigger = lfirst(cell);
 
 		if (trigger->kind == CA_TRIGGER_TABLE)
-			ca_partition_cover_truncate(relid, trigger);
+			ca_partition_trigger_cover_truncate(relid, trigger);
 	}
-	ca_partition_drop_replaced(relid);
+	ca_partition_trigger_drop_replaced(relid);
 	settle_below(relid);
 }
 
@@ -72,7 +72,7 @@ settle_below(Oid relid)
 {
 	ListCell *cell;
 
-	if (!is_partitioned(relid) || ca_partition_triggers(relid) == NIL)
+	if (!is_partitioned(relid) || ca_partition_trigger_list(relid) == NIL)
 		return;
 	foreach (cell, find_inheritance_children(relid, NoLock))
 	{
@@ -122,8 +122,8 @@ before_attach(AlterTableStmt *statement)
 
 	if (!is_partitioned(parent) || !is_owner(parent) || !is_owner(child))
 		return;
-	triggers = ca_partition_triggers(parent);
-	if (triggers == NIL || ca_partition_triggers(child) == NIL)
+	triggers = ca_partition_trigger_list(parent);
+	if (triggers == NIL || ca_partition_trigger_list(child) == NIL)
 		return;
 	LockRelationOid(parent, ShareUpdateExclusiveLock);
 	foreach (cell, find_all_inheritors(child, AccessExclusiveLock, NULL))
@@ -134,8 +134,8 @@ before_attach(AlterTableStmt *statement)
 		{
 			CaTriggerFacts *trigger = lfirst(each);
 
-			if (ca_partition_is_cloned(trigger))
-				ca_partition_free_name(lfirst_oid(cell), trigger->name);
+			if (ca_partition_trigger_is_cloned(trigger))
+				ca_partition_trigger_free_name(lfirst_oid(cell), trigger->name);
 		}
 	}
 }
@@ -148,7 +148,7 @@ triggered(CreateTrigStmt *statement)
 	Oid relid = find_table(statement->relation);
 
 	if (!OidIsValid(function) || !is_partitioned(relid) ||
-		(ca_rule_name_kind(function) == CA_TRIGGER_NONE && !ca_row_version_is(function)) ||
+		(ca_rule_name_kind(function) == CA_TRIGGER_NONE && !ca_version_settings_is(function)) ||
 		(!statement->row && !TRIGGER_FOR_TRUNCATE(statement->events)))
 		return InvalidOid;
 	return relid;
@@ -164,11 +164,11 @@ before_trigger(CreateTrigStmt *statement)
 		return;
 	LockRelationOid(relid, ShareRowExclusiveLock);
 	/* OR REPLACE, or an error: below are its clones */
-	if (ca_partition_has_name(ca_partition_triggers(relid), statement->trigname))
+	if (ca_partition_trigger_has_name(ca_partition_trigger_list(relid), statement->trigname))
 		return;
 	foreach (cell, find_all_inheritors(relid, ShareRowExclusiveLock, NULL))
 		if (lfirst_oid(cell) != relid)
-			ca_partition_free_name(lfirst_oid(cell), statement->trigname);
+			ca_partition_trigger_free_name(lfirst_oid(cell), statement->trigname);
 }
 
 void

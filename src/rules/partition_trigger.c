@@ -42,16 +42,16 @@ list_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg
 }
 
 List *
-ca_partition_triggers(Oid relid)
+ca_partition_trigger_list(Oid relid)
 {
 	List *triggers = NIL;
 
-	ca_trigger_each(relid, AccessShareLock, list_trigger, &triggers);
+	ca_rule_trigger_each(relid, AccessShareLock, list_trigger, &triggers);
 	return triggers;
 }
 
 bool
-ca_partition_is_cloned(const CaTriggerFacts *trigger)
+ca_partition_trigger_is_cloned(const CaTriggerFacts *trigger)
 {
 	return TRIGGER_FOR_ROW(trigger->type) || trigger->kind == CA_TRIGGER_TABLE;
 }
@@ -109,7 +109,7 @@ drop(const CaTriggerFacts *trigger)
 }
 
 bool
-ca_partition_has_name(List *triggers, const char *name)
+ca_partition_trigger_has_name(List *triggers, const char *name)
 {
 	ListCell *cell;
 
@@ -120,9 +120,9 @@ ca_partition_has_name(List *triggers, const char *name)
 }
 
 void
-ca_partition_free_name(Oid relid, const char *name)
+ca_partition_trigger_free_name(Oid relid, const char *name)
 {
-	List *triggers = ca_partition_triggers(relid);
+	List *triggers = ca_partition_trigger_list(relid);
 	ListCell *cell;
 
 	foreach (cell, triggers)
@@ -139,7 +139,7 @@ ca_partition_free_name(Oid relid, const char *name)
 
 			snprintf(suffix, sizeof(suffix), "_own%d", ++n);
 			other = psprintf("%.*s%s", (int) (NAMEDATALEN - 1 - strlen(suffix)), name, suffix);
-		} while (ca_partition_has_name(triggers, other));
+		} while (ca_partition_trigger_has_name(triggers, other));
 		LockRelationOid(relid, AccessExclusiveLock);
 		change(trigger, other, trigger->enabled);
 	}
@@ -194,7 +194,7 @@ is_like(const CaTriggerFacts *clone, const CaTriggerFacts *parent)
 }
 
 void
-ca_partition_cover_truncate(Oid relid, const CaTriggerFacts *parent)
+ca_partition_trigger_cover_truncate(Oid relid, const CaTriggerFacts *parent)
 {
 	Relation relation;
 	const CaTriggerFacts *clone;
@@ -203,19 +203,19 @@ ca_partition_cover_truncate(Oid relid, const CaTriggerFacts *parent)
 		return;
 	if (CA_DEBUG_SKIP("truncate-clone"))
 		return;
-	if (is_like(find_clone(ca_partition_triggers(relid), parent->oid), parent))
+	if (is_like(find_clone(ca_partition_trigger_list(relid), parent->oid), parent))
 		return;
 	relation = try_relation_open(relid, ShareRowExclusiveLock);
 	if (relation == NULL)
 		return;
-	clone = find_clone(ca_partition_triggers(relid), parent->oid);
+	clone = find_clone(ca_partition_trigger_list(relid), parent->oid);
 	if (clone != NULL && same_arguments(clone, parent))
 		change(clone, clone->name, parent->enabled);
 	else
 	{
 		if (clone != NULL)
 			drop(clone);
-		ca_partition_free_name(relid, parent->name);
+		ca_partition_trigger_free_name(relid, parent->name);
 		make_clone(parent, relation);
 	}
 	relation_close(relation, NoLock);
@@ -278,7 +278,7 @@ is_needed(List *triggers, const CaTriggerFacts *own)
 static void
 drop_replaced(Oid relid, bool truncate)
 {
-	List *triggers = ca_partition_triggers(relid);
+	List *triggers = ca_partition_trigger_list(relid);
 	ListCell *cell;
 
 	foreach (cell, triggers)
@@ -286,7 +286,8 @@ drop_replaced(Oid relid, bool truncate)
 		CaTriggerFacts *own = lfirst(cell);
 
 		if (OidIsValid(own->parent) || (own->kind == CA_TRIGGER_TABLE) != truncate ||
-			!ca_partition_is_cloned(own) || !is_replaced(triggers, own) || is_needed(triggers, own))
+			!ca_partition_trigger_is_cloned(own) || !is_replaced(triggers, own) ||
+			is_needed(triggers, own))
 			continue;
 		LockRelationOid(relid, AccessExclusiveLock);
 		drop(own);
@@ -300,7 +301,7 @@ refuse_two_versions(Oid relid)
 	const CaTriggerFacts *clone = NULL;
 	ListCell *cell;
 
-	foreach (cell, ca_partition_triggers(relid))
+	foreach (cell, ca_partition_trigger_list(relid))
 	{
 		CaTriggerFacts *trigger = lfirst(cell);
 
@@ -323,7 +324,7 @@ refuse_two_versions(Oid relid)
 }
 
 void
-ca_partition_drop_replaced(Oid relid)
+ca_partition_trigger_drop_replaced(Oid relid)
 {
 	drop_replaced(relid, false);
 	drop_replaced(relid, true);

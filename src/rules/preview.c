@@ -112,11 +112,11 @@ cache_aside_keys(PG_FUNCTION_ARGS)
 	List *seen = NIL;
 	ListCell *cell;
 
-	ca_rule_check_null(PG_ARGISNULL(0), "keys", "relation");
-	ca_rule_check_null(PG_ARGISNULL(1), "keys", "row");
+	ca_attach_check_null(PG_ARGISNULL(0), "keys", "relation");
+	ca_attach_check_null(PG_ARGISNULL(1), "keys", "row");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
-	ca_rule_check_owner(relation);
+	ca_attach_check_owner(relation);
 	triggers = CopyTriggerDesc(relation->trigdesc); /* what runs below may change the relation's */
 	SPI_connect();
 	ca_owner_become(&caller, relation->rd_rel->relowner);
@@ -125,7 +125,7 @@ cache_aside_keys(PG_FUNCTION_ARGS)
 		Trigger *trigger = &triggers->triggers[i];
 		String *name;
 
-		if (!ca_rules_member(trigger, NULL) || trigger->tgnargs == 0)
+		if (!ca_attach_member(trigger, NULL) || trigger->tgnargs == 0)
 			continue;
 		name = makeString(pstrdup(ca_rule_name_of(trigger->tgnargs, trigger->tgargs)));
 		if (list_member(seen, name))

@@ -397,7 +397,7 @@ add_tables(Reach *reach)
 
 		if (object->class != RelationRelationId)
 			continue;
-		foreach (rule, ca_trigger_list(object->oid))
+		foreach (rule, ca_rule_trigger_list(object->oid))
 			add_rule(lfirst(rule));
 		ca_view_rule_add_patterns(object->oid);
 	}
@@ -406,7 +406,7 @@ add_tables(Reach *reach)
 static void
 add_queries(Reach *reach)
 {
-	List *rules = ca_trigger_queries();
+	List *rules = ca_rule_trigger_queries();
 	List *names = NIL;
 	bool all = ((Object *) linitial(reach->objects))->class == NamespaceRelationId;
 	ListCell *cell;

@@ -66,7 +66,7 @@ copy_facts(CaTriggerFacts *facts, HeapTuple tuple, TupleDesc columns)
 }
 
 bool
-ca_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts)
+ca_rule_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts)
 {
 	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -88,7 +88,7 @@ ca_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts)
 }
 
 void
-ca_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *arg)
+ca_rule_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *arg)
 {
 	Relation catalog = table_open(TriggerRelationId, mode);
 	ScanKeyData key;
@@ -104,7 +104,7 @@ ca_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *arg)
 		CaTriggerKind kind = ca_rule_name_kind(function);
 		CaTriggerFacts *facts;
 
-		if (kind == CA_TRIGGER_NONE && !ca_row_version_is(function))
+		if (kind == CA_TRIGGER_NONE && !ca_version_settings_is(function))
 			continue;
 		facts = palloc(sizeof(*facts));
 		copy_facts(facts, tuple, RelationGetDescr(catalog));
@@ -125,11 +125,11 @@ list_rule(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg)
 }
 
 List *
-ca_trigger_list(Oid relid)
+ca_rule_trigger_list(Oid relid)
 {
 	List *triggers = NIL;
 
-	ca_trigger_each(relid, AccessShareLock, list_rule, &triggers);
+	ca_rule_trigger_each(relid, AccessShareLock, list_rule, &triggers);
 	return triggers;
 }
 
@@ -141,11 +141,11 @@ note_version(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg
 }
 
 Oid
-ca_trigger_version(Oid relid)
+ca_rule_trigger_version(Oid relid)
 {
 	Oid trigger = InvalidOid;
 
-	ca_trigger_each(relid, AccessShareLock, note_version, &trigger);
+	ca_rule_trigger_each(relid, AccessShareLock, note_version, &trigger);
 	return trigger;
 }
 
@@ -162,7 +162,7 @@ find_function(const char *name)
 
 /* Statement triggers are few, and each depends on its function. */
 List *
-ca_trigger_queries(void)
+ca_rule_trigger_queries(void)
 {
 	Relation catalog = table_open(DependRelationId, AccessShareLock);
 	List *queries = NIL;
@@ -180,7 +180,8 @@ ca_trigger_queries(void)
 		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
 		CaTriggerFacts *facts = palloc(sizeof(*facts));
 
-		if (depend->classid == TriggerRelationId && ca_trigger_find(depend->objid, NULL, facts) &&
+		if (depend->classid == TriggerRelationId &&
+			ca_rule_trigger_find(depend->objid, NULL, facts) &&
 			facts->kind == CA_TRIGGER_STATEMENT && ca_rule_name_is_query(facts->nargs))
 			queries = lappend(queries, facts);
 	}

@@ -37,8 +37,8 @@ cache_aside_trigger_arguments(PG_FUNCTION_ARGS)
 	ArrayBuildState *arguments = initArrayResult(TEXTOID, CurrentMemoryContext, false);
 	CaTriggerFacts facts;
 
-	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) ||
-		(facts.kind == CA_TRIGGER_NONE && !ca_row_version_is(facts.function)))
+	if (!ca_rule_trigger_find(PG_GETARG_OID(0), NULL, &facts) ||
+		(facts.kind == CA_TRIGGER_NONE && !ca_version_settings_is(facts.function)))
 		PG_RETURN_NULL();
 	for (int i = 0; i < facts.nargs; i++)
 		arguments = accumArrayResult(arguments, CStringGetTextDatum(ca_text_show(facts.args[i])),
@@ -53,7 +53,7 @@ cache_aside_rule_pattern(PG_FUNCTION_ARGS)
 	CaTriggerFacts facts;
 	const char *pattern;
 
-	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
+	if (!ca_rule_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
 		PG_RETURN_NULL();
 	pattern = ca_rule_name_pattern(facts.nargs, facts.args);
 	if (pattern == NULL)
@@ -70,7 +70,7 @@ cache_aside_rule_columns(PG_FUNCTION_ARGS)
 	Bitmapset *columns;
 	int attnum = 0;
 
-	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
+	if (!ca_rule_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE)
 		PG_RETURN_NULL();
 	columns = ca_watched_rule(&facts);
 	if (columns == NULL || bms_is_member(0, columns))
@@ -176,13 +176,13 @@ cache_aside_rule_problem(PG_FUNCTION_ARGS)
 	Relation relation;
 	const char *problem = NULL;
 
-	if (!ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE ||
+	if (!ca_rule_trigger_find(PG_GETARG_OID(0), NULL, &facts) || facts.kind == CA_TRIGGER_NONE ||
 		!may_see(facts.relid))
 		PG_RETURN_NULL();
 	relation = try_relation_open(facts.relid, AccessShareLock);
 	if (relation == NULL)
 		PG_RETURN_NULL();
-	if (ca_trigger_find(PG_GETARG_OID(0), NULL, &facts) &&
+	if (ca_rule_trigger_find(PG_GETARG_OID(0), NULL, &facts) &&
 		facts.relid == RelationGetRelid(relation) && may_see(facts.relid))
 	{
 		if (facts.nargs == 0)

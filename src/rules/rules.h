@@ -61,21 +61,21 @@ typedef struct CaTriggerFacts
 } CaTriggerFacts;
 
 /* False when there is none. `snapshot`: NULL, or SnapshotSelf inside the command that made it. */
-extern bool ca_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts);
+extern bool ca_rule_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts);
 /*
  * Calls back for each trigger of a relation that a rule or row versions have, by name; the facts are the
  * handler's to keep, `mode` is the lock on pg_trigger. No lock on the relation is needed.
  */
 typedef void (*CaTriggerHandler)(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts,
 								 void *arg);
-extern void ca_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *arg);
+extern void ca_rule_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *arg);
 /* CaTriggerFacts of those that rules have. */
-extern List *ca_trigger_list(Oid relid);
+extern List *ca_rule_trigger_list(Oid relid);
 /* CaTriggerFacts of this database's query rules, each as often as it has triggers with a query. */
-extern List *ca_trigger_queries(void);
+extern List *ca_rule_trigger_queries(void);
 
 /* The row_version trigger of a table, not a copy of a parent's, or InvalidOid. */
-extern Oid ca_trigger_version(Oid relid);
+extern Oid ca_rule_trigger_version(Oid relid);
 
 /* ---- heir.c: tables that took over the name of one with rules or versions ---- */
 typedef struct CaLostRule
@@ -126,11 +126,11 @@ extern const char *ca_rule_name_of(int nargs, char **args);
 extern bool ca_rule_name_is_query(int nargs);
 #define CA_QUERY_ARGS 4 /* at most: pattern, query, name, type of the keys */
 /* Is the trigger part of rule `name` (of any rule, if NULL)? */
-extern bool ca_rules_member(const Trigger *trigger, const char *name);
+extern bool ca_attach_member(const Trigger *trigger, const char *name);
 /* Pattern of a rule, UTF-8, without prefix; NULL for a template that is malformed. */
 extern const char *ca_rule_name_pattern(int nargs, char **args);
 /* Adds the patterns of all rules on the relation to the pending set. */
-extern void ca_rules_add_patterns(Relation relation);
+extern void ca_attach_add_patterns(Relation relation);
 
 /* ---- altered.c: DDL that changes what rows show without writing one ---- */
 extern void ca_altered_note(ObjectAccessType access, Oid class, Oid object, int part, void *arg);
@@ -170,16 +170,16 @@ extern void ca_approval_after_alter(Oid relid);
 
 /* ---- partition_trigger.c: the triggers of a partition beside those of its parent ---- */
 /* CaTriggerFacts of rules and of row versions. */
-extern List *ca_partition_triggers(Oid relid);
-extern bool ca_partition_has_name(List *triggers, const char *name);
+extern List *ca_partition_trigger_list(Oid relid);
+extern bool ca_partition_trigger_has_name(List *triggers, const char *name);
 /* Those that partitions get: row triggers from PostgreSQL, TRUNCATE's from here. */
-extern bool ca_partition_is_cloned(const CaTriggerFacts *trigger);
+extern bool ca_partition_trigger_is_cloned(const CaTriggerFacts *trigger);
 /* Gives a trigger by this name, if the table has one of ours, another one that sorts behind it. */
-extern void ca_partition_free_name(Oid relid, const char *name);
+extern void ca_partition_trigger_free_name(Oid relid, const char *name);
 /* Makes the partition's clone of a TRUNCATE trigger what the parent's trigger is now. */
-extern void ca_partition_cover_truncate(Oid relid, const CaTriggerFacts *parent);
+extern void ca_partition_trigger_cover_truncate(Oid relid, const CaTriggerFacts *parent);
 /* What both have is kept once; ERROR when both keep row versions, and not in the same way. */
-extern void ca_partition_drop_replaced(Oid relid);
+extern void ca_partition_trigger_drop_replaced(Oid relid);
 
 /* ---- partition.c: partitions of a table with rules; before and after any statement ---- */
 extern void ca_partition_before(Node *statement);
@@ -188,13 +188,14 @@ extern void ca_partition_after(Node *statement);
 /* ---- foreign.c: foreign tables below one with a rule by statement ---- */
 extern void ca_foreign_after(Node *statement);
 
-/* ---- rule_check.c: what attach refuses ---- */
-extern void ca_rule_check_null(bool isnull, const char *function, const char *argument);
-extern void ca_rule_check_owner(Relation relation);
-extern void ca_rule_check_relation(Relation relation, bool statement);
-extern void ca_rule_check_pattern(const char *pattern);
-extern void ca_rule_check_template(const CaTemplate *template); /* its keys are not all reserved */
+/* ---- attach_check.c: what attach refuses ---- */
+extern void ca_attach_check_null(bool isnull, const char *function, const char *argument);
+extern void ca_attach_check_owner(Relation relation);
+extern void ca_attach_check_relation(Relation relation, bool statement);
+extern void ca_attach_check_pattern(const char *pattern);
+extern void
+ca_attach_check_template(const CaTemplate *template); /* its keys are not all reserved */
 /* Before CREATE TRIGGER, by hand or by a restore: can a trigger with our function work? */
-extern void ca_rule_check_trigger(CreateTrigStmt *statement);
+extern void ca_attach_check_trigger(CreateTrigStmt *statement);
 
 #endif

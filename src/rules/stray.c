@@ -172,8 +172,8 @@ ca_stray_note(CaRule *rule, const char *key, Size len, const char *last)
 	const char *row[ROW_WIDTH];
 	Oid owner;
 
-	if (ca_shared)
-		pg_atomic_fetch_add_u64(&ca_shared->stray_keys, 1);
+	if (ca_status_shared)
+		pg_atomic_fetch_add_u64(&ca_status_shared->stray_keys, 1);
 	if (last != NULL && strcmp(last, pattern) == 0)
 		return pattern;
 	owner = owner_of(rule->relid);

@@ -2,7 +2,7 @@
  * version_attach.c: a table with row versions becomes a partition, or a child, of one whose version column
  * is NOT NULL.
  *
- * enable_versioning() takes NOT NULL from the column (versioning.c says why), and core lets no table with
+ * enable_versioning() takes NOT NULL from the column (enable_versioning.c says why), and core lets no table with
  * a nullable column under one where it is NOT NULL. The everyday case is a table that moves, renamed, under
  * a successor which was written with the column as it used to be, and gets rules and versions of its own
  * afterwards. So the column is made NOT NULL before ATTACH PARTITION and INHERIT; enable_versioning() on the
@@ -65,7 +65,7 @@ align(Oid parent, Oid child)
 
 	if (!OidIsValid(parent) || !OidIsValid(child) || !ca_owns_relation(parent, GetUserId()) ||
 		!ca_owns_relation(child, GetUserId()) ||
-		!ca_trigger_find(ca_trigger_version(child), NULL, &facts) || facts.nargs == 0 ||
+		!ca_rule_trigger_find(ca_rule_trigger_version(child), NULL, &facts) || facts.nargs == 0 ||
 		!needs_not_null(parent, child, facts.args[0]))
 		return;
 	LockRelationOid(parent, ShareUpdateExclusiveLock);

@@ -122,7 +122,7 @@ check_rule(Relation view, const char *template, bool has_options)
 {
 	ListCell *cell;
 
-	ca_rule_check_owner(view);
+	ca_attach_check_owner(view);
 	if (has_options)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("a rule of materialized view \"%s\" has neither columns nor level",
@@ -130,7 +130,7 @@ check_rule(Relation view, const char *template, bool has_options)
 						errdetail("It has no rows that are written one by one: a REFRESH deletes "
 								  "everything that the template covers."),
 						errhint("Leave both out.")));
-	ca_rule_check_template(
+	ca_attach_check_template(
 		ca_key_parse(template, RelationGetDescr(view), RelationGetRelationName(view), NULL));
 	foreach (cell, ca_view_rule_list(RelationGetRelid(view)))
 		if (strcmp(lfirst(cell), template) == 0)

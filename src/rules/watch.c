@@ -133,7 +133,7 @@ clear_table(Oid relid, AttrNumber attnum, bool goes)
 {
 	ChangedColumn column = {attnum, get_attname(relid, attnum, true), goes, false};
 
-	ca_trigger_each(relid, RowExclusiveLock, clear_trigger, &column);
+	ca_rule_trigger_each(relid, RowExclusiveLock, clear_trigger, &column);
 	if (column.any)
 		CacheInvalidateRelcacheByRelid(relid);
 }

@@ -67,7 +67,7 @@ ca_watched_rule(const CaTriggerFacts *facts)
 	Bitmapset *columns = NULL;
 	ListCell *cell;
 
-	foreach (cell, ca_trigger_list(facts->relid))
+	foreach (cell, ca_rule_trigger_list(facts->relid))
 	{
 		CaTriggerFacts *trigger = lfirst(cell);
 		Bitmapset *compared;

@@ -92,7 +92,8 @@ ca_allowance_used(void)
 static bool
 worker_lacks_one(void)
 {
-	return ca_shared != NULL && pg_atomic_read_u32(&ca_shared->trouble) == CA_TROUBLE_MAXCLIENTS;
+	return ca_status_shared != NULL &&
+		   pg_atomic_read_u32(&ca_status_shared->trouble) == CA_TROUBLE_MAXCLIENTS;
 }
 
 /* Somebody waits for a place, and this process has had its own for long enough. */

@@ -43,7 +43,7 @@ flush_later(void)
 }
 
 void
-ca_commit_warn(const char *reason, const char *detail)
+ca_commit_warning_send(const char *reason, const char *detail)
 {
 	MemoryContext context = CurrentMemoryContext;
 	uint32 interrupts = InterruptHoldoffCount;

@@ -42,10 +42,10 @@ void
 ca_shared_init(void)
 {
 	define_settings();
-	if (!ca_preloaded())
+	if (!ca_preload_done())
 		return;
 	ca_preload_shmem(ca_status_shmem_request, ca_status_shmem_init);
-	ca_preload_shmem(ca_token_shmem_request, ca_token_shmem_init);
+	ca_preload_shmem(ca_read_token_shmem_request, ca_read_token_shmem_init);
 	ca_preload_shmem(ca_allowance_shmem_request, ca_allowance_shmem_init);
 	ca_preload_shmem(ca_sync_shmem_request, ca_sync_shmem_init);
 }

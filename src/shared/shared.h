@@ -10,18 +10,19 @@
 /* ---- init.c: settings and start ---- */
 extern void ca_shared_init(void);
 
-/* ---- token.c: how fresh is what a transaction reads ---- */
-#define CA_TOKEN_TEXT 64 /* bytes enough for any token and its NUL */
-extern void ca_token_shmem_request(void);
-extern void ca_token_shmem_init(void);
+/* ---- read_token.c: how fresh is what a transaction reads ---- */
+#define CA_READ_TOKEN_TEXT 64 /* bytes enough for any token and its NUL */
+extern void ca_read_token_shmem_request(void);
+extern void ca_read_token_shmem_init(void);
 /* Of the worker alone, with a snapshot taken before the call. */
-extern void ca_token_sample(Snapshot snapshot, XLogRecPtr visible, TimeLineID timeline);
-extern void ca_token_sample_replayed(void); /* for a standby that reads no log */
-extern void ca_token_attach(void);          /* the worker begins; tokens end with it */
-extern void ca_token_reset(void);
-extern const char *ca_token_current(void); /* NULL: there is none; static storage */
-extern void ca_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, char *token);
-extern bool ca_token_parse(const char *token, uint64 *sysid, TimeLineID *timeline, XLogRecPtr *lsn);
+extern void ca_read_token_sample(Snapshot snapshot, XLogRecPtr visible, TimeLineID timeline);
+extern void ca_read_token_sample_replayed(void); /* for a standby that reads no log */
+extern void ca_read_token_attach(void);          /* the worker begins; tokens end with it */
+extern void ca_read_token_reset(void);
+extern const char *ca_read_token_current(void); /* NULL: there is none; static storage */
+extern void ca_read_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, char *token);
+extern bool ca_read_token_parse(const char *token, uint64 *sysid, TimeLineID *timeline,
+								XLogRecPtr *lsn);
 
 /* ---- allowance.c: how many backends may be connected to Redis; see reads.h ---- */
 extern int guc_max_backend_connections;

@@ -29,7 +29,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
-CaShared *ca_shared;
+CaShared *ca_status_shared;
 CaStatus ca_status_now;
 static uint32 resets_seen;
 
@@ -79,30 +79,30 @@ ca_status_shmem_init(void)
 {
 	bool found;
 
-	ca_shared = ShmemInitStruct("cache_aside", sizeof(CaShared), &found);
+	ca_status_shared = ShmemInitStruct("cache_aside", sizeof(CaShared), &found);
 	if (found)
 		return;
-	memset(ca_shared, 0, sizeof(CaShared));
-	SpinLockInit(&ca_shared->mutex);
-	pg_atomic_init_u32(&ca_shared->worker_proc, 0);
-	pg_atomic_init_u64(&ca_shared->confirmed, 0);
-	pg_atomic_init_u32(&ca_shared->uninstalled, 0);
-	pg_atomic_init_u32(&ca_shared->parted, 0);
-	pg_atomic_init_u32(&ca_shared->census_asked, 0);
-	pg_atomic_init_u32(&ca_shared->installed, 0);
-	pg_atomic_init_u32(&ca_shared->keys_logged, 0);
-	pg_atomic_init_u32(&ca_shared->adopt_asked, 0);
-	make_id(ca_shared->standby_id, sizeof(ca_shared->standby_id));
-	make_id(ca_shared->server_id, sizeof(ca_shared->server_id));
-	pg_atomic_init_u32(&ca_shared->trouble, CA_TROUBLE_NONE);
-	pg_atomic_init_u64(&ca_shared->stray_keys, 0);
-	ca_shared->crashed = server_crashed();
-	pg_atomic_init_u32(&ca_shared->reset_requested, 0);
-	ConditionVariableInit(&ca_shared->progress);
-	pg_atomic_init_u32(&ca_shared->waiters, 0);
-	pg_atomic_init_u32(&ca_shared->ping_asked, 0);
-	pg_atomic_init_u32(&ca_shared->ping_answered, 0);
-	pg_atomic_init_u64(&ca_shared->ping_us, 0);
+	memset(ca_status_shared, 0, sizeof(CaShared));
+	SpinLockInit(&ca_status_shared->mutex);
+	pg_atomic_init_u32(&ca_status_shared->worker_proc, 0);
+	pg_atomic_init_u64(&ca_status_shared->confirmed, 0);
+	pg_atomic_init_u32(&ca_status_shared->uninstalled, 0);
+	pg_atomic_init_u32(&ca_status_shared->parted, 0);
+	pg_atomic_init_u32(&ca_status_shared->census_asked, 0);
+	pg_atomic_init_u32(&ca_status_shared->installed, 0);
+	pg_atomic_init_u32(&ca_status_shared->keys_logged, 0);
+	pg_atomic_init_u32(&ca_status_shared->adopt_asked, 0);
+	make_id(ca_status_shared->standby_id, sizeof(ca_status_shared->standby_id));
+	make_id(ca_status_shared->server_id, sizeof(ca_status_shared->server_id));
+	pg_atomic_init_u32(&ca_status_shared->trouble, CA_TROUBLE_NONE);
+	pg_atomic_init_u64(&ca_status_shared->stray_keys, 0);
+	ca_status_shared->crashed = server_crashed();
+	pg_atomic_init_u32(&ca_status_shared->reset_requested, 0);
+	ConditionVariableInit(&ca_status_shared->progress);
+	pg_atomic_init_u32(&ca_status_shared->waiters, 0);
+	pg_atomic_init_u32(&ca_status_shared->ping_asked, 0);
+	pg_atomic_init_u32(&ca_status_shared->ping_answered, 0);
+	pg_atomic_init_u64(&ca_status_shared->ping_us, 0);
 }
 
 void
@@ -110,9 +110,9 @@ ca_status_wake_worker(void)
 {
 	uint32 proc;
 
-	if (ca_shared == NULL)
+	if (ca_status_shared == NULL)
 		return;
-	proc = pg_atomic_read_u32(&ca_shared->worker_proc);
+	proc = pg_atomic_read_u32(&ca_status_shared->worker_proc);
 	if (proc != 0)
 		SetLatch(&GetPGProcByNumber(proc - 1)->procLatch);
 }
@@ -120,17 +120,17 @@ ca_status_wake_worker(void)
 void
 ca_status_ask_census(void)
 {
-	if (ca_shared)
-		pg_atomic_fetch_add_u32(&ca_shared->census_asked, 1);
+	if (ca_status_shared)
+		pg_atomic_fetch_add_u32(&ca_status_shared->census_asked, 1);
 }
 
 /* The extension is here, whatever the worker believes: keys were committed. */
 void
 ca_status_note_keys(void)
 {
-	if (ca_shared == NULL || pg_atomic_read_u32(&ca_shared->installed) != 0)
+	if (ca_status_shared == NULL || pg_atomic_read_u32(&ca_status_shared->installed) != 0)
 		return;
-	pg_atomic_write_u32(&ca_shared->keys_logged, 1);
+	pg_atomic_write_u32(&ca_status_shared->keys_logged, 1);
 }
 
 /* ---- worker side ---- */
@@ -138,26 +138,26 @@ ca_status_note_keys(void)
 static void
 detach(int code, Datum arg)
 {
-	pg_atomic_write_u32(&ca_shared->worker_proc, 0);
+	pg_atomic_write_u32(&ca_status_shared->worker_proc, 0);
 	ca_status_now.pid = 0;
 	ca_status_state("stopped");
 	ca_status_publish();
-	ConditionVariableBroadcast(&ca_shared->progress);
+	ConditionVariableBroadcast(&ca_status_shared->progress);
 }
 
 /* Counters survive a restart of the worker: they are read back from shared memory. */
 void
 ca_status_attach(void)
 {
-	SpinLockAcquire(&ca_shared->mutex);
-	ca_status_now = ca_shared->status;
-	SpinLockRelease(&ca_shared->mutex);
+	SpinLockAcquire(&ca_status_shared->mutex);
+	ca_status_now = ca_status_shared->status;
+	SpinLockRelease(&ca_status_shared->mutex);
 	ca_status_now.pid = MyProcPid;
 	if (ca_status_now.stats_reset == 0)
 		ca_status_now.stats_reset = GetCurrentTimestamp();
-	resets_seen = pg_atomic_read_u32(&ca_shared->reset_requested);
+	resets_seen = pg_atomic_read_u32(&ca_status_shared->reset_requested);
 	before_shmem_exit(detach, (Datum) 0);
-	pg_atomic_write_u32(&ca_shared->worker_proc, ca_my_proc_number() + 1);
+	pg_atomic_write_u32(&ca_status_shared->worker_proc, ca_my_proc_number() + 1);
 }
 
 static void
@@ -168,7 +168,7 @@ reset_counters(void)
 	s->commits = s->keys = s->patterns = s->batches = s->retries = s->reply_errors = 0;
 	s->reconnects = s->resyncs = s->skipped = s->foreign_records = s->unreadable_records = 0;
 	s->log_skips = 0;
-	s->stray_keys_before = pg_atomic_read_u64(&ca_shared->stray_keys);
+	s->stray_keys_before = pg_atomic_read_u64(&ca_status_shared->stray_keys);
 	s->redeleted = s->redelete_dropped = 0;
 	memset(s->latency, 0, sizeof(s->latency));
 	s->stats_reset = GetCurrentTimestamp();
@@ -177,23 +177,23 @@ reset_counters(void)
 void
 ca_status_publish(void)
 {
-	bool advanced = pg_atomic_read_u64(&ca_shared->confirmed) != ca_status_now.confirmed;
-	uint32 resets = pg_atomic_read_u32(&ca_shared->reset_requested);
+	bool advanced = pg_atomic_read_u64(&ca_status_shared->confirmed) != ca_status_now.confirmed;
+	uint32 resets = pg_atomic_read_u32(&ca_status_shared->reset_requested);
 
 	if (resets != resets_seen)
 	{
 		resets_seen = resets;
 		reset_counters();
 	}
-	SpinLockAcquire(&ca_shared->mutex);
-	ca_shared->status = ca_status_now;
-	SpinLockRelease(&ca_shared->mutex);
+	SpinLockAcquire(&ca_status_shared->mutex);
+	ca_status_shared->status = ca_status_now;
+	SpinLockRelease(&ca_status_shared->mutex);
 	if (!advanced)
 		return;
-	pg_atomic_write_u64(&ca_shared->confirmed, ca_status_now.confirmed);
+	pg_atomic_write_u64(&ca_status_shared->confirmed, ca_status_now.confirmed);
 	pg_memory_barrier(); /* a waiter counts itself, then looks: one of us sees the other */
-	if (pg_atomic_read_u32(&ca_shared->waiters) > 0)
-		ConditionVariableBroadcast(&ca_shared->progress);
+	if (pg_atomic_read_u32(&ca_status_shared->waiters) > 0)
+		ConditionVariableBroadcast(&ca_status_shared->progress);
 }
 
 void
@@ -234,10 +234,10 @@ ca_status_latency(TimestampTz commit_time)
 void
 ca_status_copy(CaStatus *status)
 {
-	ca_require_preload();
-	SpinLockAcquire(&ca_shared->mutex);
-	*status = ca_shared->status;
-	SpinLockRelease(&ca_shared->mutex);
+	ca_preload_require();
+	SpinLockAcquire(&ca_status_shared->mutex);
+	*status = ca_status_shared->status;
+	SpinLockRelease(&ca_status_shared->mutex);
 }
 
 #define JUST_STARTED_MS 5000

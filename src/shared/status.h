@@ -92,7 +92,7 @@ typedef struct CaShared
 	pg_atomic_uint64 ping_us;         /* round trip; PG_UINT64_MAX: see last_error */
 } CaShared;
 
-extern CaShared *ca_shared;                   /* NULL without preload */
+extern CaShared *ca_status_shared;            /* NULL without preload */
 extern void ca_status_copy(CaStatus *status); /* an ERROR without */
 extern bool ca_status_worker_began(void);     /* or the server has just been started */
 

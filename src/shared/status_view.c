@@ -105,7 +105,7 @@ put_counters(Row *row, const CaStatus *s)
 	put_count(row, s->redelete_dropped);
 	put_count(row, s->foreign_records);
 	put_count(row, s->unreadable_records);
-	put_count(row, pg_atomic_read_u64(&ca_shared->stray_keys) - s->stray_keys_before);
+	put_count(row, pg_atomic_read_u64(&ca_status_shared->stray_keys) - s->stray_keys_before);
 }
 
 /* Without a worker nobody can have said what is wrong. */
@@ -197,8 +197,8 @@ cache_aside_latency_histogram(PG_FUNCTION_ARGS)
 Datum
 cache_aside_reset_stats(PG_FUNCTION_ARGS)
 {
-	ca_require_preload();
-	pg_atomic_fetch_add_u32(&ca_shared->reset_requested, 1);
+	ca_preload_require();
+	pg_atomic_fetch_add_u32(&ca_status_shared->reset_requested, 1);
 	ca_status_wake_worker();
 	PG_RETURN_VOID();
 }

@@ -463,22 +463,22 @@ warn(Outcome outcome, CaAwaitedKind kind)
 	switch (outcome)
 	{
 		case OUTAGE:
-			ca_commit_warn(ca_trouble_excuse(), later);
+			ca_commit_warning_send(ca_trouble_excuse(), later);
 			break;
 		case NO_DELIVERY:
-			ca_commit_warn("this server does not deliver, see cache_aside.status", later);
+			ca_commit_warning_send("this server does not deliver, see cache_aside.status", later);
 			break;
 		case NO_WORKER:
-			ca_commit_warn("the worker is not running", later);
+			ca_commit_warning_send("the worker is not running", later);
 			break;
 		case TIMED_OUT:
-			ca_commit_warn("no answer within cache_aside.synchronous_timeout", later);
+			ca_commit_warning_send("no answer within cache_aside.synchronous_timeout", later);
 			break;
 		case CANCELED:
-			ca_commit_warn("the wait was canceled", later);
+			ca_commit_warning_send("the wait was canceled", later);
 			break;
 		case TERMINATED:
-			ca_commit_warn("the connection is being terminated", later);
+			ca_commit_warning_send("the connection is being terminated", later);
 			break;
 		default:
 			break;

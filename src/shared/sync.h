@@ -41,7 +41,7 @@ typedef struct CaAwaited
 
 /* Waits until it was delivered; never raises. */
 extern void ca_sync_wait(const CaAwaited *awaited);
-extern void ca_commit_warn(const char *reason, const char *detail); /* commit_warning.c */
+extern void ca_commit_warning_send(const char *reason, const char *detail); /* commit_warning.c */
 
 /* ---- gather.c: how many waiters are worth waking the worker for ---- */
 typedef struct CaGather

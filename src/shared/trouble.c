@@ -202,7 +202,7 @@ ca_trouble_is_answer(CaTrouble cause)
 const char *
 ca_trouble_excuse(void)
 {
-	return entry_of(pg_atomic_read_u32(&ca_shared->trouble))->excuse;
+	return entry_of(pg_atomic_read_u32(&ca_status_shared->trouble))->excuse;
 }
 
 /* ---- judging ---- */
@@ -254,13 +254,13 @@ ca_trouble_judge(const char *error)
 CaTrouble
 ca_trouble_of(CaTroubleArea area)
 {
-	return ca_shared->troubles[area].cause;
+	return ca_status_shared->troubles[area].cause;
 }
 
 static void
 show(void)
 {
-	const CaTroubleState *troubles = ca_shared->troubles;
+	const CaTroubleState *troubles = ca_status_shared->troubles;
 	CaTroubleArea area = 0;
 
 	while (area < CA_AREAS - 1 && troubles[area].cause == CA_TROUBLE_NONE)
@@ -268,7 +268,7 @@ show(void)
 	ca_status_now.trouble = troubles[area].cause;
 	ca_status_now.trouble_since = troubles[area].since;
 	strlcpy(ca_status_now.first_error, troubles[area].first, sizeof(ca_status_now.first_error));
-	pg_atomic_write_u32(&ca_shared->trouble, troubles[CA_AREA_DELIVERY].cause);
+	pg_atomic_write_u32(&ca_status_shared->trouble, troubles[CA_AREA_DELIVERY].cause);
 }
 
 /* Visits have nothing to do with Redis. */
@@ -296,7 +296,7 @@ say(CaTroubleArea area, CaTrouble cause, const char *what)
 void
 ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what)
 {
-	CaTroubleState *trouble = &ca_shared->troubles[area];
+	CaTroubleState *trouble = &ca_status_shared->troubles[area];
 
 	ca_status_error(what);
 	if (trouble->cause == CA_TROUBLE_NONE)
@@ -316,15 +316,15 @@ ca_trouble_tell(CaTroubleArea area, CaTrouble cause, bool tell)
 {
 	uint32 bit = 1U << cause;
 
-	ca_shared->troubles[area].told &= ~bit;
+	ca_status_shared->troubles[area].told &= ~bit;
 	if (!tell)
-		ca_shared->troubles[area].told |= bit;
+		ca_status_shared->troubles[area].told |= bit;
 }
 
 void
 ca_trouble_drop(CaTroubleArea area)
 {
-	memset(&ca_shared->troubles[area], 0, sizeof(CaTroubleState));
+	memset(&ca_status_shared->troubles[area], 0, sizeof(CaTroubleState));
 	show();
 }
 
@@ -337,7 +337,7 @@ ca_trouble_over(CaTroubleArea area)
 		return;
 	ca_trouble_drop(area);
 	if (cause == CA_TROUBLE_MISCONFIGURED)
-		ereport(LOG, (errmsg("cache_aside connects to Redis at %s", ca_redis_endpoint())));
+		ereport(LOG, (errmsg("cache_aside connects to Redis at %s", ca_redis_url_endpoint())));
 	else
 		ereport(LOG, (errmsg("cache_aside %s%s again", areas[area].over, at_endpoint(area))));
 }

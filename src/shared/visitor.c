@@ -2,7 +2,7 @@
  * visitor.c: a short-lived background worker in somebody's database.
  *
  * The worker is connected to no database; what it must know about one, a visitor looks up there
- * (survey.c, topology.c) and leaves. A visitor has a superuser's session, and the database may be a
+ * (visit_rules.c, visit_registries.c) and leaves. A visitor has a superuser's session, and the database may be a
  * stranger's: its owner can give sessions there any setting with ALTER DATABASE ... SET, a role or a
  * time limit among them, which would stop every visit, and with it resync for the whole server. So
  * the settings that could are overridden, as autovacuum does, and what a visitor runs, it runs with

@@ -2,8 +2,8 @@
  * visits.c: the worker sends visitors into one database after the other.
  *
  * The worker is connected to no database. What it must know of each, a short-lived background worker
- * looks up there (visitor.c): which patterns the rules cover (survey.c), which replicas are registered
- * (topology.c). This file knows to whom one has to go, sends them one at a time, and says what is to
+ * looks up there (visitor.c): which patterns the rules cover (visit_rules.c), which replicas are registered
+ * (visit_registries.c). This file knows to whom one has to go, sends them one at a time, and says what is to
  * become of a visit that fails:
  *
  *	all databases but an untouched template0 are visited, those that allow no connections included:
@@ -258,7 +258,7 @@ fail(CaVisits *visits, const char *why, bool locked)
 	MemoryContextSwitchTo(old);
 }
 
-/* ---- for survey.c and topology.c ---- */
+/* ---- for visit_rules.c and visit_registries.c ---- */
 
 static void
 clear(CaVisits *visits)

@@ -39,7 +39,7 @@ static void
 stop_waiting(int code, Datum arg)
 {
 	ConditionVariableCancelSleep();
-	pg_atomic_fetch_sub_u32(&ca_shared->waiters, 1);
+	pg_atomic_fetch_sub_u32(&ca_status_shared->waiters, 1);
 }
 
 /* Sleeps on `progress` until the condition holds (true) or `us` have passed (false). */
@@ -49,10 +49,10 @@ ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us)
 	TimestampTz deadline = GetCurrentTimestamp() + us;
 	volatile bool result = false; /* set between setjmp and longjmp */
 
-	pg_atomic_fetch_add_u32(&ca_shared->waiters, 1);
+	pg_atomic_fetch_add_u32(&ca_status_shared->waiters, 1);
 	PG_ENSURE_ERROR_CLEANUP(stop_waiting, (Datum) 0);
 	{
-		ConditionVariablePrepareToSleep(&ca_shared->progress);
+		ConditionVariablePrepareToSleep(&ca_status_shared->progress);
 		while (!(result = holds(arg)))
 		{
 			long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
@@ -60,7 +60,8 @@ ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us)
 			if (left <= 0)
 				break;
 			ca_status_wake_worker();
-			ConditionVariableTimedSleep(&ca_shared->progress, Min(left, 1000), PG_WAIT_EXTENSION);
+			ConditionVariableTimedSleep(&ca_status_shared->progress, Min(left, 1000),
+										PG_WAIT_EXTENSION);
 		}
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(stop_waiting, (Datum) 0);
@@ -71,7 +72,7 @@ ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us)
 static bool
 is_confirmed(uint64 lsn)
 {
-	return pg_atomic_read_u64(&ca_shared->confirmed) >= lsn;
+	return pg_atomic_read_u64(&ca_status_shared->confirmed) >= lsn;
 }
 
 /*
@@ -104,7 +105,7 @@ cache_aside_wait_delivered(PG_FUNCTION_ARGS)
 {
 	int64 us;
 
-	ca_require_preload();
+	ca_preload_require();
 	if (PG_ARGISNULL(1))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("timeout must not be null"),
 						errhint("Use an interval of zero to ask without waiting.")));

@@ -105,17 +105,17 @@ handle_position(void *arg, const CaReply *reply)
 	const char *found;
 
 	looking = false;
-	if (reply != NULL && ca_reply_type(reply) == CA_REPLY_ERROR)
-		note_trouble(ca_reply_text(reply, &len));
-	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_ERROR)
+	if (reply != NULL && ca_redis_reply_type(reply) == CA_REPLY_ERROR)
+		note_trouble(ca_redis_reply_text(reply, &len));
+	if (reply == NULL || ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 		return;
 	ca_trouble_over(CA_AREA_FOLLOWING);
 	ca_status_redis_state("connected");
 	/* Nobody delivered here yet: nothing to keep. */
 	ca_status_now.restart = ca_status_now.keep = ca_tap_read_end(tap);
-	if (ca_reply_type(reply) != CA_REPLY_STRING)
+	if (ca_redis_reply_type(reply) != CA_REPLY_STRING)
 		return;
-	found = ca_reply_text(reply, &len);
+	found = ca_redis_reply_text(reply, &len);
 	if (!ca_position_parse(found, len, &position))
 		return;
 	ca_status_now.timeline = position.timeline;
@@ -137,7 +137,7 @@ look_at_position(void)
 static void
 note_endpoint(void)
 {
-	char *endpoint = ca_redis_endpoint();
+	char *endpoint = ca_redis_url_endpoint();
 
 	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
 	pfree(endpoint);

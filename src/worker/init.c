@@ -8,7 +8,7 @@
 void
 ca_worker_init(void)
 {
-	if (!ca_preloaded())
+	if (!ca_preload_done())
 		return;
 	ca_worker_register();
 }

@@ -123,13 +123,13 @@ cache_aside_check_installation(PG_FUNCTION_ARGS)
 {
 	Oid schema = get_namespace_oid(SCHEMA, false);
 
-	ca_require_preload();
+	ca_preload_require();
 	check_schema(schema);
 	check_contents(schema, creating_extension ? CurrentExtensionObject
 											  : get_extension_oid("cache_aside", false));
-	if (creating_extension && ca_redis_misconfigured())
+	if (creating_extension && ca_redis_url_lacking())
 		ereport(WARNING,
-				(errmsg("%s", ca_redis_misconfigured()),
+				(errmsg("%s", ca_redis_url_lacking()),
 				 errdetail("Nothing is delivered until it is."), errhint("%s", CA_REDIS_URL_HINT)));
 	if (creating_extension && !ca_status_worker_began())
 		ereport(WARNING,

@@ -32,7 +32,7 @@ drop_slot(void)
 static bool
 has_parted(uint64 unused)
 {
-	return pg_atomic_read_u32(&ca_shared->parted) != 0;
+	return pg_atomic_read_u32(&ca_status_shared->parted) != 0;
 }
 
 /*
@@ -44,17 +44,17 @@ has_parted(uint64 unused)
 Datum
 cache_aside_uninstall(PG_FUNCTION_ARGS)
 {
-	char left[sizeof(ca_shared->left)];
+	char left[sizeof(ca_status_shared->left)];
 	bool parted;
 
-	ca_require_preload();
-	pg_atomic_write_u32(&ca_shared->uninstalled, 1);
+	ca_preload_require();
+	pg_atomic_write_u32(&ca_status_shared->uninstalled, 1);
 	parted =
 		ca_wait_delivered_until(has_parted, 0, (guc_command_timeout + 3000) * INT64CONST(1000));
 	drop_slot();
-	SpinLockAcquire(&ca_shared->mutex);
-	strlcpy(left, ca_shared->left, sizeof(left));
-	SpinLockRelease(&ca_shared->mutex);
+	SpinLockAcquire(&ca_status_shared->mutex);
+	strlcpy(left, ca_status_shared->left, sizeof(left));
+	SpinLockRelease(&ca_status_shared->mutex);
 	if (!parted)
 		strlcpy(left, "everything of this system, for its worker did not answer", sizeof(left));
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("Left in Redis: %s. Sticks and the lists of replicas "

@@ -122,7 +122,7 @@ make_sets(const CaRedis *redis, pgsocket socket)
 static void
 wait_for_event(WaitKind kind, long timeout)
 {
-	const CaRedis *redis = ca_duty_redis();
+	const CaRedis *redis = ca_role_redis();
 	pgsocket socket = redis ? ca_redis_socket(redis) : PGINVALID_SOCKET;
 	WaitEvent event;
 
@@ -158,7 +158,7 @@ reload(void)
 		pfree(before[i]);
 	}
 	if (changed)
-		ca_duty_reconnect();
+		ca_role_reconnect();
 }
 
 /* The server stops: deliver what is in the log, if Redis is there and quick. */
@@ -169,12 +169,12 @@ finish(void)
 
 	ca_wal_finish_by(deadline);
 	while (ca_session_running() && !ca_session_settled() && GetCurrentTimestamp() < deadline)
-		if (!ca_duty_step())
+		if (!ca_role_step())
 			wait_for_event(FOR_ANSWER, PACE_MS);
 	if (ca_session_running())
 	{
 		ca_delivery_heartbeat(true);
-		ca_duty_step();
+		ca_role_step();
 	}
 	ca_status_publish();
 }
@@ -205,7 +205,7 @@ log_crash(void)
 {
 	StringInfoData entries;
 
-	if (!ca_shared->crashed || RecoveryInProgress())
+	if (!ca_status_shared->crashed || RecoveryInProgress())
 		return;
 	initStringInfo(&entries);
 	ca_message_append(&entries, CA_ENTRY_CRASH, "", 0);
@@ -213,7 +213,7 @@ log_crash(void)
 	ForceSyncCommit();
 	ca_message_log(entries.data, entries.len);
 	CommitTransactionCommand();
-	ca_shared->crashed = false;
+	ca_status_shared->crashed = false;
 }
 
 /*
@@ -235,7 +235,7 @@ saturated(void)
 		window_start = now;
 		commits_before = ca_status_now.commits;
 	}
-	return fast && pg_atomic_read_u32(&ca_shared->waiters) == 0 && !ca_sync_active();
+	return fast && pg_atomic_read_u32(&ca_status_shared->waiters) == 0 && !ca_sync_active();
 }
 
 /* ---- its steps; each may raise ---- */
@@ -255,7 +255,7 @@ static void
 publish_replicas(void)
 {
 	CA_DEBUG_POINT("publish-begins");
-	ca_publish_step(ca_duty_redis());
+	ca_publish_step(ca_role_redis());
 }
 
 static void
@@ -263,7 +263,7 @@ do_duty(void)
 {
 	more = false;
 	if (!paused)
-		more = ca_duty_step();
+		more = ca_role_step();
 }
 
 /* An error that tells of the log and not of the machine counts as a death where we read. */
@@ -273,7 +273,7 @@ abandon_duty(const ErrorData *error)
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_INSUFFICIENT_RESOURCES)
 		ca_breaker_died();
 	more = false;
-	ca_duty_abandon(error->message);
+	ca_role_abandon(error->message);
 }
 
 static CaMishap answering = {"answering signals", 1000, NULL};
@@ -301,7 +301,7 @@ next_timeout(void)
 	long pause = Max(ca_breaker_pause(), ca_mishap_rest(&duty));
 	long publish = ca_mishap_rest(&publishing);
 
-	return sooner(pause > 0 ? pause : ca_duty_timeout(),
+	return sooner(pause > 0 ? pause : ca_role_timeout(),
 				  publish > 0 ? publish : ca_publish_timeout());
 }
 
@@ -357,7 +357,7 @@ cache_aside_worker_main(Datum arg)
 	wait_main = ca_wait_event("CacheAsideMain");
 	wait_pace = ca_wait_event("CacheAsidePace");
 	ca_status_attach();
-	ca_token_attach();
+	ca_read_token_attach();
 	ca_sync_attach();
 	ca_contest_attach();
 	ca_status_state("starting");

@@ -19,11 +19,11 @@ extern void ca_follow_close(void);
 extern void ca_follow_reconnect(void);
 extern CaRedis *ca_follow_redis(void);
 
-/* ---- duty.c: deliver, follow, or nothing ---- */
-extern bool ca_duty_step(void);
-extern void ca_duty_reconnect(void); /* to the Redis that the settings name by now */
-extern void ca_duty_abandon(const char *what);
-extern CaRedis *ca_duty_redis(void);
-extern long ca_duty_timeout(void);
+/* ---- role.c: deliver, follow, or nothing ---- */
+extern bool ca_role_step(void);
+extern void ca_role_reconnect(void); /* to the Redis that the settings name by now */
+extern void ca_role_abandon(const char *what);
+extern CaRedis *ca_role_redis(void);
+extern long ca_role_timeout(void);
 
 #endif

@@ -100,7 +100,7 @@ GetFlushRecPtr(TimeLineID *insertTLI)
 }
 
 static CaShared shared_state;
-CaShared *ca_shared = &shared_state;
+CaShared *ca_status_shared = &shared_state;
 
 const char *
 ca_announce_key(void)
@@ -166,19 +166,19 @@ s_lock(volatile slock_t *lock, const char *file, int line, const char *func)
 /* ---- the registry ---- */
 
 bool
-ca_topology_step(TimestampTz now)
+ca_visit_registries_step(TimestampTz now)
 {
 	return true;
 }
 
 bool
-ca_topology_complete(void)
+ca_visit_registries_complete(void)
 {
 	return true;
 }
 
 int
-ca_topology_rows(CaTopologyRow *rows)
+ca_visit_registries_rows(CaTopologyRow *rows)
 {
 	memset(rows, 0, sizeof(*rows));
 	strlcpy(rows->name, "replica1", NAMEDATALEN);

@@ -54,7 +54,7 @@ ca_redelete_note(char kind, const char *text, Size len, XLogRecPtr lsn)
 }
 
 uint64
-ca_resync_request(CaSurveyScope scope, const char *reason)
+ca_resync_request(CaVisitScope scope, const char *reason)
 {
 	return 0;
 }

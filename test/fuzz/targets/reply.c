@@ -8,7 +8,7 @@
  * Holds: reading ends; no message, no field of status and no result is anything but text of the
  * database; what is believed to be a position or token is what we write. Bites:
  * `i < n` made `<=` in unlink_matching() of scan.c; `< 5` made `< 3` in ca_guard_read_claim(); the age
- * of parse_entry() in publish.c compared by `age < 0 ||`; printable() left out of claim.c;
+ * of parse_entry() in publish.c compared by `age < 0 ||`; printable() left out of handshake.c;
  * pg_verify_mbstr() left out of reads.c; the check of the characters left out of stick.c.
  */
 #include "fuzz.h"
@@ -61,23 +61,24 @@ static void
 claim(FuzzInput *input)
 {
 	CaPosition position;
-	CaClaimState state = CA_CLAIM_WAITING;
+	CaHandshakeState state = CA_HANDSHAKE_WAITING;
 
-	ca_claim_begin(redis);
-	while (state == CA_CLAIM_WAITING && exchange())
-		state = ca_claim_step();
-	check_text(ca_claim_error());
-	check_text(ca_claim_result()->run_id);
-	check_text(ca_claim_result()->replication_id);
+	ca_handshake_begin(redis);
+	while (state == CA_HANDSHAKE_WAITING && exchange())
+		state = ca_handshake_step();
+	check_text(ca_handshake_error());
+	check_text(ca_handshake_result()->run_id);
+	check_text(ca_handshake_result()->replication_id);
 	check_text(ca_status_now.redis_version);
-	if (state != CA_CLAIM_DONE)
+	if (state != CA_HANDSHAKE_DONE)
 		return;
-	if (ca_position_parse(ca_claim_result()->stored, strlen(ca_claim_result()->stored), &position))
+	if (ca_position_parse(ca_handshake_result()->stored, strlen(ca_handshake_result()->stored),
+						  &position))
 	{
 		char again[CA_POSITION_TEXT];
 
 		ca_position_format(&position, again);
-		FUZZ_CHECK(strcmp(again, ca_claim_result()->stored) == 0);
+		FUZZ_CHECK(strcmp(again, ca_handshake_result()->stored) == 0);
 	}
 }
 
@@ -127,7 +128,7 @@ handle_batch(void *arg, const CaReply *reply)
 	}
 	(void) ca_arming_until();
 	if (ca_apply_read(reply, &applied))
-		FUZZ_CHECK(ca_reply_type(reply) == CA_REPLY_ARRAY);
+		FUZZ_CHECK(ca_redis_reply_type(reply) == CA_REPLY_ARRAY);
 }
 
 /* As many as there is input for; the first two in the dialect with functions. */
@@ -150,13 +151,13 @@ static Size
 walk(const CaReply *reply)
 {
 	Size len;
-	const char *text = ca_reply_text(reply, &len);
+	const char *text = ca_redis_reply_text(reply, &len);
 	Size n = len;
 
 	FUZZ_CHECK(text[len] == '\0');
-	n += ca_reply_integer(reply) == 1;
-	for (Size i = 0; i < ca_reply_count(reply); i++)
-		n += walk(ca_reply_element(reply, i));
+	n += ca_redis_reply_integer(reply) == 1;
+	for (Size i = 0; i < ca_redis_reply_count(reply); i++)
+		n += walk(ca_redis_reply_element(reply, i));
 	return n;
 }
 
@@ -183,48 +184,48 @@ any(FuzzInput *input)
 /* ---- SQL functions ---- */
 
 CaRedis *
-ca_ask_hold(void)
+ca_backend_connection_hold(void)
 {
 	return redis;
 }
 
 CaRedis *
-ca_ask_hold_new(void)
+ca_backend_connection_hold_new(void)
 {
 	return redis;
 }
 
 void
-ca_ask_release(CaRedis *held)
+ca_backend_connection_release(CaRedis *held)
 {
 }
 
 void
-ca_ask_forgive(void)
+ca_backend_connection_forgive(void)
 {
 }
 
 bool
-ca_ask_wait(CaRedis *held)
+ca_backend_connection_wait(CaRedis *held)
 {
 	return exchange();
 }
 
 const char *
-ca_ask_problem(void)
+ca_backend_connection_problem(void)
 {
 	return "fuzz";
 }
 
 bool
-ca_ask_is_news(const char *error)
+ca_backend_connection_is_news(const char *error)
 {
 	check_text(error);
 	return true;
 }
 
 bool
-ca_ask_all(const CaQuestion *questions, int n)
+ca_backend_connection_all(const CaQuestion *questions, int n)
 {
 	for (const CaQuestion *q = questions; q < questions + n; q++)
 		ca_redis_send(redis, q->argc, q->argv, q->lens, q->handler, q->arg);
@@ -232,14 +233,15 @@ ca_ask_all(const CaQuestion *questions, int n)
 }
 
 bool
-ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, void *arg)
+ca_backend_connection_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler,
+						  void *arg)
 {
 	ca_redis_send(redis, argc, argv, lens, handler, arg);
 	return exchange();
 }
 
 void
-ca_ask_warn(const char *consequence)
+ca_backend_connection_warn(const char *consequence)
 {
 }
 
@@ -291,12 +293,12 @@ token(FuzzInput *input)
 	uint64 sysid;
 	TimeLineID timeline;
 	XLogRecPtr lsn;
-	char again[CA_TOKEN_TEXT];
+	char again[CA_READ_TOKEN_TEXT];
 	char *text = fuzz_rest_text(input);
 
-	if (!ca_token_parse(text, &sysid, &timeline, &lsn))
+	if (!ca_read_token_parse(text, &sysid, &timeline, &lsn))
 		return;
-	ca_token_format(sysid, timeline, lsn, again);
+	ca_read_token_format(sysid, timeline, lsn, again);
 	FUZZ_CHECK(strcmp(again, text) == 0);
 }
 

@@ -25,7 +25,7 @@
 #include "cache_aside.h"
 #include "common/common.h"
 #include "keys/keys.h"
-#include "keys/pins.h"
+#include "keys/output_settings.h"
 
 #define COLUMNS 5
 
@@ -83,19 +83,19 @@ OutputFunctionCall(FmgrInfo *flinfo, Datum val)
 }
 
 int
-ca_pins_needed(const FmgrInfo *output)
+ca_output_settings_needed(const FmgrInfo *output)
 {
 	return 0;
 }
 
 int
-ca_pins_apply(int pins)
+ca_output_settings_apply(int pins)
 {
 	return -1;
 }
 
 void
-ca_pins_undo(int nest)
+ca_output_settings_undo(int nest)
 {
 }
 

@@ -31,9 +31,9 @@ try(void *arg)
 
 	if (reason == NULL)
 		check_parts(url);
-	FUZZ_CHECK(ca_redis_check_url(&setting, NULL, PGC_S_FILE) == (reason == NULL));
+	FUZZ_CHECK(ca_redis_url_check(&setting, NULL, PGC_S_FILE) == (reason == NULL));
 	guc_redis_url = setting;
-	FUZZ_CHECK((ca_redis_endpoint()[0] != '\0') == (reason == NULL));
+	FUZZ_CHECK((ca_redis_url_endpoint()[0] != '\0') == (reason == NULL));
 }
 
 int

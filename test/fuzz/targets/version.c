@@ -83,7 +83,7 @@ try(void *arg)
 	trigger->tgargs = palloc(trigger->tgnargs * sizeof(char *));
 	for (int i = 0; i < trigger->tgnargs; i++)
 		trigger->tgargs[i] = fuzz_text(input);
-	if (!ca_row_version_resolve(make_table(), trigger, &versioning))
+	if (!ca_version_settings_resolve(make_table(), trigger, &versioning))
 	{
 		FUZZ_CHECK(versioning.attnum == InvalidAttrNumber);
 		return;

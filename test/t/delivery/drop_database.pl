@@ -2,7 +2,7 @@
 # meanwhile; it does not wait for Redis; a resync that is about to visit it goes on without it. A
 # frozen worker holds it up only until it goes on.
 #
-# Fails without `complete || !database_exists(database)` in visit_ended() (survey.c): the resync would
+# Fails without `complete || !database_exists(database)` in visit_ended() (visit_rules.c): the resync would
 # try to visit the dropped database for ever.
 use strict;
 use warnings;

@@ -2,7 +2,7 @@
 # notes from then on must not look older than the reader's transaction, or a token selected after the row
 # would vouch for it. (The step is simulated where samples take their time; readers keep theirs.)
 #
-# Fails with `now = wall` in next_time() (token.c): samples older than the last one are not taken, and
+# Fails with `now = wall` in next_time() (read_token.c): samples older than the last one are not taken, and
 # nothing that changes is cached for an hour. With them taken (no level_gap), the old row is stored.
 use strict;
 use warnings;

@@ -1,9 +1,9 @@
 # Backends' connections to Redis: bounded for the whole server, shared, closed when idle, given back
 # however a backend ends; and the worker gets in when Redis has too many clients.
 #
-# Remedies: ca_allowance_take() in open_connection() of ask.c (without: no bound); is_wished() in
+# Remedies: ca_allowance_take() in open_connection() of backend_connection.c (without: no bound); is_wished() in
 # ca_allowance_keep() and in tick() of allowance.c (without, the next backend waits in vain); `over` in
-# tick(); give_back_at_exit(); worker_lacks_one(), settle() in ask.c.
+# tick(); give_back_at_exit(); worker_lacks_one(), settle() in backend_connection.c.
 use strict;
 use warnings;
 

@@ -2,8 +2,8 @@
 # when its query asks Redis too, or fills, or fails and is caught. And a prepared statement whose
 # argument, if it were evaluated, would drop it while classify() looks at it.
 #
-# Remedies: holders in connect_redis() of ask.c (without, the connection is freed under warm(): a crash,
-# or "no answer"), ca_redis_abandon() in ca_ask_release(), without_literals() in ca_analysis_argument()
+# Remedies: holders in connect_redis() of backend_connection.c (without, the connection is freed under warm(): a crash,
+# or "no answer"), ca_redis_abandon() in ca_backend_connection_release(), without_literals() in ca_analysis_argument()
 # of analysis.c.
 use strict;
 use warnings;

@@ -2,7 +2,7 @@
 # reads, in a deferred trigger, in a fetch inside a fetch, after errors that are caught, after a crash. It
 # is closed when idle and only then, and no place is lost or given back twice.
 #
-# Remedies: ca_allowance_stop_clock() in connect_redis() of ask.c (without, it is closed under warm());
+# Remedies: ca_allowance_stop_clock() in connect_redis() of backend_connection.c (without, it is closed under warm());
 # `taken` in ca_allowance_give_back() of allowance.c (without, the count falls below zero).
 use strict;
 use warnings;

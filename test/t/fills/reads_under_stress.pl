@@ -1,7 +1,7 @@
 # Reads and fills from SQL that go wrong: a lease ends with each fill, whatever becomes of it; one warning
 # for each cause and statement; a reply that drips; values over a limit; a full Redis; writes in warm().
 #
-# Remedies: release() and release_after_error() in fill.c; ca_ask_is_news() in ask.c; note_progress() in
+# Remedies: release() and release_after_error() in fill.c; ca_backend_connection_is_news() in backend_connection.c; note_progress() in
 # handle_replies() of redis.c (and not with each byte); GETRANGE in ask_value() of reads.c, and in
 # audit_entries.c; is_refused_length() in fill.c; refuse_own_writes() in warm.c.
 use strict;

@@ -2,7 +2,7 @@
 # new one always is. In each story somebody reads, the row changes and the change is delivered, and
 # then the reader fills with what it read.
 #
-# Fails without level_gap (LEVELS = 1 in token.c): nothing is left of the time before a hundred changes.
+# Fails without level_gap (LEVELS = 1 in read_token.c): nothing is left of the time before a hundred changes.
 use strict;
 use warnings;
 

@@ -1,7 +1,7 @@
 # A server that leaves a Redis says so first: from then on no token of before is worth anything there. One
 # that does not come back takes along what is its own, and tells what it could not.
 #
-# Remedies, in src: has_parted() (duty.c); without the call of ca_farewell_said() tokens are admitted until
+# Remedies, in src: has_parted() (role.c); without the call of ca_farewell_said() tokens are admitted until
 # the arming ends by itself, and keys stay. handle_disarm() (farewell.c) minds the other claims: without it the
 # library of another cluster is deleted.
 use strict;

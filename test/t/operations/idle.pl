@@ -4,7 +4,7 @@
 # delivery is off, it sleeps. After all of that a commit is delivered at once.
 #
 # Remedies: ca_publish_timeout() of nothing registered (publish.c), quiet_timeout() (session.c),
-# STANDBY_IDLE_PAUSE (duty.c).
+# STANDBY_IDLE_PAUSE (role.c).
 use strict;
 use warnings;
 

@@ -2,9 +2,9 @@
 # listen. Status, log and SQL functions say so; commits go on and a reload that names a Redis loses none of them;
 # at a reload what cannot be used leaves the old one in force.
 #
-# Remedy: the empty boot value (define_redis_settings in cache_aside.c); MISCONFIGURED in duty.c and
+# Remedy: the empty boot value (define_redis_settings in cache_aside.c); MISCONFIGURED in role.c and
 # ca_outage_misconfigured in outage.c (without: an outage with attempts, "unreachable"); ca_redis_url_require in
-# ask.c (without: a warning and a miss).
+# backend_connection.c (without: a warning and a miss).
 use strict;
 use warnings;
 

@@ -4,7 +4,7 @@
 #
 # Remedies: each ca_mishap_guard() in run_round() (worker.c); `until` in rest() and `told` in tell()
 # (mishap.c): an error a round; let_go_of_everything(): the next transaction fails; visiting = false in
-# begin_round() (topology.c).
+# begin_round() (visit_registries.c).
 use strict;
 use warnings;
 

@@ -1,7 +1,7 @@
 # A server that does not preload the library: CREATE EXTENSION says what to do. Where the library was
 # taken out later no write is refused, its keys are logged all the same, and delivered when it is back.
 #
-# Fails without ca_require_preload() in copy_status() (status.c), and with a trigger function that
+# Fails without ca_preload_require() in copy_status() (status.c), and with a trigger function that
 # asks for it.
 use strict;
 use warnings;

@@ -3,7 +3,7 @@
 # log and looking at what is visible; and a position that is written before anything was read again.
 #
 # Fails, part by part, without
-# - the second resync (`*resync = resync_early` in ca_barrier_passed, barrier.c);
+# - the second resync (`*resync = resync_early` in ca_open_at_start_passed, open_at_start.c);
 # - the same and `read_end < ends_below` there: the commit is read when nobody asks any more who it was;
 # - ca_tap_read_end() as a bound of restart in compute_position() (delivery.c).
 use strict;

@@ -3,7 +3,7 @@
 # for one without the extension. Status and log name the database and what to do; all goes on by itself.
 #
 # Remedy: visits.c (ca_visits_too_long: the resync never ends; fail: is never told; list_places: template0 alone is
-# left out); put_in_force in topology.c (without ca_visits_owed: his replica goes); the "incomplete" of publish.c;
+# left out); put_in_force in visit_registries.c (without ca_visits_owed: his replica goes); the "incomplete" of publish.c;
 # conclude in census.c (complete || found).
 use strict;
 use warnings;

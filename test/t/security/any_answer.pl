@@ -1,7 +1,7 @@
 # Any answer, of any length or content, to a backend that reads: an error or a miss, never a crash or a
 # broken text. The worker's side is delivery/redis_replies.pl; random answers are test/fuzz/targets/reply.c.
 # Remedies: pg_verify_mbstr() in ca_reads_from_redis (src/reads/reads.c), the check of the characters in
-# cache_aside_stuck_at (src/routing/stick.c), printable() in src/delivery/claim.c.
+# cache_aside_stuck_at (src/routing/stick.c), printable() in src/delivery/handshake.c.
 use strict;
 use warnings;
 

@@ -1,7 +1,7 @@
 # Bytes that are no text: arguments of triggers written into the catalog by hand, in a database whose
 # encoding they do not fit. Nothing crashes, no key is made of them, and the views go on.
 # Remedies: ca_text_require_all() in parse_rule (src/rules/rule.c), in preview_rule (src/rules/preview.c) and in
-# ca_row_version_resolve (src/rows/version_settings.c); ca_text_show() in cache_aside_trigger_arguments and
+# ca_version_settings_resolve (src/rows/version_settings.c); ca_text_show() in cache_aside_trigger_arguments and
 # is_text() in cache_aside_rule_problem (src/rules/rule_view.c).
 use strict;
 use warnings;

@@ -2,7 +2,7 @@
 # Whose names count? A writer's temporary types do not run as the table's owner; a schema that is not
 # safely ours is refused; an installer's search_path with look-alikes changes nothing.
 #
-# Remedies: "search_path" in settings of pins.c (without pg_temp the domain's CHECK runs as the
+# Remedies: "search_path" in settings of output_settings.c (without pg_temp the domain's CHECK runs as the
 # owner); check_rights, check_schema and check_contents of install.c (one test each); qualified names
 # in the script (qualified_names.pl looks at each).
 

@@ -3,8 +3,8 @@
 # superuser's rights from the visitors that read the rules there, nor pass for an extension.
 #
 # Remedies: settings in ca_visitor_connect (visitor.c: from PostgreSQL 17 on the resync never ends
-# without, for transaction_timeout), the call of ca_visitor_become_owner in visit (survey.c),
-# ClanguageId in ca_rule_name_kind (rules.c), relkind in load (replicas.c: a crash without).
+# without, for transaction_timeout), the call of ca_visitor_become_owner in visit (visit_rules.c),
+# ClanguageId in ca_rule_name_kind (attach.c), relkind in load (replicas.c: a crash without).
 
 use strict;
 use warnings;

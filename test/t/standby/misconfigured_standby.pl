@@ -1,7 +1,7 @@
 # A standby that was told of no Redis: it replays, gives tokens, and says in status and log what is missing; one
 # that is told later connects. Promoted without one it is misconfigured, and delivers once it is told.
 #
-# Remedy: ca_outage_misconfigured in follow_redis (follow.c); current_duty in duty.c.
+# Remedy: ca_outage_misconfigured in follow_redis (follow.c); current_duty in role.c.
 use strict;
 use warnings;
 

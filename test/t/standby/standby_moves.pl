@@ -1,7 +1,7 @@
 # A standby that follows keeps the log from the position on that it finds in Redis. When the settings name
 # another Redis it must look there: the one of before may know of nothing, or of much more.
 #
-# Remedy: ca_duty_reconnect() (duty.c), called by reload() (worker.c): without the branch of ca_follow_reconnect() the
+# Remedy: ca_role_reconnect() (role.c), called by reload() (worker.c): without the branch of ca_follow_reconnect() the
 # standby goes on asking the Redis of before.
 use strict;
 use warnings;

@@ -13,7 +13,7 @@
 # 'read', "save again" sends what two readers of the same number would send one after the other, and
 # "two savers" shows the price of admitting it.
 #
-# Remedies: is_expected() and next_version() in src/rows/row_version.c, CA_PRESENTS_ECHO; src/rows/version_increment.c (F()
+# Remedies: is_expected() and next_version() in src/rows/version_trigger.c, CA_PRESENTS_ECHO; src/rows/version_increment.c (F()
 # with 'read').
 
 use strict;

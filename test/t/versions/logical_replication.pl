@@ -2,7 +2,7 @@
 # A logical replication subscriber with the same version trigger stores the publisher's versions: the
 # trigger fires where a row is written first, not where it is applied. Its own writers are still checked.
 #
-# Fails when create_trigger() (versioning.c) makes the trigger ENABLE ALWAYS: an UPDATE applied without
+# Fails when create_trigger() (enable_versioning.c) makes the trigger ENABLE ALWAYS: an UPDATE applied without
 # the version column bumps, and one that presents a version is checked.
 
 use strict;

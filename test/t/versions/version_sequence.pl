@@ -2,7 +2,7 @@
 # high, neither uses it up for the others nor makes them wait for its transaction.
 #
 # Remedy: ca_version_sequence_push() in src/rows/version_sequence.c is bounded and takes no lock; accept_supplied()
-# in src/rows/row_version.c refuses. With jump() in its place, as it was, "waits" and "used up" fail.
+# in src/rows/version_trigger.c refuses. With jump() in its place, as it was, "waits" and "used up" fail.
 
 use strict;
 use warnings;

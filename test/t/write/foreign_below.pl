@@ -3,7 +3,7 @@
 # foreign table comes later, by whatever statement, a warning and gaps say so before a write fails,
 # and the statement in gaps repairs it.
 #
-# Remedies: ca_relatives_foreign_below() in check_statement_level() of src/rules/rule_check.c (attached, and writes fail);
+# Remedies: ca_relatives_foreign_below() in check_statement_level() of src/rules/attach_check.c (attached, and writes fail);
 # ca_foreign_after() in src/rules/foreign.c (no warning); "writes that reach a foreign table" in the view gaps, and
 # the level of the rule there for a foreign table that inherits (a statement that is refused).
 

@@ -1,9 +1,9 @@
 # Rules of materialized views: REFRESH, of every kind, deletes the pattern, and so does what else changes what
 # the view's rows show; rules move, are dumped, get lost and found again like those of tables.
 #
-# Remedies: ca_view_rule_add_patterns() in reach.c (REFRESH, DDL) and in ca_rules_add_patterns() (flush,
+# Remedies: ca_view_rule_add_patterns() in reach.c (REFRESH, DDL) and in ca_attach_add_patterns() (flush,
 # attach_like); the second half of the view rules (patterns, hence a resync); ca_view_rule_note_dropped() in
-# ddl.c (lost rules); ca_view_rule_detach() in rules.c; check_rule() in view_rule.c.
+# ddl.c (lost rules); ca_view_rule_detach() in attach.c; check_rule() in view_rule.c.
 
 use strict;
 use warnings;

@@ -3,7 +3,7 @@
 # parent that has them too, in any order. The migration that does this is the everyday one: an old table,
 # renamed, becomes the first partition of its successor, whose name its triggers were made from.
 #
-# Remedies, in src/rules/partition_trigger.c: ca_partition_cover_truncate() (no pattern without), ca_partition_free_name()
+# Remedies, in src/rules/partition_trigger.c: ca_partition_trigger_cover_truncate() (no pattern without), ca_partition_trigger_free_name()
 # (duplicate trigger names), drop_replaced() (keys and bumps twice), refuse_two_versions() (a row counted twice);
 # ca_version_attach_before() in src/rules/version_attach.c (refused under a parent where the version column is NOT NULL).
 

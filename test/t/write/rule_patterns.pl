@@ -2,7 +2,7 @@
 # prefix was what it is. No write, TRUNCATE or DDL of the table's owner fails on it, whatever it is; nor
 # does the administrator's DROP OWNED, and a resync comes to its end.
 #
-# Remedies: ca_entries_add_rule_pattern() in add_pattern (capture.c), ca_rules_add_patterns (rules.c),
+# Remedies: ca_entries_add_rule_pattern() in add_pattern (capture.c), ca_attach_add_patterns (attach.c),
 # add_rule (reach.c), add_dropped_table (ddl.c); in it add_shortened() and the look at an empty pattern.
 
 use strict;

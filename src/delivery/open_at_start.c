@@ -1,5 +1,5 @@
 /*
- * barrier.c: transactions that were open where reading began, without their messages.
+ * open_at_start.c: transactions that were open where reading began, without their messages.
  *
  * After a blind start, or beyond a fork, reading begins behind messages of transactions that may not
  * have ended: prepared ones, and those that logged at the very moment of the checkpoint. The position
@@ -41,7 +41,7 @@ barrier(void)
 
 /* A session begins with this position. */
 void
-ca_barrier_begin(const CaPosition *position)
+ca_open_at_start_begin(const CaPosition *position)
 {
 	resync_early = position->barrier != 0;
 	ends_below = InvalidXLogRecPtr;
@@ -49,7 +49,7 @@ ca_barrier_begin(const CaPosition *position)
 
 /* The tap forgot what those below `xid`, a full one, have logged. */
 void
-ca_barrier_raise(uint64 xid)
+ca_open_at_start_raise(uint64 xid)
 {
 	ca_delivery_raise_barrier(xid);
 	ends_below = InvalidXLogRecPtr;
@@ -66,7 +66,7 @@ all_ended(TransactionId oldest_running)
 
 /* A resync of everything begins, after a snapshot with this oldest running transaction. */
 void
-ca_barrier_resync_begins(TransactionId oldest_running)
+ca_open_at_start_resync_begins(TransactionId oldest_running)
 {
 	resync_early = barrier() && !all_ended(oldest_running);
 }
@@ -80,7 +80,7 @@ written_end(void)
 
 /* `resync`: set to whether it asks for one. */
 bool
-ca_barrier_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync)
+ca_open_at_start_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync)
 {
 	if (!barrier() || !all_ended(oldest_running))
 		return false;

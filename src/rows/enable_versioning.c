@@ -1,5 +1,5 @@
 /*
- * versioning.c: enable_versioning, disable_versioning: DDL on behalf of the caller.
+ * enable_versioning.c: enable_versioning, disable_versioning: DDL on behalf of the caller.
  *
  * Input: a table, names, choices. Output: a column (if the table has none), a sequence (if asked for),
  * and ordinary triggers: the catalog is the configuration, so pg_dump, DROP and partitions need nothing
@@ -137,7 +137,7 @@ check_counted(Relation rel, const Request *request)
 		const char *name = nulls[i] ? "NULL" : NameStr(*DatumGetName(names[i]));
 
 		if (!nulls[i] && strcmp(name, request->column) != 0 &&
-			ca_row_version_column(rel, name) != InvalidAttrNumber)
+			ca_version_settings_column(rel, name) != InvalidAttrNumber)
 			continue;
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 						errmsg("column \"%s\" of table \"%s\" cannot count for its version", name,
@@ -225,7 +225,7 @@ check_column(Relation rel, const char *name)
 static void
 check_not_versioned(Relation rel)
 {
-	Trigger *trigger = ca_row_version_trigger(rel);
+	Trigger *trigger = ca_version_settings_trigger(rel);
 
 	if (trigger)
 		ereport(ERROR,
@@ -365,7 +365,7 @@ static bool
 has_version_trigger(Oid relid)
 {
 	Relation rel = table_open(relid, NoLock);
-	bool result = ca_row_version_trigger(rel) != NULL;
+	bool result = ca_version_settings_trigger(rel) != NULL;
 
 	table_close(rel, NoLock);
 	return result;
@@ -409,7 +409,7 @@ drop_triggers(Oid relid)
 	for (;;)
 	{
 		Relation rel = table_open(relid, AccessExclusiveLock);
-		Trigger *trigger = ca_row_version_trigger(rel);
+		Trigger *trigger = ca_version_settings_trigger(rel);
 		char *name = trigger ? pstrdup(trigger->tgname) : NULL;
 
 		if (trigger && trigger->tgnargs > 0)

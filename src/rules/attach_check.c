@@ -1,5 +1,5 @@
 /*
- * rule_check.c: what attach refuses, and why.
+ * attach_check.c: what attach refuses, and why.
  *
  * Input: a relation, locked, and the level of the rule. Output: nothing, or an error that says what
  * was seen and what to do. The checks read catalogs only; nothing is changed here.
@@ -28,7 +28,7 @@
 PG_FUNCTION_INFO_V1(cache_aside_check_pattern);
 
 void
-ca_rule_check_null(bool isnull, const char *function, const char *argument)
+ca_attach_check_null(bool isnull, const char *function, const char *argument)
 {
 	if (isnull)
 		ereport(ERROR,
@@ -86,7 +86,7 @@ check_kind(Relation relation)
 }
 
 void
-ca_rule_check_owner(Relation relation)
+ca_attach_check_owner(Relation relation)
 {
 	if (!ca_owns_relation(RelationGetRelid(relation), GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -150,16 +150,16 @@ check_statement_level(Relation relation)
 }
 
 void
-ca_rule_check_relation(Relation relation, bool statement)
+ca_attach_check_relation(Relation relation, bool statement)
 {
 	check_kind(relation);
-	ca_rule_check_owner(relation);
+	ca_attach_check_owner(relation);
 	if (statement)
 		check_statement_level(relation);
 }
 
 void
-ca_rule_check_pattern(const char *pattern)
+ca_attach_check_pattern(const char *pattern)
 {
 	if (pattern[0] == '\0')
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -212,12 +212,12 @@ check_events(CreateTrigStmt *statement, CaTriggerKind kind)
 Datum
 cache_aside_check_pattern(PG_FUNCTION_ARGS)
 {
-	ca_rule_check_pattern(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	ca_attach_check_pattern(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 }
 
 void
-ca_rule_check_template(const CaTemplate *template)
+ca_attach_check_template(const CaTemplate *template)
 {
 	const char *pattern = ca_key_pattern(template);
 
@@ -234,8 +234,8 @@ check_template(CreateTrigStmt *statement, const char *template)
 	if (relation == NULL)
 		return;
 	ca_key_refuse_shell(template);
-	ca_rule_check_template(ca_key_parse(template, RelationGetDescr(relation),
-										RelationGetRelationName(relation), &missing));
+	ca_attach_check_template(ca_key_parse(template, RelationGetDescr(relation),
+										  RelationGetRelationName(relation), &missing));
 	if (missing != NULL)
 		ereport(WARNING,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
@@ -248,7 +248,7 @@ check_template(CreateTrigStmt *statement, const char *template)
 }
 
 void
-ca_rule_check_trigger(CreateTrigStmt *statement)
+ca_attach_check_trigger(CreateTrigStmt *statement)
 {
 	Oid function = LookupFuncName(statement->funcname, 0, NULL, true);
 	CaTriggerKind kind = OidIsValid(function) ? ca_rule_name_kind(function) : CA_TRIGGER_NONE;
@@ -263,5 +263,5 @@ ca_rule_check_trigger(CreateTrigStmt *statement)
 	if (count == 1)
 		check_template(statement, strVal(linitial(statement->args)));
 	else
-		ca_rule_check_pattern(strVal(linitial(statement->args)));
+		ca_attach_check_pattern(strVal(linitial(statement->args)));
 }

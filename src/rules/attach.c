@@ -1,5 +1,5 @@
 /*
- * rules.c: attach and detach rules. A rule is a group of ordinary triggers.
+ * attach.c: attach and detach rules. A rule is a group of ordinary triggers.
  *
  *	row level            <n>_row        AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW
  *	  with columns       <n>_row        AFTER INSERT OR DELETE, and
@@ -57,7 +57,7 @@ triggers_of(Relation relation)
 }
 
 void
-ca_rules_add_patterns(Relation relation)
+ca_attach_add_patterns(Relation relation)
 {
 	TriggerDesc *triggers = triggers_of(relation);
 
@@ -76,7 +76,7 @@ ca_rules_add_patterns(Relation relation)
 }
 
 bool
-ca_rules_member(const Trigger *trigger, const char *name)
+ca_attach_member(const Trigger *trigger, const char *name)
 {
 	return ca_rule_name_kind(trigger->tgfoid) != CA_TRIGGER_NONE &&
 		   (name == NULL || strcmp(ca_rule_name_of(trigger->tgnargs, trigger->tgargs), name) == 0);
@@ -102,7 +102,7 @@ refuse_twice(Relation relation, const char *name)
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
-		if (ca_rules_member(&triggers->triggers[i], name))
+		if (ca_attach_member(&triggers->triggers[i], name))
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("cache rule \"%s\" of table \"%s\" exists already", name,
@@ -202,7 +202,7 @@ parse_level(FunctionCallInfo fcinfo)
 {
 	char *level;
 
-	ca_rule_check_null(PG_ARGISNULL(3), "attach", "level");
+	ca_attach_check_null(PG_ARGISNULL(3), "attach", "level");
 	level = text_to_cstring(PG_GETARG_TEXT_PP(3));
 	if (strcmp(level, "row") != 0 && strcmp(level, "statement") != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -255,7 +255,7 @@ parse_columns(FunctionCallInfo fcinfo, Relation relation, bool statement)
 				 errhint("Leave it out to follow every change.")));
 	for (int i = 0; i < count; i++)
 	{
-		ca_rule_check_null(nulls[i], "attach", "columns");
+		ca_attach_check_null(nulls[i], "attach", "columns");
 		columns =
 			bms_add_member(columns, find_column(relation, NameStr(*DatumGetName(elements[i]))));
 	}
@@ -282,8 +282,8 @@ cache_aside_attach(PG_FUNCTION_ARGS)
 	bool statement;
 	Bitmapset *columns;
 
-	ca_rule_check_null(PG_ARGISNULL(0), "attach", "relation");
-	ca_rule_check_null(PG_ARGISNULL(1), "attach", "template");
+	ca_attach_check_null(PG_ARGISNULL(0), "attach", "relation");
+	ca_attach_check_null(PG_ARGISNULL(1), "attach", "template");
 	text_of_rule = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	statement = parse_level(fcinfo);
 	relation = relation_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
@@ -293,10 +293,10 @@ cache_aside_attach(PG_FUNCTION_ARGS)
 		relation_close(relation, NoLock);
 		PG_RETURN_TEXT_P(cstring_to_text(text_of_rule));
 	}
-	ca_rule_check_relation(relation, statement);
+	ca_attach_check_relation(relation, statement);
 	template = ca_key_parse(text_of_rule, RelationGetDescr(relation),
 							RelationGetRelationName(relation), NULL);
-	ca_rule_check_template(template);
+	ca_attach_check_template(template);
 	columns = parse_columns(fcinfo, relation, statement);
 	refuse_twice(relation, text_of_rule);
 	if (!statement && bms_is_empty(ca_key_columns(template)))
@@ -321,15 +321,15 @@ cache_aside_attach_query(PG_FUNCTION_ARGS)
 	char *name;
 	char *type;
 
-	ca_rule_check_null(PG_ARGISNULL(0), "attach_query", "relation");
-	ca_rule_check_null(PG_ARGISNULL(1), "attach_query", "query");
-	ca_rule_check_null(PG_ARGISNULL(2), "attach_query", "pattern");
+	ca_attach_check_null(PG_ARGISNULL(0), "attach_query", "relation");
+	ca_attach_check_null(PG_ARGISNULL(1), "attach_query", "query");
+	ca_attach_check_null(PG_ARGISNULL(2), "attach_query", "pattern");
 	query = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	pattern = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	name = PG_ARGISNULL(3) ? pattern : text_to_cstring(PG_GETARG_TEXT_PP(3));
 	relation = relation_open(PG_GETARG_OID(0), ShareRowExclusiveLock);
-	ca_rule_check_relation(relation, true);
-	ca_rule_check_pattern(pattern);
+	ca_attach_check_relation(relation, true);
+	ca_attach_check_pattern(pattern);
 	refuse_twice(relation, name);
 	SPI_connect();
 	type = ca_query_check(relation, query, pattern);
@@ -368,7 +368,7 @@ collect_drops(Relation relation, const char *name, StringInfo sql)
 	{
 		Trigger *trigger = &triggers->triggers[i];
 
-		if (!ca_rules_member(trigger, name))
+		if (!ca_attach_member(trigger, name))
 			continue;
 		if (trigger->tgisclone)
 		{
@@ -391,10 +391,10 @@ cache_aside_detach(PG_FUNCTION_ARGS)
 	int count;
 	int result;
 
-	ca_rule_check_null(PG_ARGISNULL(0), "detach", "relation");
+	ca_attach_check_null(PG_ARGISNULL(0), "detach", "relation");
 	initStringInfo(&sql);
 	relation = relation_open(PG_GETARG_OID(0), AccessExclusiveLock);
-	ca_rule_check_owner(relation);
+	ca_attach_check_owner(relation);
 	count = collect_drops(relation, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)),
 						  &sql);
 	relation_close(relation, NoLock);

@@ -1,5 +1,5 @@
 /*
- * token.c: cache_aside.read_token(): how fresh is what this transaction reads?
+ * read_token.c: cache_aside.read_token(): how fresh is what this transaction reads?
  *
  * A token is "<system identifier>-<timeline>-<LSN>" and says: whoever read under it saw every
  * message-carrying commit at or below the LSN. The worker knows such facts about snapshots of its
@@ -94,13 +94,13 @@ shmem_size(void)
 }
 
 void
-ca_token_shmem_request(void)
+ca_read_token_shmem_request(void)
 {
 	RequestAddinShmemSpace(shmem_size());
 }
 
 void
-ca_token_shmem_init(void)
+ca_read_token_shmem_init(void)
 {
 	bool found;
 
@@ -231,7 +231,7 @@ worth_noting(const Entry *entry)
  * message-carrying commit is visible to it.
  */
 void
-ca_token_sample(Snapshot snapshot, XLogRecPtr visible, TimeLineID timeline)
+ca_read_token_sample(Snapshot snapshot, XLogRecPtr visible, TimeLineID timeline)
 {
 	Entry entry;
 
@@ -259,18 +259,18 @@ ca_token_sample(Snapshot snapshot, XLogRecPtr visible, TimeLineID timeline)
  * it, without any look into the log.
  */
 void
-ca_token_sample_replayed(void)
+ca_read_token_sample_replayed(void)
 {
 	TimeLineID timeline;
 	XLogRecPtr replayed = GetXLogReplayRecPtr(&timeline);
 
 	if (!XLogRecPtrIsInvalid(replayed))
-		ca_token_sample(GetLatestSnapshot(), replayed, timeline);
+		ca_read_token_sample(GetLatestSnapshot(), replayed, timeline);
 }
 
 /* No token is given out until the next sample. */
 void
-ca_token_reset(void)
+ca_read_token_reset(void)
 {
 	begin_write();
 	for (int i = 0; i < LEVELS; i++)
@@ -281,13 +281,13 @@ ca_token_reset(void)
 static void
 detach(int code, Datum arg)
 {
-	ca_token_reset();
+	ca_read_token_reset();
 }
 
 void
-ca_token_attach(void)
+ca_read_token_attach(void)
 {
-	ca_token_reset();
+	ca_read_token_reset();
 	before_shmem_exit(detach, (Datum) 0);
 }
 
@@ -375,34 +375,34 @@ find(const Reader *reader, Entry *found)
 }
 
 bool
-ca_token_parse(const char *token, uint64 *sysid, TimeLineID *timeline, XLogRecPtr *lsn)
+ca_read_token_parse(const char *token, uint64 *sysid, TimeLineID *timeline, XLogRecPtr *lsn)
 {
 	uint32 hi;
 	uint32 lo;
 	unsigned long long number;
-	char again[CA_TOKEN_TEXT];
+	char again[CA_READ_TOKEN_TEXT];
 
 	if (strlen(token) >= sizeof(again) ||
 		sscanf(token, "%llu-%u-%X/%X", &number, timeline, &hi, &lo) != 4)
 		return false;
 	*sysid = number;
 	*lsn = ((uint64) hi << 32) | lo;
-	ca_token_format(*sysid, *timeline, *lsn, again);
+	ca_read_token_format(*sysid, *timeline, *lsn, again);
 	return strcmp(again, token) == 0; /* nothing but what we write ourselves */
 }
 
 void
-ca_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, char *token)
+ca_read_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, char *token)
 {
-	snprintf(token, CA_TOKEN_TEXT, UINT64_FORMAT "-%u-%X/%X", sysid, timeline,
+	snprintf(token, CA_READ_TOKEN_TEXT, UINT64_FORMAT "-%u-%X/%X", sysid, timeline,
 			 LSN_FORMAT_ARGS(lsn));
 }
 
 /* The token's text in static storage, or NULL. Remembers the last one: formatting costs most. */
 const char *
-ca_token_current(void)
+ca_read_token_current(void)
 {
-	static char token[CA_TOKEN_TEXT];
+	static char token[CA_READ_TOKEN_TEXT];
 	static TimeLineID timeline;
 	static XLogRecPtr lsn;
 	Snapshot snapshot;
@@ -421,7 +421,7 @@ ca_token_current(void)
 		return NULL;
 	if (token[0] == '\0' || timeline != entry.timeline || lsn != entry.visible)
 	{
-		ca_token_format(GetSystemIdentifier(), entry.timeline, entry.visible, token);
+		ca_read_token_format(GetSystemIdentifier(), entry.timeline, entry.visible, token);
 		timeline = entry.timeline;
 		lsn = entry.visible;
 	}
@@ -431,7 +431,7 @@ ca_token_current(void)
 Datum
 cache_aside_read_token(PG_FUNCTION_ARGS)
 {
-	const char *token = ca_token_current();
+	const char *token = ca_read_token_current();
 
 	if (token == NULL)
 		PG_RETURN_NULL();

@@ -1,5 +1,5 @@
 /*
- * topology.c: the registries of all databases, for the worker, which is connected to none.
+ * visit_registries.c: the registries of all databases, for the worker, which is connected to none.
  *
  * The worker sends a short-lived background worker into one database after the other. The visitor
  * reads the registry there, if the extension is there, and leaves the rows in shared memory; an
@@ -61,25 +61,25 @@ static TimestampTz began_at;   /* the last round */
 PGDLLEXPORT void cache_aside_topology_main(Datum arg);
 
 Size
-ca_topology_shmem_size(void)
+ca_visit_registries_shmem_size(void)
 {
 	return MAXALIGN(sizeof(CaTopologyShared));
 }
 
 void
-ca_topology_shmem_request(void)
+ca_visit_registries_shmem_request(void)
 {
-	RequestAddinShmemSpace(ca_topology_shmem_size());
+	RequestAddinShmemSpace(ca_visit_registries_shmem_size());
 	RequestNamedLWLockTranche("cache_aside_topology", 1);
 }
 
 /* Under AddinShmemInitLock. */
 void
-ca_topology_shmem_init(void)
+ca_visit_registries_shmem_init(void)
 {
 	bool found;
 
-	shared = ShmemInitStruct("cache_aside topology", ca_topology_shmem_size(), &found);
+	shared = ShmemInitStruct("cache_aside topology", ca_visit_registries_shmem_size(), &found);
 	if (found)
 		return;
 	memset(shared, 0, sizeof(CaTopologyShared));
@@ -252,7 +252,7 @@ round_is_due(TimestampTz now)
 
 /* One step, from the worker's loop; never blocks. True when other rows came into force just now. */
 bool
-ca_topology_step(TimestampTz now)
+ca_visit_registries_step(TimestampTz now)
 {
 	look_at_visitor();
 	if ((!visiting || told_stuck) && round_is_due(now))
@@ -276,7 +276,7 @@ ca_topology_step(TimestampTz now)
 
 /* Every database was looked into for the rows in force. */
 bool
-ca_topology_complete(void)
+ca_visit_registries_complete(void)
 {
 	bool complete;
 
@@ -288,7 +288,7 @@ ca_topology_complete(void)
 
 /* Copies the rows in force; returns how many. */
 int
-ca_topology_rows(CaTopologyRow *rows)
+ca_visit_registries_rows(CaTopologyRow *rows)
 {
 	int count;
 

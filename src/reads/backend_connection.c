@@ -1,5 +1,5 @@
 /*
- * ask.c: a backend asks Redis something and waits for the answer.
+ * backend_connection.c: a backend asks Redis something and waits for the answer.
  *
  * One connection per backend, opened when first needed, if there is a place for it (allowance.c), and kept
  * while it is used now and then. A value in redis_url that changed by a reload closes it. Nothing here raises
@@ -155,7 +155,7 @@ connect_redis(void)
 }
 
 CaRedis *
-ca_ask_hold(void)
+ca_backend_connection_hold(void)
 {
 	CaRedis *redis = connect_redis();
 
@@ -165,15 +165,15 @@ ca_ask_hold(void)
 }
 
 CaRedis *
-ca_ask_hold_new(void)
+ca_backend_connection_hold_new(void)
 {
 	if (holders == 0)
 		close_connection();
-	return ca_ask_hold();
+	return ca_backend_connection_hold();
 }
 
 void
-ca_ask_release(CaRedis *redis)
+ca_backend_connection_release(CaRedis *redis)
 {
 	if (redis == NULL)
 		return;
@@ -197,7 +197,7 @@ ca_ask_release(CaRedis *redis)
 }
 
 bool
-ca_ask_wait(CaRedis *redis)
+ca_backend_connection_wait(CaRedis *redis)
 {
 	if (ca_redis_wait(redis, -1, PG_WAIT_EXTENSION))
 		return true;
@@ -206,13 +206,14 @@ ca_ask_wait(CaRedis *redis)
 }
 
 bool
-ca_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler, void *arg)
+ca_backend_connection_ask(int argc, const char **argv, const size_t *lens, CaReplyHandler handler,
+						  void *arg)
 {
-	return ca_ask_all(&(CaQuestion){argc, argv, lens, handler, arg}, 1);
+	return ca_backend_connection_all(&(CaQuestion){argc, argv, lens, handler, arg}, 1);
 }
 
 bool
-ca_ask_all(const CaQuestion *questions, int n)
+ca_backend_connection_all(const CaQuestion *questions, int n)
 {
 	CaRedis *redis = connect_redis();
 
@@ -220,26 +221,26 @@ ca_ask_all(const CaQuestion *questions, int n)
 		return false;
 	for (const CaQuestion *q = questions; q < questions + n; q++)
 		ca_redis_send(redis, q->argc, q->argv, q->lens, q->handler, q->arg);
-	if (!ca_ask_wait(redis))
+	if (!ca_backend_connection_wait(redis))
 		return false;
 	let_idle();
 	return true;
 }
 
 void
-ca_ask_forgive(void)
+ca_backend_connection_forgive(void)
 {
 	failed_at = 0;
 }
 
 const char *
-ca_ask_problem(void)
+ca_backend_connection_problem(void)
 {
 	return problem;
 }
 
 bool
-ca_ask_is_news(const char *error)
+ca_backend_connection_is_news(const char *error)
 {
 	static TimestampTz statement;
 	static uint32 told[MAX_NEWS];
@@ -262,13 +263,13 @@ ca_ask_is_news(const char *error)
 }
 
 void
-ca_ask_warn(const char *consequence)
+ca_backend_connection_warn(const char *consequence)
 {
 	char *endpoint;
 
-	if (!ca_ask_is_news(problem))
+	if (!ca_backend_connection_is_news(problem))
 		return;
-	endpoint = ca_redis_endpoint();
+	endpoint = ca_redis_url_endpoint();
 	ereport(WARNING, (errcode(ERRCODE_CONNECTION_FAILURE),
 					  errmsg("no answer from Redis at %s: %s", endpoint, problem),
 					  errdetail("%s", consequence)));

@@ -1,5 +1,5 @@
 /*
- * survey.c: which patterns do the rules of every database cover?
+ * visit_rules.c: which patterns do the rules of every database cover?
  *
  * The worker is connected to no database, so a resync sends a short-lived worker into each one, one
  * after the other: it reads the rules and registered patterns there, hands them over through a
@@ -38,12 +38,12 @@
 typedef struct Visit
 {
 	Oid database;
-	CaSurveyScope scope;
+	CaVisitScope scope;
 } Visit;
 
 static MemoryContext visit_cxt; /* what the queue needs */
 static CaVisits visits;
-static CaSurveyScope wanted_scope;
+static CaVisitScope wanted_scope;
 static dsm_segment *segment;
 static shm_mq_handle *queue; /* from the visitor that is out */
 static bool complete;        /* it sent its closing message */
@@ -87,17 +87,17 @@ extension_exists(void)
 
 /* The closing message is empty: no pattern is. */
 static void
-visit(shm_mq_handle *out, CaSurveyScope scope)
+visit(shm_mq_handle *out, CaVisitScope scope)
 {
 	StartTransactionCommand();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (!extension_exists())
 		;
-	else if (scope == CA_SURVEY_CENSUS)
+	else if (scope == CA_VISIT_CENSUS)
 		send_pattern(out, "*", 1);
 	else if (ca_visitor_become_owner("patterns"))
-		send_patterns(out, scope == CA_SURVEY_ALL
+		send_patterns(out, scope == CA_VISIT_ALL
 							   ? "SELECT pattern FROM cache_aside.patterns"
 							   : "SELECT pattern FROM cache_aside.patterns WHERE unlogged");
 	PopActiveSnapshot();
@@ -143,14 +143,14 @@ hang_up(void)
 }
 
 void
-ca_survey_cancel(void)
+ca_visit_rules_cancel(void)
 {
 	ca_visits_cancel(&visits);
 	hang_up();
 }
 
 void
-ca_survey_begin(CaSurveyScope scope)
+ca_visit_rules_begin(CaVisitScope scope)
 {
 	hang_up();
 	wanted_scope = scope;
@@ -158,7 +158,7 @@ ca_survey_begin(CaSurveyScope scope)
 }
 
 bool
-ca_survey_stuck(void)
+ca_visit_rules_stuck(void)
 {
 	return ca_visits_stuck(&visits);
 }
@@ -217,7 +217,7 @@ receive(void (*found)(const char *pattern, Size len))
 
 /* Goes on as far as possible without waiting; true once every database was read. */
 bool
-ca_survey_step(void (*found)(const char *pattern, Size len))
+ca_visit_rules_step(void (*found)(const char *pattern, Size len))
 {
 	if (queue && receive(found))
 	{

@@ -1,5 +1,5 @@
 /*
- * duty.c: what this server is to do now: deliver, follow, or nothing.
+ * role.c: what this server is to do now: deliver, follow, or nothing.
  *
  * The answer follows from settings, recovery, the census and uninstall(), and is asked anew in each
  * round of the worker's loop: a reload, a promotion, CREATE and DROP EXTENSION take effect with the
@@ -41,7 +41,7 @@ static bool moves; /* the settings name another Redis, or other keys */
 static Duty
 current_duty(void)
 {
-	if (pg_atomic_read_u32(&ca_shared->uninstalled))
+	if (pg_atomic_read_u32(&ca_status_shared->uninstalled))
 		return UNINSTALLED;
 	if (guc_delivery == CA_DELIVER_OFF)
 		return SWITCHED_OFF;
@@ -101,11 +101,11 @@ tell_left(Duty next)
 		ereport(LOG, (errmsg("cache_aside leaves something behind in Redis: %s", left)));
 	if (next != UNINSTALLED)
 		return;
-	SpinLockAcquire(&ca_shared->mutex);
-	strlcpy(ca_shared->left, left, sizeof(ca_shared->left));
-	SpinLockRelease(&ca_shared->mutex);
-	pg_atomic_write_u32(&ca_shared->parted, 1);
-	ConditionVariableBroadcast(&ca_shared->progress);
+	SpinLockAcquire(&ca_status_shared->mutex);
+	strlcpy(ca_status_shared->left, left, sizeof(ca_status_shared->left));
+	SpinLockRelease(&ca_status_shared->mutex);
+	pg_atomic_write_u32(&ca_status_shared->parted, 1);
+	ConditionVariableBroadcast(&ca_status_shared->progress);
 }
 
 /* Delivery ends, or goes on elsewhere: Redis is told first. True: it is over. */
@@ -132,7 +132,7 @@ has_parted(Duty next)
 
 /* One step, never blocking. True: call again at once. */
 bool
-ca_duty_step(void)
+ca_role_step(void)
 {
 	Duty now = current_duty();
 
@@ -150,7 +150,7 @@ ca_duty_step(void)
 }
 
 void
-ca_duty_reconnect(void)
+ca_role_reconnect(void)
 {
 	if (duty == FOLLOW)
 		ca_follow_reconnect();
@@ -160,7 +160,7 @@ ca_duty_reconnect(void)
 
 /* A step raised: what it had begun is begun anew. */
 void
-ca_duty_abandon(const char *what)
+ca_role_abandon(const char *what)
 {
 	if (ca_census_running())
 		ca_census_yield();
@@ -178,7 +178,7 @@ ca_duty_abandon(const char *what)
 }
 
 CaRedis *
-ca_duty_redis(void)
+ca_role_redis(void)
 {
 	return duty == FOLLOW ? ca_follow_redis() : ca_session_redis();
 }
@@ -202,9 +202,9 @@ standby_pause(void)
 	return quiet < 200 ? STANDBY_QUIET_PAUSE : STANDBY_IDLE_PAUSE;
 }
 
-/* Milliseconds until ca_duty_step has something to do; -1: only events matter. */
+/* Milliseconds until ca_role_step has something to do; -1: only events matter. */
 long
-ca_duty_timeout(void)
+ca_role_timeout(void)
 {
 	long timeout;
 	long visit;

@@ -1,5 +1,5 @@
 /*
- * row_version.c: the trigger that keeps a row's version, so that no writer can skip it.
+ * version_trigger.c: the trigger that keeps a row's version, so that no writer can skip it.
  *
  * Input: BEFORE INSERT OR UPDATE [OR DELETE] FOR EACH ROW, row_version('version', presents [, counted
  * columns...]), presents being 'next', 'read' or 'echo', followed by ', unused' or ', sequence' when the
@@ -154,7 +154,7 @@ with_version(TriggerData *data, CaVersioning *versioning, HeapTuple tuple, int64
 {
 	int column = versioning->attnum;
 	bool isnull = false;
-	Datum value = ca_row_version_datum(versioning, version);
+	Datum value = ca_version_settings_datum(versioning, version);
 
 	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(data->tg_relation), 1, &column, &value,
 									 &isnull);
@@ -165,10 +165,10 @@ static void
 check_range(TriggerData *data, CaVersioning *versioning, int64 version)
 {
 	if (version > versioning->max)
-		ca_row_version_overflow(data->tg_relation, versioning);
+		ca_version_settings_overflow(data->tg_relation, versioning);
 	if (version > versioning->max - versioning->max / 16 &&
 		!ca_version_columns_warned(data->tg_trigger))
-		ca_row_version_warn_high(data->tg_relation, versioning, version);
+		ca_version_settings_warn_high(data->tg_relation, versioning, version);
 }
 
 /* A row that brings its version. */
@@ -209,7 +209,7 @@ first_version(TriggerData *data, CaVersioning *versioning)
 	if (versioning->start == CA_START_SEQUENCE)
 	{
 		if (ca_version_sequence_last(versioning->sequence) >= versioning->max)
-			ca_row_version_overflow(data->tg_relation, versioning);
+			ca_version_settings_overflow(data->tg_relation, versioning);
 		version = ca_version_sequence_next(versioning->sequence);
 	}
 	else if (versioning->start == CA_START_UNUSED)
@@ -224,7 +224,7 @@ stamp_insert(TriggerData *data, CaVersioning *versioning)
 	HeapTuple tuple = data->tg_trigtuple;
 	bool isnull;
 	int64 version =
-		ca_row_version_get(versioning, tuple, RelationGetDescr(data->tg_relation), &isnull);
+		ca_version_settings_get(versioning, tuple, RelationGetDescr(data->tg_relation), &isnull);
 
 	if (isnull)
 		return with_version(data, versioning, tuple, first_version(data, versioning));
@@ -245,8 +245,8 @@ static HeapTuple
 stamp_delete(TriggerData *data, CaVersioning *versioning)
 {
 	bool isnull;
-	int64 version = ca_row_version_get(versioning, data->tg_trigtuple,
-									   RelationGetDescr(data->tg_relation), &isnull);
+	int64 version = ca_version_settings_get(versioning, data->tg_trigtuple,
+											RelationGetDescr(data->tg_relation), &isnull);
 
 	bury(versioning, version);
 	return data->tg_trigtuple;
@@ -281,7 +281,7 @@ next_version(TriggerData *data, CaVersioning *versioning, int64 old_version, boo
 	if (presented && versioning->presents == CA_PRESENTS_ECHO && new_version == old_version)
 		return old_version;
 	if (old_version >= versioning->max)
-		ca_row_version_overflow(data->tg_relation, versioning);
+		ca_version_settings_overflow(data->tg_relation, versioning);
 	return old_version + 1;
 }
 
@@ -294,8 +294,8 @@ stamp_update(TriggerData *data, CaVersioning *versioning)
 								   data->tg_updatedcols);
 	bool old_null;
 	bool new_null;
-	int64 old_version = ca_row_version_get(versioning, data->tg_trigtuple, desc, &old_null);
-	int64 new_version = ca_row_version_get(versioning, tuple, desc, &new_null);
+	int64 old_version = ca_version_settings_get(versioning, data->tg_trigtuple, desc, &old_null);
+	int64 new_version = ca_version_settings_get(versioning, tuple, desc, &new_null);
 	int64 stored = old_version;
 
 	if (guc_import_mode && !new_null)
@@ -304,7 +304,8 @@ stamp_update(TriggerData *data, CaVersioning *versioning)
 	{
 		stored = next_version(data, versioning, old_version, presented && !new_null, new_version);
 		if (presented && (new_null || !is_expected(versioning, old_version, new_version)))
-			ca_row_version_refuse(data, versioning, old_version, new_null ? NULL : &new_version);
+			ca_version_settings_refuse(data, versioning, old_version,
+									   new_null ? NULL : &new_version);
 	}
 	else if (old_null)
 		return tuple; /* nothing counted changed in a row that has no version yet */

@@ -1,12 +1,12 @@
 /*
- * claim.c: the first questions of a session: who is this Redis, and what does it hold?
+ * handshake.c: the first questions of a session: who is this Redis, and what does it hold?
  *
  * INFO tells its version and the identity of its data; the claim of the function library puts this
  * connection's nonce into Redis and answers with the stored position. A library that is missing or
  * older is loaded and the claim repeated. Redis before 7 knows no functions: the position
  * is read with GET and deliveries use a plain script.
  *
- * Handlers run inside ca_redis_advance; when all answers are in, ca_claim_step decides. Nothing is
+ * Handlers run inside ca_redis_advance; when all answers are in, ca_handshake_step decides. Nothing is
  * written to Redis here but the nonce, the library, and what stands where the position belongs.
  */
 #include "cache_aside.h"
@@ -17,7 +17,7 @@
 #include "delivery/delivery.h"
 
 static CaRedis *redis;
-static CaClaimed claimed;
+static CaHandshake claimed;
 static int answers_missing;
 static char failure[256]; /* empty: none */
 static CaGuardProblem problem;
@@ -51,9 +51,9 @@ claim_answered(const CaReply *reply)
 	Size len;
 
 	answers_missing--;
-	if (reply == NULL || ca_reply_type(reply) != CA_REPLY_ERROR)
+	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_ERROR)
 		return reply != NULL;
-	strlcpy(failure, ca_reply_text(reply, &len), sizeof(failure));
+	strlcpy(failure, ca_redis_reply_text(reply, &len), sizeof(failure));
 	return false;
 }
 
@@ -63,9 +63,9 @@ handle_info(void *arg, const CaReply *reply)
 	Size len;
 	const char *info;
 
-	if (!claim_answered(reply) || ca_reply_type(reply) != CA_REPLY_STRING)
+	if (!claim_answered(reply) || ca_redis_reply_type(reply) != CA_REPLY_STRING)
 		return;
-	info = ca_reply_text(reply, &len);
+	info = ca_redis_reply_text(reply, &len);
 	copy_field(info, "\nredis_version:", ca_status_now.redis_version,
 			   sizeof(ca_status_now.redis_version));
 	copy_field(info, "\nrun_id:", claimed.run_id, sizeof(claimed.run_id));
@@ -93,8 +93,8 @@ handle_announcement(void *arg, const CaReply *reply)
 	Size len;
 
 	answers_missing--;
-	announced = reply && ca_reply_type(reply) == CA_REPLY_STRING
-					? (TimeLineID) strtoul(ca_reply_text(reply, &len), NULL, 10)
+	announced = reply && ca_redis_reply_type(reply) == CA_REPLY_STRING
+					? (TimeLineID) strtoul(ca_redis_reply_text(reply, &len), NULL, 10)
 					: 0;
 }
 
@@ -105,12 +105,12 @@ handle_position(void *arg, const CaReply *reply)
 	const char *found;
 
 	answers_missing--;
-	if (reply == NULL || ca_reply_type(reply) == CA_REPLY_NIL)
+	if (reply == NULL || ca_redis_reply_type(reply) == CA_REPLY_NIL)
 		return;
-	found = ca_reply_text(reply, &len);
-	if (ca_reply_type(reply) == CA_REPLY_STRING)
+	found = ca_redis_reply_text(reply, &len);
+	if (ca_redis_reply_type(reply) == CA_REPLY_STRING)
 		keep_stored(found, len);
-	else if (ca_reply_type(reply) == CA_REPLY_ERROR && strncmp(found, "WRONGTYPE", 9) != 0)
+	else if (ca_redis_reply_type(reply) == CA_REPLY_ERROR && strncmp(found, "WRONGTYPE", 9) != 0)
 		strlcpy(failure, found, sizeof(failure));
 	else
 		claimed.nonsense = true;
@@ -126,7 +126,7 @@ handle_claim(void *arg, const CaReply *reply)
 	problem = ca_guard_problem(reply);
 	if (problem == CA_GUARD_OTHER || problem == CA_GUARD_CONNECT_AGAIN ||
 		problem == CA_GUARD_OCCUPIED)
-		strlcpy(failure, ca_reply_text(reply, &len), sizeof(failure));
+		strlcpy(failure, ca_redis_reply_text(reply, &len), sizeof(failure));
 	else if (problem == CA_GUARD_NO_PROBLEM && !ca_guard_read_claim(reply, &claim))
 		strlcpy(failure, "unexpected answer to the claim", sizeof(failure));
 	else if (problem == CA_GUARD_NO_PROBLEM)
@@ -149,8 +149,8 @@ handle_load(void *arg, const CaReply *reply)
 	Size len;
 
 	/* One of the two always is; the claim that follows tells whether one was loaded. */
-	if (reply && ca_reply_type(reply) == CA_REPLY_ERROR &&
-		strstr(ca_reply_text(reply, &len), "already exists"))
+	if (reply && ca_redis_reply_type(reply) == CA_REPLY_ERROR &&
+		strstr(ca_redis_reply_text(reply, &len), "already exists"))
 		answers_missing--;
 	else
 		claim_answered(reply);
@@ -198,14 +198,14 @@ send_claim(void)
 	call.writers = pointers;
 	call.nwriters = keyspace.count;
 	call.force = ca_contest_force();
-	call.server = ca_shared->server_id;
+	call.server = ca_status_shared->server_id;
 	claimed.forced = call.force[0] == '1';
 	ca_guard_claim(redis, &call, handle_claim, NULL);
 	answers_missing++;
 }
 
 void
-ca_claim_begin(CaRedis *new_redis)
+ca_handshake_begin(CaRedis *new_redis)
 {
 	redis = new_redis;
 	memset(&claimed, 0, sizeof(claimed));
@@ -271,20 +271,20 @@ is_plainly_occupied(void)
 	return true;
 }
 
-static CaClaimState
+static CaHandshakeState
 conclude(void)
 {
 	if (problem == CA_GUARD_FENCED)
-		return CA_CLAIM_FENCED;
+		return CA_HANDSHAKE_FENCED;
 	if (is_plainly_occupied())
-		return CA_CLAIM_OCCUPIED;
+		return CA_HANDSHAKE_OCCUPIED;
 	ca_contest_claimed(claimed.role);
-	return CA_CLAIM_DONE;
+	return CA_HANDSHAKE_DONE;
 }
 
 /* What is not a position is in the way of one. */
 void
-ca_claim_drop_nonsense(void)
+ca_handshake_drop_nonsense(void)
 {
 	ereport(LOG, (errmsg("cache_aside found nonsense where its position should be; replacing it")));
 	send_words(ignore_answer, "UNLINK", ca_position_key());
@@ -292,32 +292,32 @@ ca_claim_drop_nonsense(void)
 }
 
 /*
- * Goes on when everything sent so far is answered. CLAIMED: ca_claim_result tells what was found.
+ * Goes on when everything sent so far is answered. CLAIMED: ca_handshake_result tells what was found.
  */
-CaClaimState
-ca_claim_step(void)
+CaHandshakeState
+ca_handshake_step(void)
 {
 	if (answers_missing > 0)
-		return CA_CLAIM_WAITING;
+		return CA_HANDSHAKE_WAITING;
 	if (failure[0] == '\0' && problem == CA_GUARD_NOT_LOADED)
 		load_and_claim();
 	else if (failure[0] == '\0' && problem == CA_GUARD_UNSUPPORTED)
 		claim_plainly();
 	else if (problem == CA_GUARD_OCCUPIED)
-		return CA_CLAIM_OCCUPIED;
+		return CA_HANDSHAKE_OCCUPIED;
 	else if (failure[0] == '\0')
 		return conclude();
-	return failure[0] ? CA_CLAIM_FAILED : CA_CLAIM_WAITING;
+	return failure[0] ? CA_HANDSHAKE_FAILED : CA_HANDSHAKE_WAITING;
 }
 
 const char *
-ca_claim_error(void)
+ca_handshake_error(void)
 {
 	return failure;
 }
 
-CaClaimed *
-ca_claim_result(void)
+CaHandshake *
+ca_handshake_result(void)
 {
 	return &claimed;
 }

@@ -1,5 +1,5 @@
 /*
- * pins.c: output functions under fixed settings, so that two sessions write the same key.
+ * output_settings.c: output functions under fixed settings, so that two sessions write the same key.
  *
  * Input: an output function, once per column of a template. Output: which settings it reads; then,
  * around calls, the settings switched as a function's SET clause would do it. Known functions are
@@ -9,7 +9,7 @@
  * An error between apply and undo is undone by the (sub)transaction's abort.
  */
 #include "cache_aside.h"
-#include "keys/pins.h"
+#include "keys/output_settings.h"
 
 #include "catalog/namespace.h"
 #include "miscadmin.h"
@@ -86,7 +86,7 @@ static const Setting settings[] = {
 };
 
 int
-ca_pins_needed(const FmgrInfo *output)
+ca_output_settings_needed(const FmgrInfo *output)
 {
 	for (int i = 0; i < lengthof(outputs); i++)
 	{
@@ -119,7 +119,7 @@ find_differing(int pins)
 }
 
 int
-ca_pins_apply(int pins)
+ca_output_settings_apply(int pins)
 {
 	int differing = find_differing(pins);
 	int nest;
@@ -137,7 +137,7 @@ ca_pins_apply(int pins)
 }
 
 void
-ca_pins_undo(int nest)
+ca_output_settings_undo(int nest)
 {
 	AtEOXact_GUC(true, nest);
 }
