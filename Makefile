@@ -102,7 +102,7 @@ demo:
 ## make bench     the measurements of the README; B=name runs those whose name contains it
 bench:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh bench/run.sh
-## make lint      strict warnings with gcc and clang
+## make lint      strict warnings with gcc and clang; who may know whom, by src/LAYERS
 lint:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/lint.sh gcc clang
 ## make format    format the C files; make format-check only tells

@@ -1,5 +1,6 @@
 #!/bin/bash
-# lint.sh compiler ...: builds with strict warnings in a throw-away copy; any warning fails.
+# lint.sh compiler ...: builds with strict warnings in a throw-away copy; any warning fails. Then who knows
+# whom, by src/LAYERS (check-layers.sh).
 set -euo pipefail
 
 strict='-Wextra -Wshadow -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
@@ -20,3 +21,4 @@ for compiler in "$@"; do
 	# Some warnings are guesses that change with the optimisation; a server built for debugging has another.
 	make -s -k -j2 -C "$copy/$compiler" all "CC=$compiler" "PG_CFLAGS=$flags" COPT=-O2 with_llvm=no
 done
+"$copy/$1/scripts/check-layers.sh" "$copy/$1"
