@@ -12,51 +12,50 @@
 #include "redis/redis.h"
 #include "log/log.h"
 #include "delivery/delivery.h"
-
-static bool plain; /* no functions here */
-static char plain_sha[41];
+#include "delivery/sink.h"
 
 void
-ca_apply_use_functions(void)
+ca_apply_use_functions(CaSink *sink)
 {
-	plain = false;
+	sink->dialect.plain = false;
 }
 
 static void
 remember_sha(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	Size len;
 	const char *sha;
 
-	plain_sha[0] = '\0';
+	sink->dialect.plain_sha[0] = '\0';
 	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_STRING)
 		return;
 	sha = ca_redis_reply_text(reply, &len);
-	if (len == sizeof(plain_sha) - 1)
-		memcpy(plain_sha, sha, len);
+	if (len == sizeof(sink->dialect.plain_sha) - 1)
+		memcpy(sink->dialect.plain_sha, sha, len);
 }
 
 /* Queues the loading of the plain script; later answers come after it was loaded. */
 void
-ca_apply_use_plain(CaRedis *redis)
+ca_apply_use_plain(CaSink *sink, CaRedis *redis)
 {
 	const char *argv[] = {"SCRIPT", "LOAD", ca_function_library_plain};
 	size_t len[] = {6, 4, strlen(ca_function_library_plain)};
 
-	plain = true;
-	ca_redis_send(redis, 3, argv, len, remember_sha, NULL);
+	sink->dialect.plain = true;
+	ca_redis_send(redis, 3, argv, len, remember_sha, sink);
 }
 
 bool
-ca_apply_guarded(void)
+ca_apply_guarded(CaSink *sink)
 {
-	return guc_guard && !plain;
+	return guc_guard && !sink->dialect.plain;
 }
 
 bool
-ca_apply_has_functions(void)
+ca_apply_has_functions(CaSink *sink)
 {
-	return !plain;
+	return !sink->dialect.plain;
 }
 
 /* Arguments of the plain script under construction. */
@@ -81,8 +80,8 @@ add_text(Args *args, const char *word)
 }
 
 static void
-send_plain(CaRedis *redis, const CaBatch *batch, const char *expected, const char *position,
-		   CaReplyHandler handler)
+send_plain(CaSink *sink, CaRedis *redis, const CaBatch *batch, const char *expected,
+		   const char *position, CaReplyHandler handler)
 {
 	static Args args; /* too big for a stack frame worth liking */
 	static char numbers[CA_BATCH_STICKS][2][32];
@@ -91,7 +90,7 @@ send_plain(CaRedis *redis, const CaBatch *batch, const char *expected, const cha
 	args.n = 0;
 	snprintf(numkeys, sizeof(numkeys), "%d", 2 + batch->nkeys);
 	add_text(&args, "EVALSHA");
-	add_text(&args, plain_sha);
+	add_text(&args, sink->dialect.plain_sha);
 	add_text(&args, numkeys);
 	add_text(&args, ca_position_key());
 	add_text(&args, ca_guard_key());
@@ -114,15 +113,16 @@ send_plain(CaRedis *redis, const CaBatch *batch, const char *expected, const cha
 
 /* The handler gets the batch; ca_apply_read understands the answer. */
 void
-ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected, CaReplyHandler handler)
+ca_apply_send(CaSink *sink, CaRedis *redis, CaBatch *batch, const char *expected,
+			  CaReplyHandler handler)
 {
 	char position[CA_POSITION_TEXT];
 	CaGuardBatch call = {0};
 
 	ca_position_format(&batch->position, position);
-	if (plain)
+	if (sink->dialect.plain)
 	{
-		send_plain(redis, batch, expected, position, handler);
+		send_plain(sink, redis, batch, expected, position, handler);
 		return;
 	}
 	call.bytes = batch->bytes.data;
@@ -131,14 +131,14 @@ ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected, CaReplyHandl
 	call.sticks = batch->sticks;
 	call.nsticks = batch->nsticks;
 	call.lsn = guc_guard ? Max(batch->lsn, 1) : InvalidXLogRecPtr;
-	ca_guard_apply(redis, &call, expected, position, handler, batch);
+	ca_guard_apply(sink, redis, &call, expected, position, handler, batch);
 }
 
 /* false: an error, or not an answer to such a call */
 bool
-ca_apply_read(const CaReply *reply, CaApplied *applied)
+ca_apply_read(CaSink *sink, const CaReply *reply, CaApplied *applied)
 {
-	if (!plain)
+	if (!sink->dialect.plain)
 		return ca_guard_read_apply(reply, applied);
 	if (ca_redis_reply_type(reply) != CA_REPLY_ARRAY || ca_redis_reply_count(reply) != 2)
 		return false;

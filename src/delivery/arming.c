@@ -27,6 +27,7 @@
 #include "cache_aside.h"
 #include "log/log.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 
 #include "portability/instr_time.h"
 
@@ -34,15 +35,6 @@
 #define ARMING_MS 5000
 #define UNTOLD_MS                                                                                  \
 	(ARMING_MS + ARMING_MS / 10 + 1000) /* lengths to a tenth, a clock that went back */
-
-static int64 redis_ms;         /* Redis's time when ... */
-static instr_time known_since; /* ... this was ours; 0: not known */
-static instr_time claimed_at;
-static instr_time renewed_at;
-static bool untold;
-static int64 foreign_heard;  /* deletions of another system, of this claim */
-static XLogRecPtr heard_end; /* of the log, written when we heard of them */
-static bool to_tell;         /* Redis is to know, once it is read */
 
 static double
 ms_since(instr_time then)
@@ -55,29 +47,29 @@ ms_since(instr_time then)
 }
 
 static void
-set_clock(int64 time_of_redis)
+set_clock(CaSink *sink, int64 time_of_redis)
 {
-	redis_ms = time_of_redis;
-	INSTR_TIME_SET_CURRENT(known_since);
+	sink->arming.redis_ms = time_of_redis;
+	INSTR_TIME_SET_CURRENT(sink->arming.known_since);
 }
 
 /* Nobody was ever told of anything by a server that claims for the first time, on an empty Redis. */
 void
-ca_arming_claimed(const CaClaim *claim)
+ca_arming_claimed(CaSink *sink, const CaClaim *claim)
 {
 	XLogRecPtr end;
 	TimeLineID timeline = ca_wal_timeline(&end);
 	bool never;
 
-	set_clock(claim->now);
-	foreign_heard = 0;
-	to_tell = false;
-	INSTR_TIME_SET_CURRENT(claimed_at);
-	renewed_at = claimed_at;
+	set_clock(sink, claim->now);
+	sink->arming.foreign_heard = 0;
+	sink->arming.to_tell = false;
+	INSTR_TIME_SET_CURRENT(sink->arming.claimed_at);
+	sink->arming.renewed_at = sink->arming.claimed_at;
 	(void) ca_breaker_claimed(timeline, &never);
 	never = never && timeline == 1 && !claim->found && claim->guard_timeline == 0;
-	untold = !claim->same && !never;
-	ca_breaker_note_claim(ca_guard_nonce(), timeline);
+	sink->arming.untold = !claim->same && !never;
+	ca_breaker_note_claim(ca_guard_nonce(sink), timeline);
 }
 
 const char *
@@ -90,21 +82,21 @@ ca_arming_previous(void)
 }
 
 int64
-ca_arming_until(void)
+ca_arming_until(CaSink *sink)
 {
-	return redis_ms + (int64) ms_since(known_since) + ARMING_MS;
+	return sink->arming.redis_ms + (int64) ms_since(sink->arming.known_since) + ARMING_MS;
 }
 
 /* Of arm and renew. */
 void
-ca_arming_answered(const CaArming *answer)
+ca_arming_answered(CaSink *sink, const CaArming *answer)
 {
-	set_clock(answer->now);
-	if (!answer->renewed || answer->foreign == foreign_heard)
+	set_clock(sink, answer->now);
+	if (!answer->renewed || answer->foreign == sink->arming.foreign_heard)
 		return;
-	foreign_heard = answer->foreign;
-	heard_end = ca_wal_mark();
-	to_tell = true;
+	sink->arming.foreign_heard = answer->foreign;
+	sink->arming.heard_end = ca_wal_mark();
+	sink->arming.to_tell = true;
 }
 
 /*
@@ -112,36 +104,37 @@ ca_arming_answered(const CaArming *answer)
  * is for what is visible here or was replayed by a standby, hence below a record that was written since.
  */
 int64
-ca_arming_heard(XLogRecPtr read_end, XLogRecPtr *above)
+ca_arming_heard(CaSink *sink, XLogRecPtr read_end, XLogRecPtr *above)
 {
-	*above = heard_end;
-	return read_end >= heard_end ? foreign_heard : 0;
+	*above = sink->arming.heard_end;
+	return read_end >= sink->arming.heard_end ? sink->arming.foreign_heard : 0;
 }
 
 /* Milliseconds until a renewal is due. One that is overdue has nothing to renew. */
 long
-ca_arming_timeout(void)
+ca_arming_timeout(CaSink *sink)
 {
-	double left = RENEW_MS - ms_since(renewed_at);
+	double left = RENEW_MS - ms_since(sink->arming.renewed_at);
 
 	return left > 0 ? (long) left + 1 : RENEW_MS / 2;
 }
 
 /* Whoever waits for us to have heard of a deletion waits for the next renewal. */
 bool
-ca_arming_renewal_due(XLogRecPtr read_end)
+ca_arming_renewal_due(CaSink *sink, XLogRecPtr read_end)
 {
-	if (ms_since(renewed_at) < RENEW_MS && !(to_tell && read_end >= heard_end))
+	if (ms_since(sink->arming.renewed_at) < RENEW_MS &&
+		!(sink->arming.to_tell && read_end >= sink->arming.heard_end))
 		return false;
-	to_tell &= read_end < heard_end;
-	INSTR_TIME_SET_CURRENT(renewed_at);
+	sink->arming.to_tell &= read_end < sink->arming.heard_end;
+	INSTR_TIME_SET_CURRENT(sink->arming.renewed_at);
 	return true;
 }
 
 bool
-ca_arming_untold(void)
+ca_arming_untold(CaSink *sink)
 {
-	if (untold && ms_since(claimed_at) >= UNTOLD_MS)
-		untold = false;
-	return untold;
+	if (sink->arming.untold && ms_since(sink->arming.claimed_at) >= UNTOLD_MS)
+		sink->arming.untold = false;
+	return sink->arming.untold;
 }

@@ -58,10 +58,10 @@ ca_batch_free(CaBatch *batch)
 
 /* A stick without a name, if some may be lost. */
 static void
-add_forgotten(CaBatch *batch)
+add_forgotten(CaSink *sink, CaBatch *batch)
 {
 	uint32 ttl;
-	XLogRecPtr lsn = ca_lost_sticks_forgotten(&ttl);
+	XLogRecPtr lsn = ca_lost_sticks_forgotten(sink, &ttl);
 
 	if (XLogRecPtrIsInvalid(lsn))
 		return;
@@ -71,7 +71,7 @@ add_forgotten(CaBatch *batch)
 }
 
 CaBatch *
-ca_batch_make(void)
+ca_batch_make(CaSink *sink)
 {
 	MemoryContext old;
 	CaBatch *batch;
@@ -86,7 +86,7 @@ ca_batch_make(void)
 	initStringInfo(&batch->bytes);
 	batch->nkeys = batch->nsticks = 0;
 	batch->lsn = InvalidXLogRecPtr;
-	add_forgotten(batch);
+	add_forgotten(sink, batch);
 	MemoryContextSwitchTo(old);
 	return batch;
 }

@@ -22,6 +22,7 @@
 #include "resync/resync.h"
 #include "delivery/delivery.h"
 #include "delivery/redelete.h"
+#include "delivery/sink.h"
 
 #include "lib/ilist.h"
 #include "utils/timestamp.h"
@@ -31,121 +32,110 @@
 #define LIVES_MS 2000 /* Redis before 7: the position says that its server lives */
 #define HEARTBEAT_BYTES (16 * 1024 * 1024)
 
-static CaTap *tap;
-static CaRedis *redis;
-static dlist_head flight = DLIST_STATIC_INIT(flight); /* batches without an answer */
-static int in_flight;
-static dlist_head finished = DLIST_STATIC_INIT(finished); /* completed by a scan: next batch's */
-static CaPosition sent;                                   /* as of the last batch sent */
-static CaPosition acked;                                  /* as of the last one answered */
-static char expected[CA_POSITION_TEXT];
-static TimestampTz last_sent;
-static bool armed;   /* guarded fills are admitted */
-static bool arming;  /* an arming was sent and is not answered yet */
-static bool marked;  /* state or barrier changed since the last position */
-static bool looking; /* at the position; it must be this: */
-static char looked_for[CA_POSITION_TEXT];
-static char failure[256];   /* empty: none */
-static XLogRecPtr begun_at; /* where the session began */
-
 /* ---- life of a session ---- */
 
 /* The connection is closed by now, so that no handler will see a batch freed here. */
 void
-ca_delivery_reset(void)
+ca_delivery_reset(CaSink *sink)
 {
-	while (!dlist_is_empty(&flight))
-		ca_batch_free(dlist_container(CaBatch, node, dlist_pop_head_node(&flight)));
-	while (!dlist_is_empty(&finished))
-		ca_committed_free(dlist_container(CaCommit, node, dlist_pop_head_node(&finished)));
+	while (!dlist_is_empty(&sink->delivery.flight))
+		ca_batch_free(dlist_container(CaBatch, node, dlist_pop_head_node(&sink->delivery.flight)));
+	while (!dlist_is_empty(&sink->delivery.finished))
+		ca_committed_free(
+			dlist_container(CaCommit, node, dlist_pop_head_node(&sink->delivery.finished)));
 	ca_queue_reset();
 	ca_batch_reset();
-	in_flight = 0;
-	failure[0] = '\0';
-	tap = NULL;
-	redis = NULL;
+	sink->delivery.in_flight = 0;
+	sink->delivery.failure[0] = '\0';
+	sink->delivery.tap = NULL;
+	sink->delivery.redis = NULL;
 }
 
 /* `position` is what Redis holds now, `stored` its exact text (empty: Redis holds none). */
 void
-ca_delivery_start(CaTap *new_tap, CaRedis *new_redis, const CaPosition *position,
+ca_delivery_start(CaSink *sink, CaTap *new_tap, CaRedis *new_redis, const CaPosition *position,
 				  const char *stored)
 {
-	tap = new_tap;
-	redis = new_redis;
-	sent = acked = *position;
-	begun_at = position->confirmed;
-	strlcpy(expected, stored, sizeof(expected));
-	last_sent = 0;
-	armed = arming = looking = false;
-	marked = true; /* write it at once: it may be absent, or of another timeline */
+	sink->delivery.tap = new_tap;
+	sink->delivery.redis = new_redis;
+	sink->delivery.sent = sink->delivery.acked = *position;
+	sink->delivery.begun_at = position->confirmed;
+	strlcpy(sink->delivery.expected, stored, sizeof(sink->delivery.expected));
+	sink->delivery.last_sent = 0;
+	sink->delivery.armed = sink->delivery.arming = sink->delivery.looking = false;
+	sink->delivery.marked = true; /* write it at once: it may be absent, or of another timeline */
 	ca_sync_connecting();
 }
 
 /* The state that the next position carries; a heartbeat writes it. */
 void
-ca_delivery_mark(CaPositionState state, uint64 barrier)
+ca_delivery_mark(CaSink *sink, CaPositionState state, uint64 barrier)
 {
-	sent.state = state;
-	sent.barrier = barrier;
-	marked = true;
+	sink->delivery.sent.state = state;
+	sink->delivery.sent.barrier = barrier;
+	sink->delivery.marked = true;
 }
 
 void
-ca_delivery_cover(const CaKeyspace *keyspace)
+ca_delivery_cover(CaSink *sink, const CaKeyspace *keyspace)
 {
-	sent.keyspace = *keyspace;
+	sink->delivery.sent.keyspace = *keyspace;
 }
 
 void
-ca_delivery_raise_barrier(uint64 barrier)
+ca_delivery_raise_barrier(CaSink *sink, uint64 barrier)
 {
-	ca_delivery_mark(sent.state, barrier);
+	ca_delivery_mark(sink, sink->delivery.sent.state, barrier);
 }
 
 uint64
-ca_delivery_barrier(void)
+ca_delivery_barrier(CaSink *sink)
 {
-	return sent.barrier;
+	return sink->delivery.sent.barrier;
 }
 
 static void
-fail(const char *reason)
+fail(CaSink *sink, const char *reason)
 {
-	if (failure[0] == '\0')
-		strlcpy(failure, reason, sizeof(failure));
+	if (sink->delivery.failure[0] == '\0')
+		strlcpy(sink->delivery.failure, reason, sizeof(sink->delivery.failure));
 }
 
 const char *
-ca_delivery_error(void)
+ca_delivery_error(CaSink *sink)
 {
-	return failure[0] ? failure : NULL;
+	return sink->delivery.failure[0] ? sink->delivery.failure : NULL;
 }
 
 bool
-ca_delivery_idle(void)
+ca_delivery_idle(CaSink *sink)
 {
-	return ca_queue_oldest() == NULL && in_flight == 0 && dlist_is_empty(&finished);
+	return ca_queue_oldest() == NULL && sink->delivery.in_flight == 0 &&
+		   dlist_is_empty(&sink->delivery.finished);
 }
 
 bool
-ca_delivery_unanswered(void)
+ca_delivery_unanswered(CaSink *sink)
 {
-	return in_flight > 0;
+	return sink->delivery.in_flight > 0;
 }
 
-bool
-ca_delivery_owes(const CaAwaited *awaited)
+/* Is there something unacknowledged of it? Everything up to its LSN has been read. */
+static bool
+owes(void *arg, const CaAwaited *awaited)
 {
+	CaSink *sink = arg;
 	dlist_iter iter;
 
 	/* What was not read, a resync makes good. */
-	if (acked.state == CA_POSITION_PENDING && awaited->lsn <= begun_at)
+	if (sink->delivery.acked.state == CA_POSITION_PENDING &&
+		awaited->lsn <= sink->delivery.begun_at)
 		return true;
-	dlist_foreach (iter, &flight)
+	dlist_foreach (iter, &sink->delivery.flight)
 		if (ca_queue_owes(&dlist_container(CaBatch, node, iter.cur)->done, awaited))
 			return true;
-	return ca_queue_owes(ca_queue_list(), awaited) || ca_queue_owes(&finished, awaited);
+	return ca_queue_owes(ca_queue_list(), awaited) ||
+		   ca_queue_owes(&sink->delivery.finished, awaited);
 }
 
 static void
@@ -161,27 +151,27 @@ take_older(TimestampTz *oldest, dlist_head *commits)
 }
 
 TimestampTz
-ca_delivery_oldest(void)
+ca_delivery_oldest(CaSink *sink)
 {
 	TimestampTz oldest = 0;
 	dlist_iter iter;
 
-	dlist_foreach (iter, &flight)
+	dlist_foreach (iter, &sink->delivery.flight)
 		take_older(&oldest, &dlist_container(CaBatch, node, iter.cur)->done);
-	take_older(&oldest, &finished);
+	take_older(&oldest, &sink->delivery.finished);
 	take_older(&oldest, ca_queue_list());
 	return oldest;
 }
 
 const CaPosition *
-ca_delivery_position(void)
+ca_delivery_position(CaSink *sink)
 {
-	return &acked;
+	return &sink->delivery.acked;
 }
 
 /* Commits whose last missing part was a scan or a resync that is done by now. */
 static void
-collect_scanned(void)
+collect_scanned(CaSink *sink)
 {
 	dlist_mutable_iter iter;
 
@@ -192,43 +182,44 @@ collect_scanned(void)
 		if (commit->sent && commit->scan <= ca_scan_done() && commit->resync <= ca_resync_done())
 		{
 			ca_queue_take(commit);
-			dlist_push_tail(&finished, &commit->node);
+			dlist_push_tail(&sink->delivery.finished, &commit->node);
 		}
 	}
 }
 
 static void
-compute_position(CaPosition *position)
+compute_position(CaSink *sink, CaPosition *position)
 {
 	CaCommit *head = ca_queue_oldest();
-	XLogRecPtr open = ca_tap_oldest_open(tap);
+	XLogRecPtr open = ca_tap_oldest_open(sink->delivery.tap);
 	XLogRecPtr queued = ca_queue_first_message();
 
-	*position = sent;
-	position->confirmed = Max(head ? head->start : ca_tap_read_end(tap), sent.confirmed);
+	*position = sink->delivery.sent;
+	position->confirmed = Max(head ? head->start : ca_tap_read_end(sink->delivery.tap),
+							  sink->delivery.sent.confirmed);
 	/* A session begins to read before what is confirmed: what it will read is not known yet. */
-	position->restart = Min(position->confirmed, ca_tap_read_end(tap));
+	position->restart = Min(position->confirmed, ca_tap_read_end(sink->delivery.tap));
 	if (!XLogRecPtrIsInvalid(open))
 		position->restart = Min(position->restart, open);
 	if (!XLogRecPtrIsInvalid(queued))
 		position->restart = Min(position->restart, queued);
 	position->async |= ca_queue_async();
-	ca_tap_mark(tap, position);
-	position->sequence = sent.sequence + 1;
+	ca_tap_mark(sink->delivery.tap, position);
+	position->sequence = sink->delivery.sent.sequence + 1;
 }
 
 /* ---- answers ---- */
 
 /* Unless a resync stands for some of what lies below, or another Redis may still be armed. */
 static void
-tell_confirmed(void)
+tell_confirmed(CaSink *sink)
 {
-	if (acked.state == CA_POSITION_OK && !ca_arming_untold())
-		ca_sync_confirmed(acked.confirmed);
+	if (sink->delivery.acked.state == CA_POSITION_OK && !ca_arming_untold(sink))
+		ca_sync_confirmed(sink->delivery.acked.confirmed);
 }
 
 static void
-note_delivered(CaBatch *batch)
+note_delivered(CaSink *sink, CaBatch *batch)
 {
 	dlist_iter iter;
 
@@ -236,7 +227,7 @@ note_delivered(CaBatch *batch)
 	{
 		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
 
-		if (!ca_arming_untold() && commit->others == 0)
+		if (!ca_arming_untold(sink) && commit->others == 0)
 			ca_sync_delivered(commit->start, commit->end);
 		ca_status_latency(commit->time);
 		ca_status_now.commits += 1 + commit->others;
@@ -247,70 +238,73 @@ note_delivered(CaBatch *batch)
 	ca_sync_wake();
 	ca_status_now.keys += batch->nkeys;
 	ca_status_now.batches++;
-	acked = batch->position;
+	sink->delivery.acked = batch->position;
 	CA_DEBUG_POINT("batch-answered");
-	tell_confirmed();
-	ca_sync_async_recorded(acked.async);
+	tell_confirmed(sink);
+	ca_sync_async_recorded(sink->delivery.acked.async);
 }
 
 bool
-ca_delivery_tell(void)
+ca_delivery_tell(CaSink *sink)
 {
-	tell_confirmed();
-	return !ca_arming_untold() && ca_sync_answer(ca_tap_read_end(tap), ca_delivery_owes);
+	tell_confirmed(sink);
+	return !ca_arming_untold(sink) &&
+		   ca_sync_answer(ca_tap_read_end(sink->delivery.tap), owes, sink);
 }
 
 /* The part of any answer to a batch, epoch or arming that is the same: true if it went well. */
 static bool
-answered_well(const CaReply *reply)
+answered_well(CaSink *sink, const CaReply *reply)
 {
 	Size len;
 
 	if (reply == NULL)
-		fail("connection lost");
+		fail(sink, "connection lost");
 	else if (ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
 		ca_status_now.reply_errors++;
-		fail(ca_redis_reply_text(reply, &len));
+		fail(sink, ca_redis_reply_text(reply, &len));
 	}
-	return failure[0] == '\0';
+	return sink->delivery.failure[0] == '\0';
 }
 
 static void
 handle_answer(void *arg, const CaReply *reply)
 {
 	CaBatch *batch = arg;
+	CaSink *sink = batch->sink;
 	CaApplied applied;
 
 	dlist_delete(&batch->node);
-	in_flight--;
-	if (answered_well(reply) && !ca_apply_read(reply, &applied))
-		fail("unexpected answer to a batch");
-	if (failure[0] == '\0')
+	sink->delivery.in_flight--;
+	if (answered_well(sink, reply) && !ca_apply_read(sink, reply, &applied))
+		fail(sink, "unexpected answer to a batch");
+	if (sink->delivery.failure[0] == '\0')
 	{
 		ca_status_now.skipped += applied.failed_sticks;
-		note_delivered(batch);
-		if (armed && !applied.guarded)
-			armed = false; /* evicted: made anew by the next arming */
+		note_delivered(sink, batch);
+		if (sink->delivery.armed && !applied.guarded)
+			sink->delivery.armed = false; /* evicted: made anew by the next arming */
 	}
 	ca_batch_free(batch);
 }
 
 static void
-send_batch(CaBatch *batch)
+send_batch(CaSink *sink, CaBatch *batch)
 {
-	while (!dlist_is_empty(&finished))
-		dlist_push_tail(&batch->done, dlist_pop_head_node(&finished));
-	compute_position(&batch->position);
+	while (!dlist_is_empty(&sink->delivery.finished))
+		dlist_push_tail(&batch->done, dlist_pop_head_node(&sink->delivery.finished));
+	compute_position(sink, &batch->position);
 	CA_DEBUG_POINT("batch-begins");
-	dlist_push_tail(&flight, &batch->node);
-	in_flight++;
-	ca_apply_send(redis, batch, expected, handle_answer);
+	batch->sink = sink;
+	dlist_push_tail(&sink->delivery.flight, &batch->node);
+	sink->delivery.in_flight++;
+	ca_apply_send(sink, sink->delivery.redis, batch, sink->delivery.expected, handle_answer);
 	CA_DEBUG_POINT("batch-sent");
-	ca_position_format(&batch->position, expected);
-	sent = batch->position;
-	marked = false;
-	last_sent = GetCurrentTimestamp();
+	ca_position_format(&batch->position, sink->delivery.expected);
+	sink->delivery.sent = batch->position;
+	sink->delivery.marked = false;
+	sink->delivery.last_sent = GetCurrentTimestamp();
 }
 
 /*
@@ -318,27 +312,28 @@ send_batch(CaBatch *batch)
  * if there is more to do at once.
  */
 int
-ca_delivery_send(void)
+ca_delivery_send(CaSink *sink)
 {
 	int batches = 0;
 
-	collect_scanned();
-	while (in_flight < PIPELINE && failure[0] == '\0')
+	collect_scanned(sink);
+	while (sink->delivery.in_flight < PIPELINE && sink->delivery.failure[0] == '\0')
 	{
-		CaBatch *batch = ca_batch_make();
+		CaBatch *batch = ca_batch_make(sink);
 
-		if (!ca_batch_fill(batch, ca_delivery_position()->async))
+		if (!ca_batch_fill(batch, ca_delivery_position(sink)->async))
 		{
 			ca_breaker_gap();
-			fail("the log of a large transaction is gone");
+			fail(sink, "the log of a large transaction is gone");
 		}
-		if (failure[0] || (batch->nkeys == 0 && batch->nsticks == 0 &&
-						   dlist_is_empty(&batch->done) && dlist_is_empty(&finished)))
+		if (sink->delivery.failure[0] ||
+			(batch->nkeys == 0 && batch->nsticks == 0 && dlist_is_empty(&batch->done) &&
+			 dlist_is_empty(&sink->delivery.finished)))
 		{
 			ca_batch_free(batch);
 			break;
 		}
-		send_batch(batch);
+		send_batch(sink, batch);
 		batches++;
 	}
 	return batches + ca_batch_unfinished();
@@ -346,23 +341,29 @@ ca_delivery_send(void)
 
 /* ---- guard ---- */
 
-/* An answer to an epoch, or to an arming or a renewal; `arg` is not NULL for the latter two. */
+static void
+handle_epoch(void *arg, const CaReply *reply)
+{
+	(void) answered_well(arg, reply);
+}
+
+/* An answer to an arming or a renewal */
 static void
 handle_guard(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	CaArming answer;
 
-	if (arg)
-		arming = false;
-	if (!answered_well(reply) || !arg)
+	sink->delivery.arming = false;
+	if (!answered_well(sink, reply))
 		return;
 	if (!ca_guard_read_arming(reply, &answer))
 	{
-		fail("unexpected answer to an arming");
+		fail(sink, "unexpected answer to an arming");
 		return;
 	}
-	armed = answer.admits;
-	ca_arming_answered(&answer);
+	sink->delivery.armed = answer.admits;
+	ca_arming_answered(sink, &answer);
 	if (answer.renewed)
 		ca_contest_renewed(&answer);
 }
@@ -371,30 +372,32 @@ handle_guard(void *arg, const CaReply *reply)
 static void
 handle_look(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	Size len = 0;
 	const char *found = "";
 
-	looking = false;
-	if (!answered_well(reply))
+	sink->delivery.looking = false;
+	if (!answered_well(sink, reply))
 		return;
 	if (ca_redis_reply_type(reply) == CA_REPLY_STRING)
 		found = ca_redis_reply_text(reply, &len);
-	if (len != strlen(looked_for) || memcmp(found, looked_for, len) != 0)
-		fail("the position is not the expected one");
+	if (len != strlen(sink->delivery.looked_for) ||
+		memcmp(found, sink->delivery.looked_for, len) != 0)
+		fail(sink, "the position is not the expected one");
 }
 
 /* Nothing but the position tells an idle worker that other data are here (SWAPDB, FLUSHDB). */
 static void
-look_at_position(void)
+look_at_position(CaSink *sink)
 {
 	const char *argv[] = {"GET", ca_position_key()};
 	size_t len[] = {3, strlen(argv[1])};
 
-	if (looking)
+	if (sink->delivery.looking)
 		return;
-	strlcpy(looked_for, expected, sizeof(looked_for));
-	ca_redis_send(redis, 2, argv, len, handle_look, NULL);
-	looking = true;
+	strlcpy(sink->delivery.looked_for, sink->delivery.expected, sizeof(sink->delivery.looked_for));
+	ca_redis_send(sink->delivery.redis, 2, argv, len, handle_look, sink);
+	sink->delivery.looking = true;
 }
 
 /*
@@ -402,27 +405,28 @@ look_at_position(void)
  * made anew. What another system deleted is heard of here.
  */
 void
-ca_delivery_renew(void)
+ca_delivery_renew(CaSink *sink)
 {
-	static char yes;
-	XLogRecPtr end = ca_tap_read_end(tap);
+	XLogRecPtr end = ca_tap_read_end(sink->delivery.tap);
 	XLogRecPtr above;
 	int64 heard;
 
-	if (!ca_apply_guarded())
+	if (!ca_apply_guarded(sink))
 	{
-		marked |= armed; /* it was switched off: the next batch takes the guard away */
-		armed = false;
+		sink->delivery.marked |=
+			sink->delivery.armed; /* it was switched off: the next batch takes the guard away */
+		sink->delivery.armed = false;
 	}
-	if (arming || failure[0] || !ca_arming_renewal_due(end))
+	if (sink->delivery.arming || sink->delivery.failure[0] || !ca_arming_renewal_due(sink, end))
 		return;
-	if (!ca_apply_guarded())
-		look_at_position();
-	if (!ca_apply_has_functions())
+	if (!ca_apply_guarded(sink))
+		look_at_position(sink);
+	if (!ca_apply_has_functions(sink))
 		return;
-	heard = ca_arming_heard(end, &above);
-	ca_guard_renew(redis, ca_arming_until(), heard, Max(above, sent.seen), handle_guard, &yes);
-	arming = true;
+	heard = ca_arming_heard(sink, end, &above);
+	ca_guard_renew(sink, sink->delivery.redis, ca_arming_until(sink), heard,
+				   Max(above, sink->delivery.sent.seen), handle_guard, sink);
+	sink->delivery.arming = true;
 }
 
 /*
@@ -432,21 +436,21 @@ ca_delivery_renew(void)
  * the buckets start anew, because LSNs of another timeline are in them.
  */
 void
-ca_delivery_raise_floor(bool clear)
+ca_delivery_raise_floor(CaSink *sink, bool clear)
 {
 	char formatted[CA_POSITION_TEXT];
 	CaPosition next;
 
-	if (!ca_apply_guarded() && !(ca_contest_second() && ca_apply_has_functions()))
+	if (!ca_apply_guarded(sink) && !(ca_contest_second() && ca_apply_has_functions(sink)))
 		return;
-	compute_position(&next);
-	next.confirmed = sent.confirmed; /* this call delivers nothing */
-	next.restart = Min(next.restart, sent.restart);
+	compute_position(sink, &next);
+	next.confirmed = sink->delivery.sent.confirmed; /* this call delivers nothing */
+	next.restart = Min(next.restart, sink->delivery.sent.restart);
 	ca_position_format(&next, formatted);
-	ca_guard_epoch(redis, expected, formatted, next.seen, clear && ca_apply_guarded(), handle_guard,
-				   NULL);
-	strlcpy(expected, formatted, sizeof(expected));
-	sent = next;
+	ca_guard_epoch(sink, sink->delivery.redis, sink->delivery.expected, formatted, next.seen,
+				   clear && ca_apply_guarded(sink), handle_epoch, sink);
+	strlcpy(sink->delivery.expected, formatted, sizeof(sink->delivery.expected));
+	sink->delivery.sent = next;
 }
 
 /*
@@ -455,12 +459,11 @@ ca_delivery_raise_floor(bool clear)
  * lies at or below it.
  */
 void
-ca_delivery_arm(XLogRecPtr caught_up_to)
+ca_delivery_arm(CaSink *sink, XLogRecPtr caught_up_to)
 {
-	static char yes;
 	dlist_iter iter;
 
-	if (armed || arming)
+	if (sink->delivery.armed || sink->delivery.arming)
 		return;
 	dlist_foreach (iter, ca_queue_list())
 	{
@@ -471,27 +474,29 @@ ca_delivery_arm(XLogRecPtr caught_up_to)
 		if (commit->visible)
 			return;
 	}
-	ca_guard_arm(redis, expected, Max(ca_tap_read_end(tap), sent.seen), ca_arming_until(),
-				 handle_guard, &yes);
-	arming = true;
+	ca_guard_arm(sink, sink->delivery.redis, sink->delivery.expected,
+				 Max(ca_tap_read_end(sink->delivery.tap), sink->delivery.sent.seen),
+				 ca_arming_until(sink), handle_guard, sink);
+	sink->delivery.arming = true;
 }
 
 /* The position alone, so that the log behind it can go and waiting backends learn where we are. */
 void
-ca_delivery_heartbeat(bool now)
+ca_delivery_heartbeat(CaSink *sink, bool now)
 {
 	CaPosition next;
 
-	if (in_flight > 0 || failure[0])
+	if (sink->delivery.in_flight > 0 || sink->delivery.failure[0])
 		return;
-	compute_position(&next);
-	if (next.confirmed == sent.confirmed && next.restart == sent.restart && !marked &&
-		(ca_apply_has_functions() ||
-		 !TimestampDifferenceExceeds(last_sent, GetCurrentTimestamp(), LIVES_MS)))
+	compute_position(sink, &next);
+	if (next.confirmed == sink->delivery.sent.confirmed &&
+		next.restart == sink->delivery.sent.restart && !sink->delivery.marked &&
+		(ca_apply_has_functions(sink) ||
+		 !TimestampDifferenceExceeds(sink->delivery.last_sent, GetCurrentTimestamp(), LIVES_MS)))
 		return;
-	if (!(now && next.confirmed != sent.confirmed) && !marked &&
-		next.confirmed - sent.confirmed < HEARTBEAT_BYTES &&
-		!TimestampDifferenceExceeds(last_sent, GetCurrentTimestamp(), HEARTBEAT_MS))
+	if (!(now && next.confirmed != sink->delivery.sent.confirmed) && !sink->delivery.marked &&
+		next.confirmed - sink->delivery.sent.confirmed < HEARTBEAT_BYTES &&
+		!TimestampDifferenceExceeds(sink->delivery.last_sent, GetCurrentTimestamp(), HEARTBEAT_MS))
 		return;
-	send_batch(ca_batch_make());
+	send_batch(sink, ca_batch_make(sink));
 }

@@ -14,6 +14,8 @@
 
 #include "lib/ilist.h"
 
+typedef struct CaSink CaSink; /* sink.h */
+
 /* ---- init.c: settings and start ---- */
 typedef enum CaDeliveryMode
 {
@@ -127,21 +129,23 @@ typedef enum CaGuardProblem
 extern const char *ca_guard_key(void); /* cache_aside:guard:<system identifier> */
 /* Each queues one command; `expected` is the position's text that Redis must hold, "" for none. */
 /* With a new nonce. */
-extern void ca_guard_claim(CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler,
-						   void *arg);
-extern const char *ca_guard_nonce(void);
-extern void ca_guard_epoch(CaRedis *redis, const char *expected, const char *position,
+extern void ca_guard_claim(CaSink *sink, CaRedis *redis, const CaClaimCall *what,
+						   CaReplyHandler handler, void *arg);
+extern const char *ca_guard_nonce(CaSink *sink);
+extern void ca_guard_epoch(CaSink *sink, CaRedis *redis, const char *expected, const char *position,
 						   XLogRecPtr floor, bool clear, CaReplyHandler handler, void *arg);
 /* `until`: Redis's time at which it ends, ms */
-extern void ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
-						 CaReplyHandler handler, void *arg);
+extern void ca_guard_arm(CaSink *sink, CaRedis *redis, const char *expected, XLogRecPtr floor,
+						 int64 until, CaReplyHandler handler, void *arg);
 /* `heard`: of deletions of another system; `above` all tokens given before that; 0: of none */
-extern void ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above,
+extern void ca_guard_renew(CaSink *sink, CaRedis *redis, int64 until, int64 heard, XLogRecPtr above,
 						   CaReplyHandler handler, void *arg);
 /* The claim is given up: no fill is admitted from here on. `remove`: with position and guard. */
-extern void ca_guard_disarm(CaRedis *redis, bool remove, CaReplyHandler handler, void *arg);
-extern void ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
-						   const char *position, CaReplyHandler handler, void *arg);
+extern void ca_guard_disarm(CaSink *sink, CaRedis *redis, bool remove, CaReplyHandler handler,
+							void *arg);
+extern void ca_guard_apply(CaSink *sink, CaRedis *redis, const CaGuardBatch *batch,
+						   const char *expected, const char *position, CaReplyHandler handler,
+						   void *arg);
 /* false: not the answer of such a call (see ca_guard_problem) */
 extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
 extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
@@ -167,31 +171,33 @@ extern void ca_queue_discard_visible(void);
 extern bool ca_queue_owes(dlist_head *list, const CaAwaited *awaited);
 
 /* ---- delivery.c: batches to Redis, acknowledgement, position ---- */
-extern void ca_delivery_reset(void); /* forgets everything queued; the log has it */
-extern void ca_delivery_start(CaTap *tap, CaRedis *redis, const CaPosition *position,
+extern void ca_delivery_reset(CaSink *sink); /* forgets everything queued; the log has it */
+extern void ca_delivery_start(CaSink *sink, CaTap *tap, CaRedis *redis, const CaPosition *position,
 							  const char *stored);
-extern TimestampTz ca_delivery_oldest(void); /* commit time of what is not acknowledged; 0: none */
-extern bool ca_delivery_idle(void);          /* nothing queued, nothing unanswered */
-extern bool ca_delivery_unanswered(void);
-/* Is there something unacknowledged of it? Everything up to its LSN has been read. */
-extern bool ca_delivery_owes(const CaAwaited *awaited);
-extern void ca_delivery_mark(CaPositionState state, uint64 barrier);
-extern void ca_delivery_cover(const CaKeyspace *keyspace); /* the next position speaks for it */
-extern void ca_delivery_raise_barrier(uint64 barrier);
-extern uint64 ca_delivery_barrier(void); /* of the position as the next batch writes it */
-extern void ca_delivery_raise_floor(bool clear);
-extern void ca_delivery_arm(XLogRecPtr caught_up_to); /* unless it is, or was asked to be */
-extern int ca_delivery_send(void);
-extern void ca_delivery_renew(void); /* the arming */
-extern bool ca_delivery_tell(void);  /* those who wait; true: call again at once */
-extern void ca_delivery_heartbeat(bool now);
-extern const char *ca_delivery_error(void);          /* what stopped the session, or NULL */
-extern const CaPosition *ca_delivery_position(void); /* as last acknowledged by Redis */
+extern TimestampTz
+ca_delivery_oldest(CaSink *sink);           /* commit time of what is not acknowledged; 0: none */
+extern bool ca_delivery_idle(CaSink *sink); /* nothing queued, nothing unanswered */
+extern bool ca_delivery_unanswered(CaSink *sink);
+extern void ca_delivery_mark(CaSink *sink, CaPositionState state, uint64 barrier);
+extern void ca_delivery_cover(CaSink *sink,
+							  const CaKeyspace *keyspace); /* the next position speaks for it */
+extern void ca_delivery_raise_barrier(CaSink *sink, uint64 barrier);
+extern uint64 ca_delivery_barrier(CaSink *sink); /* of the position as the next batch writes it */
+extern void ca_delivery_raise_floor(CaSink *sink, bool clear);
+extern void ca_delivery_arm(CaSink *sink,
+							XLogRecPtr caught_up_to); /* unless it is, or was asked to be */
+extern int ca_delivery_send(CaSink *sink);
+extern void ca_delivery_renew(CaSink *sink); /* the arming */
+extern bool ca_delivery_tell(CaSink *sink);  /* those who wait; true: call again at once */
+extern void ca_delivery_heartbeat(CaSink *sink, bool now);
+extern const char *ca_delivery_error(CaSink *sink);          /* what stopped the session, or NULL */
+extern const CaPosition *ca_delivery_position(CaSink *sink); /* as last acknowledged by Redis */
 
 /* ---- apply.c: the one atomic call per batch ---- */
 typedef struct CaBatch
 {
 	dlist_node node;
+	CaSink *sink;         /* where it goes */
 	CaPosition position;  /* as it is once Redis has applied the batch */
 	dlist_head done;      /* commits that are delivered with it */
 	XLogRecPtr lsn;       /* highest commit among its keys; 0: no keys */
@@ -203,25 +209,26 @@ typedef struct CaBatch
 	CaStick sticks[CA_BATCH_STICKS];
 } CaBatch;
 
-extern void ca_apply_use_functions(void);
-extern void ca_apply_use_plain(CaRedis *redis); /* Redis before 7 */
-extern bool ca_apply_guarded(void);             /* is there a guard to raise? */
-extern bool ca_apply_has_functions(void);       /* and so claims, whether there is a guard or not */
+extern void ca_apply_use_functions(CaSink *sink);
+extern void ca_apply_use_plain(CaSink *sink, CaRedis *redis); /* Redis before 7 */
+extern bool ca_apply_guarded(CaSink *sink);                   /* is there a guard to raise? */
+extern bool
+ca_apply_has_functions(CaSink *sink); /* and so claims, whether there is a guard or not */
 /* `expected`: text of the position Redis must hold, empty for none. */
-extern void ca_apply_send(CaRedis *redis, CaBatch *batch, const char *expected,
+extern void ca_apply_send(CaSink *sink, CaRedis *redis, CaBatch *batch, const char *expected,
 						  CaReplyHandler handler);
-extern bool ca_apply_read(const CaReply *reply, CaApplied *applied);
+extern bool ca_apply_read(CaSink *sink, const CaReply *reply, CaApplied *applied);
 
 /* ---- arming.c: how long fills are admitted, and who may be told ---- */
-extern void ca_arming_claimed(const CaClaim *claim); /* a claim was answered */
-extern void ca_arming_answered(const CaArming *answer);
+extern void ca_arming_claimed(CaSink *sink, const CaClaim *claim); /* a claim was answered */
+extern void ca_arming_answered(CaSink *sink, const CaArming *answer);
 /* Of another system's deletions: how many were heard of; `above` all tokens given before. */
-extern int64 ca_arming_heard(XLogRecPtr read_end, XLogRecPtr *above);
+extern int64 ca_arming_heard(CaSink *sink, XLogRecPtr read_end, XLogRecPtr *above);
 extern const char *ca_arming_previous(void); /* nonce of the claim before; "" */
-extern int64 ca_arming_until(void);          /* ms, of Redis's clock */
-extern long ca_arming_timeout(void);
-extern bool ca_arming_renewal_due(XLogRecPtr read_end);
-extern bool ca_arming_untold(void); /* another process may still be armed: tell nobody */
+extern int64 ca_arming_until(CaSink *sink);  /* ms, of Redis's clock */
+extern long ca_arming_timeout(CaSink *sink);
+extern bool ca_arming_renewal_due(CaSink *sink, XLogRecPtr read_end);
+extern bool ca_arming_untold(CaSink *sink); /* another process may still be armed: tell nobody */
 
 /* ---- contest.c: who else wants this Redis ---- */
 extern void ca_contest_attach(void);
@@ -237,7 +244,7 @@ extern const char *ca_announce_key(void);
 extern void ca_announce_step(CaRedis *redis);
 
 /* ---- batch.c: entries of visible commits, as many as fit ---- */
-extern CaBatch *ca_batch_make(void);
+extern CaBatch *ca_batch_make(CaSink *sink);
 /* `async`: the position says that asynchronous commits carried keys. */
 extern bool ca_batch_fill(CaBatch *batch, bool async);
 extern void ca_batch_free(CaBatch *batch); /* with the commits it completes */
@@ -245,9 +252,9 @@ extern bool ca_batch_unfinished(void);     /* more of a large commit can be read
 extern void ca_batch_reset(void);
 
 /* ---- lost_sticks.c: sticks that Redis forgot ---- */
-extern void ca_lost_sticks_begin(bool absent, XLogRecPtr end);
+extern void ca_lost_sticks_begin(CaSink *sink, bool absent, XLogRecPtr end);
 extern void ca_lost_sticks_settle(bool delivered);
-extern XLogRecPtr ca_lost_sticks_forgotten(uint32 *ttl);
+extern XLogRecPtr ca_lost_sticks_forgotten(CaSink *sink, uint32 *ttl);
 
 /* ---- handshake.c: who is this Redis, and what does it hold? ---- */
 typedef struct CaHandshake
@@ -271,11 +278,11 @@ typedef enum CaHandshakeState
 	CA_HANDSHAKE_FAILED
 } CaHandshakeState;
 
-extern void ca_handshake_begin(CaRedis *redis);
-extern CaHandshakeState ca_handshake_step(void);
-extern const char *ca_handshake_error(void);
-extern CaHandshake *ca_handshake_result(void);
-extern void ca_handshake_drop_nonsense(void);
+extern void ca_handshake_begin(CaSink *sink, CaRedis *redis);
+extern CaHandshakeState ca_handshake_step(CaSink *sink);
+extern const char *ca_handshake_error(CaSink *sink);
+extern CaHandshake *ca_handshake_result(CaSink *sink);
+extern void ca_handshake_drop_nonsense(CaSink *sink);
 
 /* ---- resume.c: where a session goes on ---- */
 typedef struct CaResume
@@ -292,8 +299,10 @@ typedef struct CaResume
 	bool nonsense;        /* what is stored is no position and has to go */
 } CaResume;
 
-extern void ca_resume_remember(const CaHandshake *claimed, const CaPosition *position);
-extern void ca_resume_choose(CaResume *resume, const CaHandshake *claimed, bool log_gone);
+extern void ca_resume_remember(CaSink *sink, const CaHandshake *claimed,
+							   const CaPosition *position);
+extern void ca_resume_choose(CaSink *sink, CaResume *resume, const CaHandshake *claimed,
+							 bool log_gone);
 extern void ca_resume_skip(CaResume *resume);
 extern CaPositionState ca_resume_state(const CaResume *resume); /* until that resync has ended */
 /* On a standby, which had to replay it again: is the log that the position names the same by now? */
@@ -301,42 +310,44 @@ extern bool ca_resume_verified(CaResume *resume, bool *log_gone);
 
 /* ---- open_at_start.c: transactions that were open where reading began ---- */
 extern void ca_open_at_start_begin(const CaPosition *position);
-extern void ca_open_at_start_raise(uint64 xid);
-extern void ca_open_at_start_resync_begins(TransactionId oldest_running);
-extern bool ca_open_at_start_passed(XLogRecPtr read_end, TransactionId oldest_running,
+extern void ca_open_at_start_raise(CaSink *sink, uint64 xid);
+extern void ca_open_at_start_resync_begins(CaSink *sink, TransactionId oldest_running);
+extern bool ca_open_at_start_passed(CaSink *sink, XLogRecPtr read_end, TransactionId oldest_running,
 									bool *resync);
 
 /* ---- outage.c: Redis cannot be delivered to ---- */
-extern int ca_outage_begin(const char *reason); /* returns ms until the next attempt */
+extern int ca_outage_begin(CaSink *sink,
+						   const char *reason); /* returns ms until the next attempt */
 extern void ca_outage_fenced(void);             /* another server delivers, rightly */
 extern void ca_outage_refused(const char *why); /* ... or because it was first */
 extern bool ca_outage_lasts(void);
-extern void ca_outage_end(void);
+extern void ca_outage_end(CaSink *sink);
 /* No Redis was named: do not connect. */
 extern bool ca_outage_misconfigured(CaTroubleArea area);
 
 /* ---- lag.c: the oldest commit that is not delivered ---- */
 extern bool ca_lag_look(void);
-extern void ca_lag_note(bool caught_up);
-extern void ca_lag_publish(XLogRecPtr read_end, XLogRecPtr visible, XLogRecPtr caught_up_to);
+extern void ca_lag_note(CaSink *sink, bool caught_up);
+extern void ca_lag_publish(CaSink *sink, XLogRecPtr read_end, XLogRecPtr visible,
+						   XLogRecPtr caught_up_to);
 extern void ca_lag_forget(void);
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
-extern bool ca_session_step(void);   /* true: there is more to do at once */
-extern void ca_session_listen(void); /* answers only */
-extern void ca_session_close(void);
-extern bool ca_session_settled(void); /* everything flushed so far is delivered */
-extern bool ca_session_running(void);
-extern CaRedis *ca_session_redis(void);
-extern long ca_session_timeout(void); /* ms until ca_session_step has something to do */
+extern bool ca_session_step(CaSink *sink);   /* true: there is more to do at once */
+extern void ca_session_listen(CaSink *sink); /* answers only */
+extern void ca_session_close(CaSink *sink);
+extern bool ca_session_settled(CaSink *sink); /* everything flushed so far is delivered */
+extern bool ca_session_running(CaSink *sink);
+extern CaRedis *ca_session_redis(CaSink *sink);
+extern long ca_session_timeout(CaSink *sink); /* ms until ca_session_step has something to do */
 
 /* ---- farewell.c: the last words to a Redis that is left ---- */
-extern bool ca_farewell_said(CaRedis *redis, bool remove);
+extern bool ca_farewell_said(CaSink *sink, CaRedis *redis, bool remove);
 extern bool ca_farewell_lasts(void);
 extern const char *ca_farewell_left(void); /* "": nothing */
 
 /* ---- ping.c: round trips that backends ask for ---- */
-extern void ca_ping_send(CaRedis *redis); /* if one was asked for */
-extern void ca_ping_refuse(void);         /* there is nobody to ask */
+extern void ca_ping_send(CaSink *sink, CaRedis *redis); /* if one was asked for */
+extern void ca_ping_refuse(void);                       /* there is nobody to ask */
 
 #endif

@@ -91,7 +91,7 @@ handle_library(void *last, const CaReply *reply)
 }
 
 static void
-begin(CaRedis *redis, bool remove)
+begin(CaSink *sink, CaRedis *redis, bool remove)
 {
 	const char *argv[] = {"UNLINK", ca_position_key(), ca_guard_key()};
 	size_t len[] = {6, strlen(argv[1]), strlen(argv[2])};
@@ -100,10 +100,10 @@ begin(CaRedis *redis, bool remove)
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_command_timeout);
 	left[0] = '\0';
 	removes = remove;
-	library_removed = !remove || !ca_apply_has_functions();
+	library_removed = !remove || !ca_apply_has_functions(sink);
 	unanswered = 1;
-	if (ca_apply_has_functions())
-		ca_guard_disarm(redis, remove, handle_disarm, NULL);
+	if (ca_apply_has_functions(sink))
+		ca_guard_disarm(sink, redis, remove, handle_disarm, NULL);
 	else if (remove)
 		ca_redis_send(redis, lengthof(argv), argv, len, handle_unlink, NULL);
 	else
@@ -148,12 +148,12 @@ end(bool remove, const char *why)
  * what could not be removed.
  */
 bool
-ca_farewell_said(CaRedis *redis, bool remove)
+ca_farewell_said(CaSink *sink, CaRedis *redis, bool remove)
 {
 	if (redis == NULL)
 		return end(remove, "no connection to Redis");
 	if (stage == SILENT)
-		begin(redis, remove);
+		begin(sink, redis, remove);
 	if (ca_redis_advance(redis) == CA_REDIS_FAILED)
 		return end(remove, ca_redis_error(redis));
 	if (unanswered == 0 && stage == DISARMING)

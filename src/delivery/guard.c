@@ -13,14 +13,11 @@
 #include "cache_aside.h"
 #include "redis/redis.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 
 #include "access/xlog.h"
 #include "common/pg_prng.h"
 #include "utils/memutils.h"
-
-#define NONCE_LEN 16 /* as the library wants it */
-
-static char nonce[NONCE_LEN + 1];
 
 /* Arguments of a command under construction; static, since a batch has hundreds. */
 static const char **words;
@@ -86,18 +83,19 @@ begin_call(const char *function, const char *numkeys)
 }
 
 const char *
-ca_guard_nonce(void)
+ca_guard_nonce(CaSink *sink)
 {
-	return nonce;
+	return sink->guard.nonce;
 }
 
 void
-ca_guard_claim(CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler, void *arg)
+ca_guard_claim(CaSink *sink, CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler,
+			   void *arg)
 {
 	char numkeys[16];
 	char timeline[16];
 
-	snprintf(nonce, sizeof(nonce), "%016llx",
+	snprintf(sink->guard.nonce, sizeof(sink->guard.nonce), "%016llx",
 			 (unsigned long long) pg_prng_uint64(&pg_global_prng_state));
 	snprintf(numkeys, sizeof(numkeys), "%d", 3 + what->nwriters);
 	snprintf(timeline, sizeof(timeline), "%u", what->timeline);
@@ -105,12 +103,12 @@ ca_guard_claim(CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler, 
 	add_text(what->announcement);
 	for (int i = 0; i < what->nwriters; i++)
 		add_text(what->writers[i]);
-	add(nonce, NONCE_LEN);
+	add(sink->guard.nonce, CA_NONCE_LEN);
 	add_text(timeline);
 	add_text(what->previous);
 	add_text(what->scope);
 	add_text(what->force);
-	add(what->server, NONCE_LEN);
+	add(what->server, CA_NONCE_LEN);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
 
@@ -142,14 +140,14 @@ ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
 }
 
 void
-ca_guard_epoch(CaRedis *redis, const char *expected, const char *position, XLogRecPtr floor,
-			   bool clear, CaReplyHandler handler, void *arg)
+ca_guard_epoch(CaSink *sink, CaRedis *redis, const char *expected, const char *position,
+			   XLogRecPtr floor, bool clear, CaReplyHandler handler, void *arg)
 {
 	char lsn[32];
 
 	format_lsn(lsn, sizeof(lsn), floor);
 	begin_call(CA_LIBRARY_CALL("epoch"), "2");
-	add(nonce, NONCE_LEN);
+	add(sink->guard.nonce, CA_NONCE_LEN);
 	add_text(expected);
 	add_text(position);
 	add_text(lsn);
@@ -158,7 +156,7 @@ ca_guard_epoch(CaRedis *redis, const char *expected, const char *position, XLogR
 }
 
 void
-ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
+ca_guard_arm(CaSink *sink, CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
 			 CaReplyHandler handler, void *arg)
 {
 	char lsn[32];
@@ -167,7 +165,7 @@ ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until
 	format_lsn(lsn, sizeof(lsn), floor);
 	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
 	begin_call(CA_LIBRARY_CALL("arm"), "2");
-	add(nonce, NONCE_LEN);
+	add(sink->guard.nonce, CA_NONCE_LEN);
 	add_text(expected);
 	add_text(lsn);
 	add_text(ms);
@@ -175,8 +173,8 @@ ca_guard_arm(CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until
 }
 
 void
-ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above, CaReplyHandler handler,
-			   void *arg)
+ca_guard_renew(CaSink *sink, CaRedis *redis, int64 until, int64 heard, XLogRecPtr above,
+			   CaReplyHandler handler, void *arg)
 {
 	char ms[32];
 	char count[32];
@@ -186,7 +184,7 @@ ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above, CaRep
 	snprintf(count, sizeof(count), INT64_FORMAT, heard);
 	format_lsn(lsn, sizeof(lsn), above);
 	begin_call(CA_LIBRARY_CALL("renew"), "2");
-	add(nonce, NONCE_LEN);
+	add(sink->guard.nonce, CA_NONCE_LEN);
 	add_text(ms);
 	add_text(count);
 	add_text(lsn);
@@ -194,10 +192,10 @@ ca_guard_renew(CaRedis *redis, int64 until, int64 heard, XLogRecPtr above, CaRep
 }
 
 void
-ca_guard_disarm(CaRedis *redis, bool remove, CaReplyHandler handler, void *arg)
+ca_guard_disarm(CaSink *sink, CaRedis *redis, bool remove, CaReplyHandler handler, void *arg)
 {
 	begin_call(CA_LIBRARY_CALL("disarm"), "2");
-	add(nonce, NONCE_LEN);
+	add(sink->guard.nonce, CA_NONCE_LEN);
 	add_text(remove ? "1" : "0");
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
@@ -255,7 +253,7 @@ add_sticks(const char *bytes, const CaStick *sticks, int nsticks)
 }
 
 void
-ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
+ca_guard_apply(CaSink *sink, CaRedis *redis, const CaGuardBatch *batch, const char *expected,
 			   const char *position, CaReplyHandler handler, void *arg)
 {
 	char numkeys[16];
@@ -268,7 +266,7 @@ ca_guard_apply(CaRedis *redis, const CaGuardBatch *batch, const char *expected,
 	begin_call(CA_LIBRARY_CALL("apply"), numkeys);
 	for (int i = 0; i < batch->nkeys; i++)
 		add(batch->bytes + batch->keys[i].offset, batch->keys[i].len);
-	add(nonce, NONCE_LEN);
+	add(sink->guard.nonce, CA_NONCE_LEN);
 	add_text(expected);
 	add_text(position);
 	add_text(lsn);

@@ -15,15 +15,7 @@
 #include "shared/status.h"
 #include "log/log.h"
 #include "delivery/delivery.h"
-
-static CaRedis *redis;
-static CaHandshake claimed;
-static int answers_missing;
-static char failure[256]; /* empty: none */
-static CaGuardProblem problem;
-static TimeLineID announced; /* in plain mode: the timeline that this server streamed just now */
-static bool library_older;
-static bool library_loaded; /* by this session */
+#include "delivery/sink.h"
 
 /* Redis' words reach the log and the view status: what is not printable ASCII ends them. */
 static bool
@@ -46,42 +38,47 @@ copy_field(const char *info, const char *name, char *out, Size size)
 }
 
 static bool
-claim_answered(const CaReply *reply)
+claim_answered(CaSink *sink, const CaReply *reply)
 {
 	Size len;
 
-	answers_missing--;
+	sink->handshake.answers_missing--;
 	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_ERROR)
 		return reply != NULL;
-	strlcpy(failure, ca_redis_reply_text(reply, &len), sizeof(failure));
+	strlcpy(sink->handshake.failure, ca_redis_reply_text(reply, &len),
+			sizeof(sink->handshake.failure));
 	return false;
 }
 
 static void
 handle_info(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	Size len;
 	const char *info;
 
-	if (!claim_answered(reply) || ca_redis_reply_type(reply) != CA_REPLY_STRING)
+	if (!claim_answered(sink, reply) || ca_redis_reply_type(reply) != CA_REPLY_STRING)
 		return;
 	info = ca_redis_reply_text(reply, &len);
 	copy_field(info, "\nredis_version:", ca_status_now.redis_version,
 			   sizeof(ca_status_now.redis_version));
-	copy_field(info, "\nrun_id:", claimed.run_id, sizeof(claimed.run_id));
-	copy_field(info, "\nmaster_replid:", claimed.replication_id, sizeof(claimed.replication_id));
+	copy_field(info, "\nrun_id:", sink->handshake.claimed.run_id,
+			   sizeof(sink->handshake.claimed.run_id));
+	copy_field(info, "\nmaster_replid:", sink->handshake.claimed.replication_id,
+			   sizeof(sink->handshake.claimed.replication_id));
 }
 
 static void
-keep_stored(const char *found, Size len)
+keep_stored(CaSink *sink, const char *found, Size len)
 {
 	/* Nothing, or a NUL: as a text it would be another than the one that Redis compares with. */
-	if (len == 0 || len >= sizeof(claimed.stored) || memchr(found, '\0', len) != NULL)
-		claimed.nonsense = true;
+	if (len == 0 || len >= sizeof(sink->handshake.claimed.stored) ||
+		memchr(found, '\0', len) != NULL)
+		sink->handshake.claimed.nonsense = true;
 	else
 	{
-		memcpy(claimed.stored, found, len);
-		claimed.stored[len] = '\0';
+		memcpy(sink->handshake.claimed.stored, found, len);
+		sink->handshake.claimed.stored[len] = '\0';
 	}
 }
 
@@ -90,70 +87,78 @@ keep_stored(const char *found, Size len)
 static void
 handle_announcement(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	Size len;
 
-	answers_missing--;
-	announced = reply && ca_redis_reply_type(reply) == CA_REPLY_STRING
-					? (TimeLineID) strtoul(ca_redis_reply_text(reply, &len), NULL, 10)
-					: 0;
+	sink->handshake.answers_missing--;
+	sink->handshake.announced =
+		reply && ca_redis_reply_type(reply) == CA_REPLY_STRING
+			? (TimeLineID) strtoul(ca_redis_reply_text(reply, &len), NULL, 10)
+			: 0;
 }
 
 static void
 handle_position(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	Size len;
 	const char *found;
 
-	answers_missing--;
+	sink->handshake.answers_missing--;
 	if (reply == NULL || ca_redis_reply_type(reply) == CA_REPLY_NIL)
 		return;
 	found = ca_redis_reply_text(reply, &len);
 	if (ca_redis_reply_type(reply) == CA_REPLY_STRING)
-		keep_stored(found, len);
+		keep_stored(sink, found, len);
 	else if (ca_redis_reply_type(reply) == CA_REPLY_ERROR && strncmp(found, "WRONGTYPE", 9) != 0)
-		strlcpy(failure, found, sizeof(failure));
+		strlcpy(sink->handshake.failure, found, sizeof(sink->handshake.failure));
 	else
-		claimed.nonsense = true;
+		sink->handshake.claimed.nonsense = true;
 }
 
 static void
 handle_claim(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	CaClaim claim;
 	Size len;
 
-	answers_missing--;
-	problem = ca_guard_problem(reply);
-	if (problem == CA_GUARD_OTHER || problem == CA_GUARD_CONNECT_AGAIN ||
-		problem == CA_GUARD_OCCUPIED)
-		strlcpy(failure, ca_redis_reply_text(reply, &len), sizeof(failure));
-	else if (problem == CA_GUARD_NO_PROBLEM && !ca_guard_read_claim(reply, &claim))
-		strlcpy(failure, "unexpected answer to the claim", sizeof(failure));
-	else if (problem == CA_GUARD_NO_PROBLEM)
+	sink->handshake.answers_missing--;
+	sink->handshake.problem = ca_guard_problem(reply);
+	if (sink->handshake.problem == CA_GUARD_OTHER ||
+		sink->handshake.problem == CA_GUARD_CONNECT_AGAIN ||
+		sink->handshake.problem == CA_GUARD_OCCUPIED)
+		strlcpy(sink->handshake.failure, ca_redis_reply_text(reply, &len),
+				sizeof(sink->handshake.failure));
+	else if (sink->handshake.problem == CA_GUARD_NO_PROBLEM && !ca_guard_read_claim(reply, &claim))
+		strlcpy(sink->handshake.failure, "unexpected answer to the claim",
+				sizeof(sink->handshake.failure));
+	else if (sink->handshake.problem == CA_GUARD_NO_PROBLEM)
 	{
-		library_older = claim.older;
+		sink->handshake.library_older = claim.older;
 		if (claim.older)
-			problem = CA_GUARD_NOT_LOADED;
+			sink->handshake.problem = CA_GUARD_NOT_LOADED;
 		else if (claim.found)
-			keep_stored(claim.position, claim.position_len);
-		claimed.guard_known = claim.guard_known;
-		claimed.role = claim.role;
+			keep_stored(sink, claim.position, claim.position_len);
+		sink->handshake.claimed.guard_known = claim.guard_known;
+		sink->handshake.claimed.role = claim.role;
 		if (!claim.older)
-			ca_arming_claimed(&claim);
+			ca_arming_claimed(sink, &claim);
 	}
 }
 
 static void
 handle_load(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	Size len;
 
 	/* One of the two always is; the claim that follows tells whether one was loaded. */
 	if (reply && ca_redis_reply_type(reply) == CA_REPLY_ERROR &&
 		strstr(ca_redis_reply_text(reply, &len), "already exists"))
-		answers_missing--;
+		sink->handshake.answers_missing--;
 	else
-		claim_answered(reply);
+		claim_answered(sink, reply);
 }
 
 static void
@@ -162,16 +167,16 @@ ignore_answer(void *arg, const CaReply *reply)
 }
 
 static void
-send_words(CaReplyHandler handler, const char *first, const char *second)
+send_words(CaSink *sink, CaReplyHandler handler, const char *first, const char *second)
 {
 	const char *argv[] = {first, second};
 	size_t len[] = {strlen(first), strlen(second)};
 
-	ca_redis_send(redis, 2, argv, len, handler, NULL);
+	ca_redis_send(sink->handshake.redis, 2, argv, len, handler, sink);
 }
 
 static void
-send_claim(void)
+send_claim(CaSink *sink)
 {
 	CaClaimCall call = {0};
 	CaKeyspace keyspace;
@@ -180,17 +185,17 @@ send_claim(void)
 	char writers[CA_KEYSPACE_PREFIXES][32];
 	const char *pointers[CA_KEYSPACE_PREFIXES];
 
-	claimed.stored[0] = '\0';
-	claimed.nonsense = false;
-	claimed.database = ca_redis_database(redis);
-	ca_keyspace_current(claimed.database, &keyspace);
+	sink->handshake.claimed.stored[0] = '\0';
+	sink->handshake.claimed.nonsense = false;
+	sink->handshake.claimed.database = ca_redis_database(sink->handshake.redis);
+	ca_keyspace_current(sink->handshake.claimed.database, &keyspace);
 	for (int i = 0; i < keyspace.count; i++)
 	{
 		snprintf(writers[i], sizeof(writers[i]), "cache_aside:writer:%s%08x",
 				 keyspace.combined ? "*" : "", keyspace.hashes[i]);
 		pointers[i] = writers[i];
 	}
-	snprintf(scope, sizeof(scope), "%d", claimed.database);
+	snprintf(scope, sizeof(scope), "%d", sink->handshake.claimed.database);
 	call.timeline = ca_wal_timeline(&end);
 	call.previous = ca_arming_previous();
 	call.scope = scope;
@@ -199,43 +204,45 @@ send_claim(void)
 	call.nwriters = keyspace.count;
 	call.force = ca_contest_force();
 	call.server = ca_status_shared->server_id;
-	claimed.forced = call.force[0] == '1';
-	ca_guard_claim(redis, &call, handle_claim, NULL);
-	answers_missing++;
+	sink->handshake.claimed.forced = call.force[0] == '1';
+	ca_guard_claim(sink, sink->handshake.redis, &call, handle_claim, sink);
+	sink->handshake.answers_missing++;
 }
 
 void
-ca_handshake_begin(CaRedis *new_redis)
+ca_handshake_begin(CaSink *sink, CaRedis *new_redis)
 {
-	redis = new_redis;
-	memset(&claimed, 0, sizeof(claimed));
-	failure[0] = '\0';
-	library_loaded = library_older = false;
-	answers_missing = 2;
-	ca_apply_use_functions();
-	send_words(handle_info, "INFO", "server");
-	send_words(handle_info, "INFO", "replication");
-	send_claim();
+	sink->handshake.redis = new_redis;
+	memset(&sink->handshake.claimed, 0, sizeof(sink->handshake.claimed));
+	sink->handshake.failure[0] = '\0';
+	sink->handshake.library_loaded = sink->handshake.library_older = false;
+	sink->handshake.answers_missing = 2;
+	ca_apply_use_functions(sink);
+	send_words(sink, handle_info, "INFO", "server");
+	send_words(sink, handle_info, "INFO", "replication");
+	send_claim(sink);
 }
 
 /* The library is missing or older: load it and claim again. */
 static void
-load_and_claim(void)
+load_and_claim(CaSink *sink)
 {
-	if (library_loaded)
+	if (sink->handshake.library_loaded)
 	{
-		strlcpy(failure, "Redis does not keep the function library", sizeof(failure));
+		strlcpy(sink->handshake.failure, "Redis does not keep the function library",
+				sizeof(sink->handshake.failure));
 		return;
 	}
-	library_loaded = true;
-	ca_function_library_load(redis, library_older, handle_load, NULL);
-	answers_missing += 2;
-	send_claim();
+	sink->handshake.library_loaded = true;
+	ca_function_library_load(sink->handshake.redis, sink->handshake.library_older, handle_load,
+							 sink);
+	sink->handshake.answers_missing += 2;
+	send_claim(sink);
 }
 
 /* No functions here: deliver without guard. */
 static void
-claim_plainly(void)
+claim_plainly(CaSink *sink)
 {
 	static bool told;
 
@@ -245,79 +252,81 @@ claim_plainly(void)
 			(errmsg("guarded fills are not available with Redis %s", ca_status_now.redis_version),
 			 errdetail("They need functions (Redis 7 or Valkey); everything else works.")));
 	told = true;
-	problem = CA_GUARD_NO_PROBLEM;
-	claimed.role = CA_ROLE_WRITER;
-	ca_apply_use_plain(redis);
-	send_words(handle_position, "GET", ca_position_key());
-	send_words(handle_announcement, "GET", ca_announce_key());
-	answers_missing += 2;
+	sink->handshake.problem = CA_GUARD_NO_PROBLEM;
+	sink->handshake.claimed.role = CA_ROLE_WRITER;
+	ca_apply_use_plain(sink, sink->handshake.redis);
+	send_words(sink, handle_position, "GET", ca_position_key());
+	send_words(sink, handle_announcement, "GET", ca_announce_key());
+	sink->handshake.answers_missing += 2;
 }
 
 /* Is what is stored of a server of an older timeline, that may live? */
 static bool
-is_plainly_occupied(void)
+is_plainly_occupied(CaSink *sink)
 {
 	CaPosition position;
 	XLogRecPtr end;
 
-	if (ca_apply_has_functions() || claimed.stored[0] == '\0' ||
-		!ca_position_parse(claimed.stored, strlen(claimed.stored), &position) ||
-		position.timeline >= ca_wal_timeline(&end) || position.timeline == announced ||
-		ca_contest_watch(claimed.stored))
+	if (ca_apply_has_functions(sink) || sink->handshake.claimed.stored[0] == '\0' ||
+		!ca_position_parse(sink->handshake.claimed.stored, strlen(sink->handshake.claimed.stored),
+						   &position) ||
+		position.timeline >= ca_wal_timeline(&end) ||
+		position.timeline == sink->handshake.announced ||
+		ca_contest_watch(sink->handshake.claimed.stored))
 		return false;
-	snprintf(failure, sizeof(failure),
+	snprintf(sink->handshake.failure, sizeof(sink->handshake.failure),
 			 "a server of timeline %u may deliver here; this one was not its standby just now",
 			 position.timeline);
 	return true;
 }
 
 static CaHandshakeState
-conclude(void)
+conclude(CaSink *sink)
 {
-	if (problem == CA_GUARD_FENCED)
+	if (sink->handshake.problem == CA_GUARD_FENCED)
 		return CA_HANDSHAKE_FENCED;
-	if (is_plainly_occupied())
+	if (is_plainly_occupied(sink))
 		return CA_HANDSHAKE_OCCUPIED;
-	ca_contest_claimed(claimed.role);
+	ca_contest_claimed(sink->handshake.claimed.role);
 	return CA_HANDSHAKE_DONE;
 }
 
 /* What is not a position is in the way of one. */
 void
-ca_handshake_drop_nonsense(void)
+ca_handshake_drop_nonsense(CaSink *sink)
 {
 	ereport(LOG, (errmsg("cache_aside found nonsense where its position should be; replacing it")));
-	send_words(ignore_answer, "UNLINK", ca_position_key());
-	claimed.stored[0] = '\0';
+	send_words(sink, ignore_answer, "UNLINK", ca_position_key());
+	sink->handshake.claimed.stored[0] = '\0';
 }
 
 /*
  * Goes on when everything sent so far is answered. CLAIMED: ca_handshake_result tells what was found.
  */
 CaHandshakeState
-ca_handshake_step(void)
+ca_handshake_step(CaSink *sink)
 {
-	if (answers_missing > 0)
+	if (sink->handshake.answers_missing > 0)
 		return CA_HANDSHAKE_WAITING;
-	if (failure[0] == '\0' && problem == CA_GUARD_NOT_LOADED)
-		load_and_claim();
-	else if (failure[0] == '\0' && problem == CA_GUARD_UNSUPPORTED)
-		claim_plainly();
-	else if (problem == CA_GUARD_OCCUPIED)
+	if (sink->handshake.failure[0] == '\0' && sink->handshake.problem == CA_GUARD_NOT_LOADED)
+		load_and_claim(sink);
+	else if (sink->handshake.failure[0] == '\0' && sink->handshake.problem == CA_GUARD_UNSUPPORTED)
+		claim_plainly(sink);
+	else if (sink->handshake.problem == CA_GUARD_OCCUPIED)
 		return CA_HANDSHAKE_OCCUPIED;
-	else if (failure[0] == '\0')
-		return conclude();
-	return failure[0] ? CA_HANDSHAKE_FAILED : CA_HANDSHAKE_WAITING;
+	else if (sink->handshake.failure[0] == '\0')
+		return conclude(sink);
+	return sink->handshake.failure[0] ? CA_HANDSHAKE_FAILED : CA_HANDSHAKE_WAITING;
 }
 
 const char *
-ca_handshake_error(void)
+ca_handshake_error(CaSink *sink)
 {
-	return failure;
+	return sink->handshake.failure;
 }
 
 CaHandshake *
-ca_handshake_result(void)
+ca_handshake_result(CaSink *sink)
 {
-	return &claimed;
+	return &sink->handshake.claimed;
 }

@@ -87,9 +87,9 @@ ca_lag_look(void)
 
 /* There is one; `caught_up`: it has read what was in the log when it began. */
 void
-ca_lag_note(bool caught_up)
+ca_lag_note(CaSink *sink, bool caught_up)
 {
-	TimestampTz oldest = ca_delivery_oldest();
+	TimestampTz oldest = ca_delivery_oldest(sink);
 
 	stop();
 	given_up = false;
@@ -103,22 +103,23 @@ ca_lag_note(bool caught_up)
  * began; invalid: not read yet.
  */
 void
-ca_lag_publish(XLogRecPtr read_end, XLogRecPtr visible, XLogRecPtr caught_up_to)
+ca_lag_publish(CaSink *sink, XLogRecPtr read_end, XLogRecPtr visible, XLogRecPtr caught_up_to)
 {
-	const CaPosition *position = ca_delivery_position();
+	const CaPosition *position = ca_delivery_position(sink);
 	bool caught_up = !XLogRecPtrIsInvalid(caught_up_to);
 
 	ca_status_now.timeline = position->timeline;
 	/* A resync is still to make good what was not delivered one by one: it is not confirmed yet. */
-	ca_status_now.confirmed = position->state == CA_POSITION_OK && !ca_arming_untold()
+	ca_status_now.confirmed = position->state == CA_POSITION_OK && !ca_arming_untold(sink)
 								  ? position->confirmed
 								  : Min(ca_status_now.confirmed, position->confirmed);
 	ca_status_now.restart = position->restart;
 	ca_status_now.keep = ca_position_keep(position);
 	ca_status_now.read_end = read_end;
 	ca_status_now.visible = visible;
-	ca_lag_note(caught_up);
-	ca_lost_sticks_settle(caught_up && (ca_delivery_idle() || position->confirmed >= caught_up_to));
+	ca_lag_note(sink, caught_up);
+	ca_lost_sticks_settle(caught_up &&
+						  (ca_delivery_idle(sink) || position->confirmed >= caught_up_to));
 	if (ca_resync_running())
 		ca_status_state("resyncing");
 	else

@@ -7,8 +7,7 @@
 #include "cache_aside.h"
 #include "shared/status.h"
 #include "delivery/delivery.h"
-
-static XLogRecPtr forgotten; /* the next batch leaves a stick without a name; 0: it need not */
+#include "delivery/sink.h"
 
 /*
  * A session begins; `absent`: Redis holds no position. Sticks may have been lost unless none can have
@@ -16,12 +15,13 @@ static XLogRecPtr forgotten; /* the next batch leaves a stick without a name; 0:
  * whatever was delivered ends at or before it.
  */
 void
-ca_lost_sticks_begin(bool absent, XLogRecPtr end)
+ca_lost_sticks_begin(CaSink *sink, bool absent, XLogRecPtr end)
 {
 	static bool began;
 
-	forgotten =
-		absent && (began || ca_arming_untold() || !ca_apply_guarded()) ? end : InvalidXLogRecPtr;
+	sink->sticks.forgotten = absent && (began || ca_arming_untold(sink) || !ca_apply_guarded(sink))
+								 ? end
+								 : InvalidXLogRecPtr;
 	began = true;
 }
 
@@ -34,11 +34,11 @@ ca_lost_sticks_settle(bool delivered)
 
 /* For the first batch of that session, which writes the position. */
 XLogRecPtr
-ca_lost_sticks_forgotten(uint32 *ttl)
+ca_lost_sticks_forgotten(CaSink *sink, uint32 *ttl)
 {
-	XLogRecPtr lsn = forgotten;
+	XLogRecPtr lsn = sink->sticks.forgotten;
 
-	forgotten = InvalidXLogRecPtr;
+	sink->sticks.forgotten = InvalidXLogRecPtr;
 	*ttl = (uint32) CA_LONGEST_STICK;
 	return lsn;
 }

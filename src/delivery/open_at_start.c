@@ -34,9 +34,9 @@ static XLogRecPtr ends_below; /* the ends of all lie below it; invalid: some are
 
 /* As the next position has it. */
 static uint64
-barrier(void)
+barrier(CaSink *sink)
 {
-	return ca_delivery_barrier();
+	return ca_delivery_barrier(sink);
 }
 
 /* A session begins with this position. */
@@ -49,26 +49,26 @@ ca_open_at_start_begin(const CaPosition *position)
 
 /* The tap forgot what those below `xid`, a full one, have logged. */
 void
-ca_open_at_start_raise(uint64 xid)
+ca_open_at_start_raise(CaSink *sink, uint64 xid)
 {
-	ca_delivery_raise_barrier(xid);
+	ca_delivery_raise_barrier(sink, xid);
 	ends_below = InvalidXLogRecPtr;
 }
 
 /* Has everybody ended, as a snapshot has it? */
 static bool
-all_ended(TransactionId oldest_running)
+all_ended(CaSink *sink, TransactionId oldest_running)
 {
-	TransactionId xid = XidFromFullTransactionId(FullTransactionIdFromU64(barrier()));
+	TransactionId xid = XidFromFullTransactionId(FullTransactionIdFromU64(barrier(sink)));
 
 	return TransactionIdIsNormal(oldest_running) && !TransactionIdPrecedes(oldest_running, xid);
 }
 
 /* A resync of everything begins, after a snapshot with this oldest running transaction. */
 void
-ca_open_at_start_resync_begins(TransactionId oldest_running)
+ca_open_at_start_resync_begins(CaSink *sink, TransactionId oldest_running)
 {
-	resync_early = barrier() && !all_ended(oldest_running);
+	resync_early = barrier(sink) && !all_ended(sink, oldest_running);
 }
 
 /* End of all that was written (standby: is being replayed): asynchronous commits are not flushed. */
@@ -80,9 +80,10 @@ written_end(void)
 
 /* `resync`: set to whether it asks for one. */
 bool
-ca_open_at_start_passed(XLogRecPtr read_end, TransactionId oldest_running, bool *resync)
+ca_open_at_start_passed(CaSink *sink, XLogRecPtr read_end, TransactionId oldest_running,
+						bool *resync)
 {
-	if (!barrier() || !all_ended(oldest_running))
+	if (!barrier(sink) || !all_ended(sink, oldest_running))
 		return false;
 	if (XLogRecPtrIsInvalid(ends_below))
 		ends_below = written_end();

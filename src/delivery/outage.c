@@ -13,6 +13,7 @@
 #include "shared/sync.h"
 #include "shared/trouble.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 
 #include "common/pg_prng.h"
 
@@ -20,7 +21,6 @@
 #define BACKOFF_LAST 5000
 #define BACKOFF_PLACE 100 /* a place among maxclients is free for moments only */
 
-static int backoff;    /* ms; 0: no outage */
 static char told[320]; /* why there is no Redis */
 
 /* Between half and the whole of it, so that many servers do not come back in step. */
@@ -32,7 +32,7 @@ jittered(int ms)
 
 /* A session failed. Returns ms until the next attempt. */
 int
-ca_outage_begin(const char *reason)
+ca_outage_begin(CaSink *sink, const char *reason)
 {
 	CaTrouble cause = ca_trouble_judge(reason);
 
@@ -40,10 +40,11 @@ ca_outage_begin(const char *reason)
 	ca_status_state("waiting");
 	ca_trouble_begin(CA_AREA_DELIVERY, cause, reason);
 	ca_sync_outage();
-	backoff = backoff == 0 ? BACKOFF_FIRST : Min(backoff * 2, BACKOFF_LAST);
+	sink->outage.backoff =
+		sink->outage.backoff == 0 ? BACKOFF_FIRST : Min(sink->outage.backoff * 2, BACKOFF_LAST);
 	if (cause == CA_TROUBLE_MAXCLIENTS)
-		backoff = BACKOFF_PLACE;
-	return jittered(backoff);
+		sink->outage.backoff = BACKOFF_PLACE;
+	return jittered(sink->outage.backoff);
 }
 
 /* Another server delivers here by now. */
@@ -75,11 +76,11 @@ ca_outage_lasts(void)
 
 /* Delivery goes on. */
 void
-ca_outage_end(void)
+ca_outage_end(CaSink *sink)
 {
 	if (!ca_outage_lasts())
 		return;
-	backoff = 0;
+	sink->outage.backoff = 0;
 	ca_trouble_over(CA_AREA_DELIVERY);
 	ca_sync_available();
 }

@@ -10,6 +10,7 @@
 #include "redis/redis.h"
 #include "shared/status.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 
 #include "access/htup_details.h"
 #include "fmgr.h"
@@ -18,9 +19,6 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_ping);
-
-static uint32 ping_sent; /* highest number the PING under way answers */
-static TimestampTz ping_at;
 
 static void
 answer(uint32 upto, uint64 us)
@@ -42,6 +40,7 @@ ca_ping_refuse(void)
 static void
 handle_ping(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	Size len;
 
 	if (reply == NULL)
@@ -50,25 +49,25 @@ handle_ping(void *arg, const CaReply *reply)
 	{
 		ca_status_error(ca_redis_reply_text(reply, &len));
 		ca_status_publish();
-		answer(ping_sent, PG_UINT64_MAX);
+		answer(sink->ping.sent, PG_UINT64_MAX);
 		return;
 	}
-	answer(ping_sent, GetCurrentTimestamp() - ping_at);
+	answer(sink->ping.sent, GetCurrentTimestamp() - sink->ping.at);
 }
 
 /* Answered by the connection that delivers, behind whatever is in its pipeline. */
 void
-ca_ping_send(CaRedis *redis)
+ca_ping_send(CaSink *sink, CaRedis *redis)
 {
 	uint32 asked = pg_atomic_read_u32(&ca_status_shared->ping_asked);
 	const char *argv[] = {"PING"};
 	size_t len[] = {4};
 
-	if (asked == ping_sent || pg_atomic_read_u32(&ca_status_shared->ping_answered) == asked)
+	if (asked == sink->ping.sent || pg_atomic_read_u32(&ca_status_shared->ping_answered) == asked)
 		return;
-	ping_sent = asked;
-	ping_at = GetCurrentTimestamp();
-	ca_redis_send(redis, 1, argv, len, handle_ping, NULL);
+	sink->ping.sent = asked;
+	sink->ping.at = GetCurrentTimestamp();
+	ca_redis_send(redis, 1, argv, len, handle_ping, sink);
 }
 
 /* ---- backends ---- */

@@ -32,6 +32,7 @@
 #include "shared/status.h"
 #include "resync/resync.h"
 #include "delivery/redelete.h"
+#include "delivery/sink.h"
 
 #include "common/hashfn.h"
 #include "lib/ilist.h"
@@ -98,13 +99,10 @@ int guc_redelete_delay;
 static MemoryContext cxt;
 static struct place_hash *places;
 static dlist_head lists[2] = {DLIST_STATIC_INIT(lists[0]), DLIST_STATIC_INIT(lists[1])};
-static dlist_head flight = DLIST_STATIC_INIT(flight);     /* in the UNLINK without an answer */
 static dlist_head scanning = DLIST_STATIC_INIT(scanning); /* patterns whose scan is not done */
-static bool in_flight;
-static Size used; /* bytes, of all entries */
+static Size used;                                         /* bytes, of all entries */
 static bool overflowing;
-static TimestampTz not_before; /* after an error */
-static TimestampTz next_look;  /* at the standbys */
+static TimestampTz next_look; /* at the standbys */
 
 /* ---- the set ---- */
 
@@ -268,16 +266,17 @@ put_back(dlist_head *from)
 static void
 handle_answer(void *arg, const CaReply *reply)
 {
-	in_flight = false;
+	CaSink *sink = arg;
+	sink->redelete.in_flight = false;
 	if (reply == NULL || ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
-		put_back(&flight);
-		not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS);
+		put_back(&sink->redelete.flight);
+		sink->redelete.not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_MS);
 		return;
 	}
-	while (!dlist_is_empty(&flight))
+	while (!dlist_is_empty(&sink->redelete.flight))
 	{
-		Entry *entry = dlist_container(Entry, node, dlist_pop_head_node(&flight));
+		Entry *entry = dlist_container(Entry, node, dlist_pop_head_node(&sink->redelete.flight));
 
 		ca_status_now.redeleted++;
 		advance(entry);
@@ -356,7 +355,7 @@ typedef struct Batch
 
 /* Takes the entry out of its list and sees to its deletion. */
 static void
-begin_deletion(Batch *batch, Entry *entry)
+begin_deletion(CaSink *sink, Batch *batch, Entry *entry)
 {
 	dlist_delete(&entry->node);
 	entry->unanswered = true;
@@ -368,20 +367,20 @@ begin_deletion(Batch *batch, Entry *entry)
 	}
 	batch->argv[batch->n] = entry->text;
 	batch->len[batch->n++] = entry->len;
-	dlist_push_tail(&flight, &entry->node);
+	dlist_push_tail(&sink->redelete.flight, &entry->node);
 }
 
 static void
-take_delayed(Batch *batch, TimestampTz now)
+take_delayed(CaSink *sink, Batch *batch, TimestampTz now)
 {
 	Entry *entry;
 
 	while (batch->n <= BATCH_KEYS && (entry = first(DELAY)) != NULL && entry->due <= now)
-		begin_deletion(batch, entry);
+		begin_deletion(sink, batch, entry);
 }
 
 static void
-take_replayed(Batch *batch, TimestampTz now)
+take_replayed(CaSink *sink, Batch *batch, TimestampTz now)
 {
 	XLogRecPtr replayed;
 	int standbys;
@@ -393,7 +392,7 @@ take_replayed(Batch *batch, TimestampTz now)
 	while (batch->n <= BATCH_KEYS && (entry = first(REPLAY)) != NULL && entry->lsn <= replayed)
 	{
 		if (standbys > 0)
-			begin_deletion(batch, entry);
+			begin_deletion(sink, batch, entry);
 		else
 		{
 			dlist_delete(&entry->node);
@@ -405,12 +404,12 @@ take_replayed(Batch *batch, TimestampTz now)
 }
 
 void
-ca_redelete_step(CaRedis *redis)
+ca_redelete_step(CaSink *sink, CaRedis *redis)
 {
 	static Batch batch; /* too big for a stack frame worth liking */
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (places == NULL || in_flight || now < not_before)
+	if (places == NULL || sink->redelete.in_flight || now < sink->redelete.not_before)
 		return;
 	collect_scanned();
 	if (ca_status_now.redelete_waiting == 0 || !guc_redelete)
@@ -421,20 +420,20 @@ ca_redelete_step(CaRedis *redis)
 	batch.argv[0] = "UNLINK";
 	batch.len[0] = strlen("UNLINK");
 	batch.n = 1;
-	take_delayed(&batch, now);
-	take_replayed(&batch, now);
+	take_delayed(sink, &batch, now);
+	take_replayed(sink, &batch, now);
 	if (batch.n == 1)
 		return;
-	in_flight = true;
-	ca_redis_send(redis, batch.n, batch.argv, batch.len, handle_answer, NULL);
+	sink->redelete.in_flight = true;
+	ca_redis_send(redis, batch.n, batch.argv, batch.len, handle_answer, sink);
 }
 
 long
-ca_redelete_timeout(void)
+ca_redelete_timeout(CaSink *sink)
 {
 	TimestampTz next = DT_NOEND;
 
-	if (places == NULL || in_flight)
+	if (places == NULL || sink->redelete.in_flight)
 		return -1;
 	if (first(REPLAY))
 		next = next_look;
@@ -442,5 +441,6 @@ ca_redelete_timeout(void)
 		next = Min(next, first(DELAY)->due);
 	if (next == DT_NOEND)
 		return -1; /* a scan goes on */
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), Max(next, not_before));
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   Max(next, sink->redelete.not_before));
 }

@@ -35,6 +35,7 @@
 #include "log/log.h"
 #include "resync/resync.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 
 #include "access/timeline.h"
 #include "access/transam.h"
@@ -42,18 +43,13 @@
 #include "access/xlog.h"
 #include "storage/proc.h"
 
-/* Of the last session that ran in this process */
-static CaHandshake known_claimed;
-static CaPosition known_position;
-static bool position_known;
-
 /* The last session of this process ended here; what it knew is true of this Redis only. */
 void
-ca_resume_remember(const CaHandshake *claimed, const CaPosition *position)
+ca_resume_remember(CaSink *sink, const CaHandshake *claimed, const CaPosition *position)
 {
-	known_claimed = *claimed;
-	known_position = *position;
-	position_known = true;
+	sink->memory.claimed = *claimed;
+	sink->memory.position = *position;
+	sink->memory.known = true;
 }
 
 /*
@@ -62,12 +58,12 @@ ca_resume_remember(const CaHandshake *claimed, const CaPosition *position)
  * (guard = off, Redis before 7) nobody knows.
  */
 static bool
-same_data(const CaHandshake *claimed)
+same_data(CaSink *sink, const CaHandshake *claimed)
 {
 	return claimed->guard_known && claimed->replication_id[0] &&
-		   claimed->database == known_claimed.database &&
-		   strcmp(claimed->run_id, known_claimed.run_id) == 0 &&
-		   strcmp(claimed->replication_id, known_claimed.replication_id) == 0;
+		   claimed->database == sink->memory.claimed.database &&
+		   strcmp(claimed->run_id, sink->memory.claimed.run_id) == 0 &&
+		   strcmp(claimed->replication_id, sink->memory.claimed.replication_id) == 0;
 }
 
 /*
@@ -294,11 +290,11 @@ resume_stored(CaResume *resume, TimeLineID timeline, XLogRecPtr end)
 
 /* No position. Where this process was is a good place to read from, whatever Redis this is. */
 static void
-resume_remembered(CaResume *resume, const CaHandshake *claimed)
+resume_remembered(CaSink *sink, CaResume *resume, const CaHandshake *claimed)
 {
-	resume->position = resume->found = known_position;
+	resume->position = resume->found = sink->memory.position;
 	note_unfinished(resume);
-	if (same_data(claimed))
+	if (same_data(sink, claimed))
 		return;
 	resume->scope = CA_VISIT_ALL;
 	resume->reason = "Redis holds no position, and perhaps other data than before";
@@ -314,7 +310,7 @@ resume_adopted(CaResume *resume, TimeLineID timeline)
 
 /* Decides where reading resumes; `log_gone`: the last session found a gap. */
 void
-ca_resume_choose(CaResume *resume, const CaHandshake *claimed, bool log_gone)
+ca_resume_choose(CaSink *sink, CaResume *resume, const CaHandshake *claimed, bool log_gone)
 {
 	XLogRecPtr end;
 	TimeLineID timeline = ca_wal_timeline(&end);
@@ -337,8 +333,8 @@ ca_resume_choose(CaResume *resume, const CaHandshake *claimed, bool log_gone)
 		resume_adopted(resume, timeline);
 	else if (parsed)
 		resume_stored(resume, timeline, end);
-	else if (absent && position_known && known_position.timeline == timeline)
-		resume_remembered(resume, claimed);
+	else if (absent && sink->memory.known && sink->memory.position.timeline == timeline)
+		resume_remembered(sink, resume, claimed);
 	else
 	{
 		if (absent)

@@ -19,6 +19,7 @@
 #include "resync/resync.h"
 #include "delivery/delivery.h"
 #include "delivery/redelete.h"
+#include "delivery/sink.h"
 
 #include "access/transam.h"
 #include "access/xlog.h"
@@ -29,74 +30,48 @@
 #define REFUSED_RETRY 1000
 #define READ_BUDGET (1024 * 1024)
 
-typedef enum Phase
-{
-	WAITING,
-	OPENING,
-	CLAIMING,
-	RUNNING
-} Phase;
-
-static Phase phase = WAITING;
-static TimeLineID session_timeline;
-static MemoryContext session_cxt;
-static CaRedis *redis;
-static CaTap *tap;
-static TimestampTz retry_at; /* in WAITING and FOLLOWING */
-
-/* Of this session */
-static bool resync_due;      /* begins when caught up, and is not over */
-static uint64 resync_ticket; /* 0: none is awaited */
-static CaResume resume;
-static bool log_gone;           /* survives the session that found it */
-static uint64 keys_before;      /* delivered by earlier sessions */
-static bool caught_up;          /* read to the end that was current after connecting */
-static XLogRecPtr catch_up_to;  /* that end */
-static XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
-static XLogRecPtr looked_at;    /* end of what was read at the last look for what is visible */
-
 /* ---- the end of a session ---- */
 
 static void
-close_session(void)
+close_session(CaSink *sink)
 {
-	if (phase == RUNNING)
-		ca_lag_note(caught_up); /* while it is known */
-	ca_redis_close(redis);
-	redis = NULL;
+	if (sink->session.phase == CA_PHASE_RUNNING)
+		ca_lag_note(sink, sink->session.caught_up); /* while it is known */
+	ca_redis_close(sink->session.redis);
+	sink->session.redis = NULL;
 	ca_status_now.settled = false;
 	ca_resync_interrupted();
 	ca_redelete_interrupted();
-	ca_delivery_reset();
+	ca_delivery_reset(sink);
 	ca_scan_reset();
-	ca_tap_close(tap);
-	tap = NULL;
-	if (session_cxt)
-		MemoryContextReset(session_cxt);
+	ca_tap_close(sink->session.tap);
+	sink->session.tap = NULL;
+	if (sink->session.cxt)
+		MemoryContextReset(sink->session.cxt);
 	ca_breaker_end(); /* nothing, if reading did not begin */
-	phase = WAITING;
+	sink->session.phase = CA_PHASE_WAITING;
 }
 
 static void
-retry_in(int ms)
+retry_in(CaSink *sink, int ms)
 {
-	retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	sink->session.retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 }
 
 /* Redis is gone, refuses, or is not what it was: begin again after a while. */
 static void
-fail_session(const char *why)
+fail_session(CaSink *sink, const char *why)
 {
 	char reason[256];
 
 	strlcpy(reason, why, sizeof(reason));
-	if (phase == RUNNING)
+	if (sink->session.phase == CA_PHASE_RUNNING)
 	{
-		ca_resume_remember(ca_handshake_result(), ca_delivery_position());
+		ca_resume_remember(sink, ca_handshake_result(sink), ca_delivery_position(sink));
 		ca_status_now.retries++;
 	}
-	close_session();
-	retry_in(ca_outage_begin(reason));
+	close_session(sink);
+	retry_in(sink, ca_outage_begin(sink, reason));
 	ca_ping_refuse();
 }
 
@@ -105,73 +80,75 @@ fail_session(const char *why)
  * ends, and the back-off with it, when keys were acknowledged or none are left.
  */
 static void
-note_healthy(void)
+note_healthy(CaSink *sink)
 {
-	if (ca_status_now.keys != keys_before || (caught_up && ca_delivery_idle()))
-		ca_outage_end();
+	if (ca_status_now.keys != sink->session.keys_before ||
+		(sink->session.caught_up && ca_delivery_idle(sink)))
+		ca_outage_end(sink);
 }
 
 /* Another server delivers here by now; ask again once in a while. */
 static void
-be_fenced(void)
+be_fenced(CaSink *sink)
 {
-	close_session();
+	close_session(sink);
 	ca_outage_fenced();
-	retry_in(FENCED_RETRY);
+	retry_in(sink, FENCED_RETRY);
 }
 
 /* Another server delivers here and lives; ask again until it is silent. */
 static void
-be_refused(void)
+be_refused(CaSink *sink)
 {
 	char why[256];
 
-	strlcpy(why, ca_handshake_error(), sizeof(why));
-	close_session();
+	strlcpy(why, ca_handshake_error(sink), sizeof(why));
+	close_session(sink);
 	ca_outage_refused(why);
-	retry_in(REFUSED_RETRY);
+	retry_in(sink, REFUSED_RETRY);
 }
 
 static void
-begin_running(void)
+begin_running(CaSink *sink)
 {
-	CaHandshake *claimed = ca_handshake_result();
-	const CaPosition *position = &resume.position;
+	CaHandshake *claimed = ca_handshake_result(sink);
+	const CaPosition *position = &sink->session.resume.position;
 
 	CA_DEBUG_POINT("claimed");
-	ca_resume_choose(&resume, claimed, log_gone);
-	if (resume.fenced)
+	ca_resume_choose(sink, &sink->session.resume, claimed, sink->session.log_gone);
+	if (sink->session.resume.fenced)
 	{
-		be_fenced();
+		be_fenced(sink);
 		return;
 	}
-	if (ca_breaker_begin(&resume.found, resume.position.sequence))
-		ca_resume_skip(&resume);
-	if (resume.nonsense)
-		ca_handshake_drop_nonsense();
-	resync_due = resume.reason != NULL;
-	resync_ticket = 0;
-	ca_prepared_look(resume.nonsense);
+	if (ca_breaker_begin(&sink->session.resume.found, sink->session.resume.position.sequence))
+		ca_resume_skip(&sink->session.resume);
+	if (sink->session.resume.nonsense)
+		ca_handshake_drop_nonsense(sink);
+	sink->session.resync_due = sink->session.resume.reason != NULL;
+	sink->session.resync_ticket = 0;
+	ca_prepared_look(sink->session.resume.nonsense);
 	ca_open_at_start_begin(position);
-	log_gone = false;
+	sink->session.log_gone = false;
 	if (CA_DEBUG_SKIP("position"))
 	{
-		ca_wal_timeline(&resume.position.restart);
-		resume.position.confirmed = resume.position.restart;
+		ca_wal_timeline(&sink->session.resume.position.restart);
+		sink->session.resume.position.confirmed = sink->session.resume.position.restart;
 	}
-	tap = ca_tap_open(session_cxt, position->restart, position->confirmed,
-					  XidFromFullTransactionId(FullTransactionIdFromU64(position->barrier)));
-	ca_delivery_start(tap, redis, position, claimed->stored);
-	session_timeline = ca_wal_timeline(&catch_up_to);
-	ca_lost_sticks_begin(claimed->stored[0] == '\0', catch_up_to);
-	caught_up = false;
-	looked_at = InvalidXLogRecPtr;
-	phase = RUNNING;
+	sink->session.tap =
+		ca_tap_open(sink->session.cxt, position->restart, position->confirmed,
+					XidFromFullTransactionId(FullTransactionIdFromU64(position->barrier)));
+	ca_delivery_start(sink, sink->session.tap, sink->session.redis, position, claimed->stored);
+	sink->session.timeline = ca_wal_timeline(&sink->session.catch_up_to);
+	ca_lost_sticks_begin(sink, claimed->stored[0] == '\0', sink->session.catch_up_to);
+	sink->session.caught_up = false;
+	sink->session.looked_at = InvalidXLogRecPtr;
+	sink->session.phase = CA_PHASE_RUNNING;
 	ca_status_redis_state("connected");
 	ca_status_state("catching up");
 	if (!ca_outage_lasts())
 		ca_sync_available();
-	keys_before = ca_status_now.keys;
+	sink->session.keys_before = ca_status_now.keys;
 }
 
 /* ---- running ---- */
@@ -181,296 +158,306 @@ begin_running(void)
  * what it deletes cannot come back from a commit we have not seen.
  */
 static void
-note_caught_up(void)
+note_caught_up(CaSink *sink)
 {
-	caught_up = true;
-	caught_up_to = ca_tap_read_end(tap);
+	sink->session.caught_up = true;
+	sink->session.caught_up_to = ca_tap_read_end(sink->session.tap);
 	CA_DEBUG_POINT("caught-up");
-	if (resume.unless_clean && ca_tap_clean_switch(tap))
+	if (sink->session.resume.unless_clean && ca_tap_clean_switch(sink->session.tap))
 	{
 		ereport(LOG,
 				(errmsg("cache_aside needs no resync: the old primary was shut down cleanly")));
-		resume.scope = CA_VISIT_UNLOGGED;
-		ca_delivery_mark(CA_POSITION_UNLOGGED, ca_delivery_barrier());
+		sink->session.resume.scope = CA_VISIT_UNLOGGED;
+		ca_delivery_mark(sink, CA_POSITION_UNLOGGED, ca_delivery_barrier(sink));
 	}
-	if (resume.after_promotion)
-		ca_delivery_raise_floor(true); /* the buckets may hold LSNs beyond the fork */
+	if (sink->session.resume.after_promotion)
+		ca_delivery_raise_floor(sink, true); /* the buckets may hold LSNs beyond the fork */
 }
 
 static void
-request_resync(TransactionId oldest_running)
+request_resync(CaSink *sink, TransactionId oldest_running)
 {
-	if (!caught_up || !resync_due || resync_ticket != 0)
+	if (!sink->session.caught_up || !sink->session.resync_due || sink->session.resync_ticket != 0)
 		return;
-	ca_open_at_start_resync_begins(oldest_running);
-	resync_ticket = ca_resync_request(resume.scope, resume.reason);
+	ca_open_at_start_resync_begins(sink, oldest_running);
+	sink->session.resync_ticket =
+		ca_resync_request(sink->session.resume.scope, sink->session.resume.reason);
 }
 
 /* Guarded fills are admitted when nothing that may have been lost is undelivered. */
 static void
-arm_if_due(void)
+arm_if_due(CaSink *sink)
 {
-	if (caught_up && !resync_due && ca_apply_guarded() && !ca_contest_second())
-		ca_delivery_arm(caught_up_to);
+	if (sink->session.caught_up && !sink->session.resync_due && ca_apply_guarded(sink) &&
+		!ca_contest_second())
+		ca_delivery_arm(sink, sink->session.caught_up_to);
 }
 
 /* Pending until the resync ended; a barrier until every transaction it is about has. */
 static void
-note_progress(TransactionId oldest_running)
+note_progress(CaSink *sink, TransactionId oldest_running)
 {
-	uint64 barrier = ca_delivery_barrier();
-	bool resynced = resync_ticket && ca_resync_done() >= resync_ticket;
+	uint64 barrier = ca_delivery_barrier(sink);
+	bool resynced = sink->session.resync_ticket && ca_resync_done() >= sink->session.resync_ticket;
 	bool again = false;
 	bool passed =
-		caught_up && ca_open_at_start_passed(ca_tap_read_end(tap), oldest_running, &again);
+		sink->session.caught_up &&
+		ca_open_at_start_passed(sink, ca_tap_read_end(sink->session.tap), oldest_running, &again);
 
 	if (!resynced && !passed)
 		return;
 	if (resynced)
 	{
-		resync_ticket = 0;
-		resync_due = false;
-		ca_delivery_cover(&resume.keyspace);
+		sink->session.resync_ticket = 0;
+		sink->session.resync_due = false;
+		ca_delivery_cover(sink, &sink->session.resume.keyspace);
 	}
 	if (passed)
-		ca_tap_lift_barrier(tap);
+		ca_tap_lift_barrier(sink->session.tap);
 	if (again)
 	{
-		resync_due = true;
-		resume.scope = CA_VISIT_ALL;
-		resync_ticket = ca_resync_request(
+		sink->session.resync_due = true;
+		sink->session.resume.scope = CA_VISIT_ALL;
+		sink->session.resync_ticket = ca_resync_request(
 			CA_VISIT_ALL, "transactions that were open when it began to read have ended");
 	}
-	ca_delivery_mark(resync_due ? ca_resume_state(&resume) : CA_POSITION_OK, passed ? 0 : barrier);
+	ca_delivery_mark(
+		sink, sink->session.resync_due ? ca_resume_state(&sink->session.resume) : CA_POSITION_OK,
+		passed ? 0 : barrier);
 }
 
 static const char *
-session_error(void)
+session_error(CaSink *sink)
 {
-	if (ca_redis_state(redis) == CA_REDIS_FAILED)
-		return ca_redis_error(redis);
-	return ca_delivery_error() ? ca_delivery_error() : ca_scan_error();
+	if (ca_redis_state(sink->session.redis) == CA_REDIS_FAILED)
+		return ca_redis_error(sink->session.redis);
+	return ca_delivery_error(sink) ? ca_delivery_error(sink) : ca_scan_error();
 }
 
 static bool
-read_log(void)
+read_log(CaSink *sink)
 {
 	CaTapResult result = CA_TAP_MORE;
 	uint64 forgot;
 
 	if (ca_queue_full())
 		return false;
-	result = ca_tap_read(tap, READ_BUDGET, ca_queue_add, NULL);
-	if ((forgot = ca_tap_forgot(tap)) != 0)
-		ca_open_at_start_raise(forgot);
+	result = ca_tap_read(sink->session.tap, READ_BUDGET, ca_queue_add, NULL);
+	if ((forgot = ca_tap_forgot(sink->session.tap)) != 0)
+		ca_open_at_start_raise(sink, forgot);
 	if (result == CA_TAP_GAP)
-		log_gone = true;
+		sink->session.log_gone = true;
 	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
-	if (!caught_up && !ca_wal_ends_before(resume.position.confirmed) &&
-		(result == CA_TAP_END || (result == CA_TAP_MORE && ca_tap_read_end(tap) >= catch_up_to)) &&
-		ca_resume_verified(&resume, &log_gone))
-		note_caught_up();
+	if (!sink->session.caught_up && !ca_wal_ends_before(sink->session.resume.position.confirmed) &&
+		(result == CA_TAP_END || (result == CA_TAP_MORE && ca_tap_read_end(sink->session.tap) >=
+															   sink->session.catch_up_to)) &&
+		ca_resume_verified(&sink->session.resume, &sink->session.log_gone))
+		note_caught_up(sink);
 	return result == CA_TAP_MORE;
 }
 
 /* 0: no token. Blind start: those who are open may have messages which nobody will ever read. */
 static TimeLineID
-token_timeline(void)
+token_timeline(CaSink *sink)
 {
-	bool none = ca_delivery_position()->barrier != 0 || ca_delivery_barrier() != 0 ||
-				ca_wal_ends_before(ca_tap_read_end(tap));
+	bool none = ca_delivery_position(sink)->barrier != 0 || ca_delivery_barrier(sink) != 0 ||
+				ca_wal_ends_before(ca_tap_read_end(sink->session.tap));
 
-	return none ? 0 : session_timeline;
+	return none ? 0 : sink->session.timeline;
 }
 
 /* One round: read, look, send. Returns true if there is more to do at once. */
 static bool
-run(void)
+run(CaSink *sink)
 {
 	TransactionId oldest_running = InvalidTransactionId;
 	XLogRecPtr visible;
-	bool more = CA_DEBUG_SKIP("read") ? false : read_log();
+	bool more = CA_DEBUG_SKIP("read") ? false : read_log(sink);
 	int sent;
 
 	CA_DEBUG_POINT("log-read");
-	if (log_gone)
+	if (sink->session.log_gone)
 	{
 		ca_breaker_gap();
-		fail_session("the log that had to be delivered next is gone");
-		retry_in(0);
+		fail_session(sink, "the log that had to be delivered next is gone");
+		retry_in(sink, 0);
 		return true;
 	}
-	visible = ca_tap_read_end(tap);
-	if (ca_queue_waits() || ca_delivery_barrier() != 0 || visible != looked_at)
+	visible = ca_tap_read_end(sink->session.tap);
+	if (ca_queue_waits() || ca_delivery_barrier(sink) != 0 || visible != sink->session.looked_at)
 	{
-		TimeLineID timeline = token_timeline();
+		TimeLineID timeline = token_timeline(sink);
 
-		looked_at = timeline == 0 ? InvalidXLogRecPtr : visible;
+		sink->session.looked_at = timeline == 0 ? InvalidXLogRecPtr : visible;
 		visible = ca_queue_look(visible, timeline, &oldest_running);
 	}
-	request_resync(oldest_running);
-	if (caught_up)
+	request_resync(sink, oldest_running);
+	if (sink->session.caught_up)
 		ca_resync_step();
-	sent = ca_delivery_send();
-	ca_redelete_step(redis);
+	sent = ca_delivery_send(sink);
+	ca_redelete_step(sink, sink->session.redis);
 	if (ca_scan_begins())
-		ca_delivery_raise_floor(false);
-	ca_scan_step(redis);
-	arm_if_due();
-	ca_delivery_renew();
-	note_progress(oldest_running);
-	ca_delivery_heartbeat(pg_atomic_read_u32(&ca_status_shared->waiters) > 0);
-	more |= ca_delivery_tell();
-	ca_ping_send(redis);
-	ca_breaker_progress(ca_delivery_position(), caught_up && ca_delivery_idle(),
-						resync_due || ca_resync_running() || ca_census_running());
-	ca_lag_publish(ca_tap_read_end(tap), visible, caught_up ? caught_up_to : InvalidXLogRecPtr);
+		ca_delivery_raise_floor(sink, false);
+	ca_scan_step(sink->session.redis);
+	arm_if_due(sink);
+	ca_delivery_renew(sink);
+	note_progress(sink, oldest_running);
+	ca_delivery_heartbeat(sink, pg_atomic_read_u32(&ca_status_shared->waiters) > 0);
+	more |= ca_delivery_tell(sink);
+	ca_ping_send(sink, sink->session.redis);
+	ca_breaker_progress(ca_delivery_position(sink),
+						sink->session.caught_up && ca_delivery_idle(sink),
+						sink->session.resync_due || ca_resync_running() || ca_census_running());
+	ca_lag_publish(sink, ca_tap_read_end(sink->session.tap), visible,
+				   sink->session.caught_up ? sink->session.caught_up_to : InvalidXLogRecPtr);
 	return more || sent > 0;
 }
 
 static bool
-deliver(void)
+deliver(CaSink *sink)
 {
 	bool more;
 	const char *error;
 
-	ca_redis_advance(redis); /* answers first: they make room */
-	if ((error = session_error()) != NULL)
+	ca_redis_advance(sink->session.redis); /* answers first: they make room */
+	if ((error = session_error(sink)) != NULL)
 	{
-		fail_session(error);
+		fail_session(sink, error);
 		return false;
 	}
-	note_healthy();
-	more = run();
-	if (phase == RUNNING)
-		ca_redis_advance(redis); /* and write what the round queued */
+	note_healthy(sink);
+	more = run(sink);
+	if (sink->session.phase == CA_PHASE_RUNNING)
+		ca_redis_advance(sink->session.redis); /* and write what the round queued */
 	return more;
 }
 
 /* ---- phases ---- */
 
 static void
-open_session(void)
+open_session(CaSink *sink)
 {
 	char *endpoint = ca_redis_url_endpoint();
 
 	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
 	pfree(endpoint);
-	if (session_cxt == NULL)
-		session_cxt =
+	if (sink->session.cxt == NULL)
+		sink->session.cxt =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside session", ALLOCSET_DEFAULT_SIZES);
-	redis = ca_redis_open(session_cxt, "cache_aside worker");
+	sink->session.redis = ca_redis_open(sink->session.cxt, "cache_aside worker");
 	ca_status_redis_state("connecting");
 	ca_status_now.reconnects++;
-	phase = OPENING;
+	sink->session.phase = CA_PHASE_OPENING;
 }
 
 static void
-advance_claim(void)
+advance_claim(CaSink *sink)
 {
-	switch (ca_handshake_step())
+	switch (ca_handshake_step(sink))
 	{
 		case CA_HANDSHAKE_WAITING:
-			ca_redis_advance(redis);
+			ca_redis_advance(sink->session.redis);
 			break;
 		case CA_HANDSHAKE_FAILED:
-			fail_session(ca_handshake_error());
+			fail_session(sink, ca_handshake_error(sink));
 			break;
 		case CA_HANDSHAKE_FENCED:
-			be_fenced();
+			be_fenced(sink);
 			break;
 		case CA_HANDSHAKE_OCCUPIED:
-			be_refused();
+			be_refused(sink);
 			break;
 		case CA_HANDSHAKE_DONE:
-			begin_running();
+			begin_running(sink);
 			break;
 	}
 }
 
 static void
-advance_opening(void)
+advance_opening(CaSink *sink)
 {
-	CaRedisState state = ca_redis_advance(redis);
+	CaRedisState state = ca_redis_advance(sink->session.redis);
 
 	if (state == CA_REDIS_FAILED)
-		fail_session(ca_redis_error(redis));
-	else if (phase == OPENING && state == CA_REDIS_READY)
+		fail_session(sink, ca_redis_error(sink->session.redis));
+	else if (sink->session.phase == CA_PHASE_OPENING && state == CA_REDIS_READY)
 	{
-		ca_handshake_begin(redis);
-		phase = CLAIMING;
-		ca_redis_advance(redis);
+		ca_handshake_begin(sink, sink->session.redis);
+		sink->session.phase = CA_PHASE_CLAIMING;
+		ca_redis_advance(sink->session.redis);
 	}
-	else if (phase == CLAIMING)
-		advance_claim();
+	else if (sink->session.phase == CA_PHASE_CLAIMING)
+		advance_claim(sink);
 }
 
 /* We were promoted, or followed a promotion, while delivering: claim Redis for the new timeline. */
 static bool
-timeline_changed(void)
+timeline_changed(CaSink *sink)
 {
 	XLogRecPtr end;
 
-	return phase == RUNNING && ca_wal_timeline(&end) != session_timeline;
+	return sink->session.phase == CA_PHASE_RUNNING &&
+		   ca_wal_timeline(&end) != sink->session.timeline;
 }
 
 /* One step, never blocking. True: call again at once. */
 bool
-ca_session_step(void)
+ca_session_step(CaSink *sink)
 {
-	if (ca_contest_step() || timeline_changed())
-		ca_session_close();
-	if (phase == RUNNING)
-		return deliver();
-	if (phase == WAITING)
+	if (ca_contest_step() || timeline_changed(sink))
+		ca_session_close(sink);
+	if (sink->session.phase == CA_PHASE_RUNNING)
+		return deliver(sink);
+	if (sink->session.phase == CA_PHASE_WAITING)
 	{
 		ca_ping_refuse();
-		if (GetCurrentTimestamp() < retry_at)
+		if (GetCurrentTimestamp() < sink->session.retry_at)
 			return ca_lag_look();
-		open_session();
+		open_session(sink);
 	}
-	advance_opening();
-	return phase == RUNNING;
+	advance_opening(sink);
+	return sink->session.phase == CA_PHASE_RUNNING;
 }
 
 /* Takes answers, and does nothing else: the next step judges what came. */
 void
-ca_session_listen(void)
+ca_session_listen(CaSink *sink)
 {
-	if (phase == RUNNING)
-		ca_redis_advance(redis);
+	if (sink->session.phase == CA_PHASE_RUNNING)
+		ca_redis_advance(sink->session.redis);
 }
 
 /* Settings changed, or the server stops: begin again at the next step. */
 void
-ca_session_close(void)
+ca_session_close(CaSink *sink)
 {
-	if (phase == RUNNING)
-		ca_resume_remember(ca_handshake_result(), ca_delivery_position());
-	close_session();
-	retry_at = 0;
+	if (sink->session.phase == CA_PHASE_RUNNING)
+		ca_resume_remember(sink, ca_handshake_result(sink), ca_delivery_position(sink));
+	close_session(sink);
+	sink->session.retry_at = 0;
 }
 
 CaRedis *
-ca_session_redis(void)
+ca_session_redis(CaSink *sink)
 {
-	return redis;
+	return sink->session.redis;
 }
 
 /* Is everything that is flushed by now delivered and acknowledged? */
 bool
-ca_session_settled(void)
+ca_session_settled(CaSink *sink)
 {
 	XLogRecPtr end;
 
 	ca_wal_timeline(&end);
-	return phase == RUNNING && ca_delivery_idle() && ca_tap_read_end(tap) >= end;
+	return sink->session.phase == CA_PHASE_RUNNING && ca_delivery_idle(sink) &&
+		   ca_tap_read_end(sink->session.tap) >= end;
 }
 
 bool
-ca_session_running(void)
+ca_session_running(CaSink *sink)
 {
-	return phase == RUNNING;
+	return sink->session.phase == CA_PHASE_RUNNING;
 }
 
 static long
@@ -484,27 +471,27 @@ sooner(long a, long b)
  * the renewal alone: twice in two seconds, with the answer.
  */
 static long
-quiet_timeout(void)
+quiet_timeout(CaSink *sink)
 {
 	static XLogRecPtr before;
-	bool moved = before != ca_tap_read_end(tap);
+	bool moved = before != ca_tap_read_end(sink->session.tap);
 
-	before = ca_tap_read_end(tap);
-	return moved ? 1000 : ca_arming_timeout();
+	before = ca_tap_read_end(sink->session.tap);
+	return moved ? 1000 : ca_arming_timeout(sink);
 }
 
 /* Milliseconds until ca_session_step has something to do; -1: only events matter. */
 long
-ca_session_timeout(void)
+ca_session_timeout(CaSink *sink)
 {
-	long timeout = redis ? ca_redis_timeout(redis) : -1;
+	long timeout = sink->session.redis ? ca_redis_timeout(sink->session.redis) : -1;
 
-	if (phase == WAITING)
-		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), retry_at);
-	if (phase != RUNNING)
+	if (sink->session.phase == CA_PHASE_WAITING)
+		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), sink->session.retry_at);
+	if (sink->session.phase != CA_PHASE_RUNNING)
 		return timeout;
-	timeout = sooner(sooner(timeout, ca_scan_timeout()), ca_redelete_timeout());
+	timeout = sooner(sooner(timeout, ca_scan_timeout()), ca_redelete_timeout(sink));
 	/* Nothing wakes us when a stalled commit becomes visible. */
 	timeout = sooner(timeout, ca_queue_waits() ? 1 : -1);
-	return sooner(timeout, quiet_timeout());
+	return sooner(timeout, quiet_timeout(sink));
 }

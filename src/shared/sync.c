@@ -295,7 +295,7 @@ ca_sync_confirmed(XLogRecPtr lsn)
  * still is somebody else's.
  */
 bool
-ca_sync_answer(XLogRecPtr read_end, CaOwes owes)
+ca_sync_answer(XLogRecPtr read_end, CaOwes owes, void *arg)
 {
 	dlist_mutable_iter iter;
 	bool again = false;
@@ -309,7 +309,7 @@ ca_sync_answer(XLogRecPtr read_end, CaOwes owes)
 
 		if (!waiter->asks || waiter->awaited.lsn > read_end)
 			continue;
-		if (waiter->seen && !owes(&waiter->awaited))
+		if (waiter->seen && !owes(arg, &waiter->awaited))
 			wake(waiter, DELIVERED);
 		again |= !waiter->seen;
 		waiter->seen = true;

@@ -61,7 +61,7 @@ extern bool ca_gather_begin(CaGather *gather);
 extern void ca_gather_end(CaGather *gather);
 
 /* ---- worker ---- */
-typedef bool (*CaOwes)(const CaAwaited *awaited);
+typedef bool (*CaOwes)(void *arg, const CaAwaited *awaited);
 
 extern void ca_sync_attach(void);
 extern void ca_sync_connecting(void); /* a session begins */
@@ -73,7 +73,7 @@ extern void ca_sync_delivered(XLogRecPtr start, XLogRecPtr end);
 extern void ca_sync_confirmed(XLogRecPtr lsn);
 extern void ca_sync_async_recorded(bool recorded);
 /* For waiters that may have come too late. True: call again at once. */
-extern bool ca_sync_answer(XLogRecPtr read_end, CaOwes owes);
+extern bool ca_sync_answer(XLogRecPtr read_end, CaOwes owes, void *arg);
 extern bool ca_sync_active(void); /* somebody waits, or did just now: do not pace */
 extern void ca_sync_wake(void);   /* after ca_sync_delivered: sets the latches */
 /* Shall the worker sleep a moment for more waiters? Then ca_sync_gathered ends that. */

@@ -15,6 +15,7 @@
 #include "log/log.h"
 #include "resync/resync.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 #include "worker/worker.h"
 
 #include "access/xlog.h"
@@ -36,6 +37,7 @@ typedef enum Duty
 } Duty;
 
 static Duty duty = NONE_YET;
+static CaSink the_sink;
 static bool moves; /* the settings name another Redis, or other keys */
 
 static Duty
@@ -59,7 +61,7 @@ leave_duty(Duty next)
 	if (duty == FOLLOW)
 		ca_follow_close();
 	else
-		ca_session_close();
+		ca_session_close(&the_sink);
 	duty = next;
 	if (next != DELIVER && next != MISCONFIGURED)
 		ca_trouble_drop(CA_AREA_DELIVERY);
@@ -116,14 +118,16 @@ has_parted(Duty next)
 
 	if (duty == DELIVER)
 	{
-		if (!ca_farewell_said(ca_session_running() ? ca_session_redis() : NULL, remove))
+		if (!ca_farewell_said(&the_sink,
+							  ca_session_running(&the_sink) ? ca_session_redis(&the_sink) : NULL,
+							  remove))
 			return false;
 		tell_left(next);
-		ca_session_close();
+		ca_session_close(&the_sink);
 	}
 	else if (next == UNINSTALLED && duty != UNINSTALLED)
 	{
-		(void) ca_farewell_said(NULL, duty != FOLLOW); /* a standby left nothing there */
+		(void) ca_farewell_said(&the_sink, NULL, duty != FOLLOW); /* a standby left nothing there */
 		tell_left(next);
 	}
 	moves = false;
@@ -142,7 +146,7 @@ ca_role_step(void)
 	if (now != duty)
 		leave_duty(now);
 	if (duty == DELIVER)
-		return ca_session_step();
+		return ca_session_step(&the_sink);
 	ca_ping_refuse();
 	if (duty == MISCONFIGURED)
 		return ca_lag_look();
@@ -167,7 +171,7 @@ ca_role_abandon(const char *what)
 	if (duty == FOLLOW)
 		ca_follow_close();
 	else
-		ca_session_close();
+		ca_session_close(&the_sink);
 	if (duty != FOLLOW && duty != DELIVER)
 		return;
 	ca_trouble_begin(duty == FOLLOW ? CA_AREA_FOLLOWING : CA_AREA_DELIVERY, CA_TROUBLE_FAILING,
@@ -177,10 +181,16 @@ ca_role_abandon(const char *what)
 	ca_sync_outage();
 }
 
+CaSink *
+ca_role_sink(void)
+{
+	return &the_sink;
+}
+
 CaRedis *
 ca_role_redis(void)
 {
-	return duty == FOLLOW ? ca_follow_redis() : ca_session_redis();
+	return duty == FOLLOW ? ca_follow_redis() : ca_session_redis(&the_sink);
 }
 
 /*
@@ -211,7 +221,7 @@ ca_role_timeout(void)
 
 	if (duty == FOLLOW)
 		return standby_pause();
-	timeout = duty == DELIVER ? ca_session_timeout() : IDLE_PAUSE;
+	timeout = duty == DELIVER ? ca_session_timeout(&the_sink) : IDLE_PAUSE;
 	visit = ca_visits_timeout();
 	if (visit < 0)
 		visit = ca_census_timeout(ca_resync_running());
@@ -219,7 +229,7 @@ ca_role_timeout(void)
 		timeout = timeout < 0 ? visit : Min(timeout, visit);
 	if (duty != DELIVER)
 		return timeout;
-	if (RecoveryInProgress() && ca_session_running())
+	if (RecoveryInProgress() && ca_session_running(&the_sink))
 		timeout = timeout < 0 ? standby_pause() : Min(timeout, standby_pause());
 	return timeout;
 }

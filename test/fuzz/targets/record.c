@@ -20,8 +20,11 @@
 #include "resync/resync.h"
 #include "delivery/delivery.h"
 #include "delivery/redelete.h"
+#include "delivery/sink.h"
 
 #include "replication/message.h"
+
+static CaSink fuzz_sink;
 
 int synchronous_commit;
 Oid MyDatabaseId;
@@ -118,7 +121,7 @@ ca_queue_wait(CaCommit *commit)
 }
 
 XLogRecPtr
-ca_lost_sticks_forgotten(uint32 *ttl)
+ca_lost_sticks_forgotten(CaSink *sink, uint32 *ttl)
 {
 	*ttl = 0;
 	return InvalidXLogRecPtr;
@@ -168,7 +171,7 @@ fill_batches(const CaMessage *message)
 	dlist_push_tail(&queue, &commit->node);
 	while (!dlist_is_empty(&queue))
 	{
-		CaBatch *batch = ca_batch_make();
+		CaBatch *batch = ca_batch_make(&fuzz_sink);
 
 		FUZZ_CHECK(ca_batch_fill(batch, false));
 		check_batch(batch);

@@ -19,6 +19,7 @@
 #include "log/log.h"
 #include "resync/resync.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 #include "reads/reads.h"
 #include "routing/routing.h"
 
@@ -35,6 +36,8 @@
 extern Datum cache_aside_get(PG_FUNCTION_ARGS);
 extern Datum cache_aside_fill(PG_FUNCTION_ARGS);
 extern Datum cache_aside_stuck_at(PG_FUNCTION_ARGS);
+
+static CaSink fuzz_sink;
 
 static CaRedis *redis;
 
@@ -63,22 +66,22 @@ claim(FuzzInput *input)
 	CaPosition position;
 	CaHandshakeState state = CA_HANDSHAKE_WAITING;
 
-	ca_handshake_begin(redis);
+	ca_handshake_begin(&fuzz_sink, redis);
 	while (state == CA_HANDSHAKE_WAITING && exchange())
-		state = ca_handshake_step();
-	check_text(ca_handshake_error());
-	check_text(ca_handshake_result()->run_id);
-	check_text(ca_handshake_result()->replication_id);
+		state = ca_handshake_step(&fuzz_sink);
+	check_text(ca_handshake_error(&fuzz_sink));
+	check_text(ca_handshake_result(&fuzz_sink)->run_id);
+	check_text(ca_handshake_result(&fuzz_sink)->replication_id);
 	check_text(ca_status_now.redis_version);
 	if (state != CA_HANDSHAKE_DONE)
 		return;
-	if (ca_position_parse(ca_handshake_result()->stored, strlen(ca_handshake_result()->stored),
-						  &position))
+	if (ca_position_parse(ca_handshake_result(&fuzz_sink)->stored,
+						  strlen(ca_handshake_result(&fuzz_sink)->stored), &position))
 	{
 		char again[CA_POSITION_TEXT];
 
 		ca_position_format(&position, again);
-		FUZZ_CHECK(strcmp(again, ca_handshake_result()->stored) == 0);
+		FUZZ_CHECK(strcmp(again, ca_handshake_result(&fuzz_sink)->stored) == 0);
 	}
 }
 
@@ -121,13 +124,13 @@ handle_batch(void *arg, const CaReply *reply)
 	ca_guard_read_claim(reply, &claimed);
 	if (ca_guard_read_arming(reply, &arming))
 	{
-		ca_arming_answered(&arming);
+		ca_arming_answered(&fuzz_sink, &arming);
 		if (arming.renewed)
 			ca_contest_renewed(&arming);
 		(void) ca_contest_step();
 	}
-	(void) ca_arming_until();
-	if (ca_apply_read(reply, &applied))
+	(void) ca_arming_until(&fuzz_sink);
+	if (ca_apply_read(&fuzz_sink, reply, &applied))
 		FUZZ_CHECK(ca_redis_reply_type(reply) == CA_REPLY_ARRAY);
 }
 
@@ -138,12 +141,12 @@ apply(FuzzInput *input)
 	CaBatch *batch = palloc0(sizeof(CaBatch));
 
 	initStringInfo(&batch->bytes);
-	ca_apply_use_functions();
+	ca_apply_use_functions(&fuzz_sink);
 	do
 	{
-		ca_apply_send(redis, batch, "", handle_batch);
+		ca_apply_send(&fuzz_sink, redis, batch, "", handle_batch);
 		if (exchange())
-			ca_apply_use_plain(redis);
+			ca_apply_use_plain(&fuzz_sink, redis);
 	} while (exchange());
 }
 

@@ -1,0 +1,147 @@
+/*
+ * sink.h: what belongs to one Redis: the connection and its claim, what was sent and is not answered, when to
+ * try again.
+ *
+ * One for each Redis that is delivered to; today the worker has one (role.c). What belongs to the server is not
+ * in it: tap, queue, batches under construction, patterns and scans asked for, read tokens, the slot. Each part
+ * belongs to the file it is named for, which alone looks into it; all zero is a sink that never connected.
+ */
+#ifndef CA_SINK_H
+#define CA_SINK_H
+
+#include "cache_aside.h"
+#include "delivery/delivery.h"
+
+#include "lib/ilist.h"
+#include "portability/instr_time.h"
+
+#define CA_NONCE_LEN 16 /* as the library wants it */
+
+typedef enum CaPhase
+{
+	CA_PHASE_WAITING,
+	CA_PHASE_OPENING,
+	CA_PHASE_CLAIMING,
+	CA_PHASE_RUNNING
+} CaPhase;
+
+typedef struct CaSinkSession /* session.c */
+{
+	CaPhase phase;
+	TimeLineID timeline;
+	MemoryContext cxt;
+	CaRedis *redis;
+	CaTap *tap;
+	TimestampTz retry_at; /* in WAITING and FOLLOWING */
+	bool resync_due;      /* begins when caught up, and is not over */
+	uint64 resync_ticket; /* 0: none is awaited */
+	CaResume resume;
+	bool log_gone;           /* survives the session that found it */
+	uint64 keys_before;      /* delivered by earlier sessions */
+	bool caught_up;          /* read to the end that was current after connecting */
+	XLogRecPtr catch_up_to;  /* that end */
+	XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
+	XLogRecPtr looked_at;    /* end of what was read at the last look for what is visible */
+} CaSinkSession;
+
+typedef struct CaSinkHandshake /* handshake.c */
+{
+	CaRedis *redis;
+	CaHandshake claimed;
+	int answers_missing;
+	char failure[256]; /* empty: none */
+	CaGuardProblem problem;
+	TimeLineID announced; /* in plain mode: the timeline that this server streamed just now */
+	bool library_older;
+	bool library_loaded; /* by this session */
+} CaSinkHandshake;
+
+typedef struct CaSinkMemory /* resume.c: of the last session that ran in this process */
+{
+	CaHandshake claimed;
+	CaPosition position;
+	bool known;
+} CaSinkMemory;
+
+typedef struct CaSinkGuard /* guard.c */
+{
+	char nonce[CA_NONCE_LEN + 1];
+} CaSinkGuard;
+
+typedef struct CaSinkArming /* arming.c */
+{
+	int64 redis_ms;         /* Redis's time when ... */
+	instr_time known_since; /* ... this was ours; 0: not known */
+	instr_time claimed_at;
+	instr_time renewed_at;
+	bool untold;
+	int64 foreign_heard;  /* deletions of another system, of this claim */
+	XLogRecPtr heard_end; /* of the log, written when we heard of them */
+	bool to_tell;         /* Redis is to know, once it is read */
+} CaSinkArming;
+
+typedef struct CaSinkDialect /* apply.c */
+{
+	bool plain; /* no functions here */
+	char plain_sha[41];
+} CaSinkDialect;
+
+typedef struct CaSinkDelivery /* delivery.c */
+{
+	CaTap *tap;
+	CaRedis *redis;
+	dlist_head flight; /* batches without an answer */
+	int in_flight;
+	dlist_head finished; /* completed by a scan: next batch's */
+	CaPosition sent;     /* as of the last batch sent */
+	CaPosition acked;    /* as of the last one answered */
+	char expected[CA_POSITION_TEXT];
+	TimestampTz last_sent;
+	bool armed;   /* guarded fills are admitted */
+	bool arming;  /* an arming was sent and is not answered yet */
+	bool marked;  /* state or barrier changed since the last position */
+	bool looking; /* at the position; it must be this: */
+	char looked_for[CA_POSITION_TEXT];
+	char failure[256];   /* empty: none */
+	XLogRecPtr begun_at; /* where the session began */
+} CaSinkDelivery;
+
+typedef struct CaSinkSticks /* lost_sticks.c */
+{
+	XLogRecPtr forgotten; /* the next batch leaves a stick without a name; 0: it need not */
+} CaSinkSticks;
+
+typedef struct CaSinkOutage /* outage.c */
+{
+	int backoff; /* ms; 0: no outage */
+} CaSinkOutage;
+
+typedef struct CaSinkRedelete /* redelete.c; what is kept for it is the worker's */
+{
+	dlist_head flight; /* in the UNLINK without an answer */
+	bool in_flight;
+	TimestampTz not_before; /* after an error */
+} CaSinkRedelete;
+
+typedef struct CaSinkPing /* ping.c */
+{
+	uint32 sent; /* highest number the PING under way answers */
+	TimestampTz at;
+} CaSinkPing;
+
+struct CaSink
+{
+	CaSinkSession session;
+	CaSinkHandshake handshake;
+	CaSinkMemory memory;
+	CaSinkGuard guard;
+	CaSinkArming arming;
+	CaSinkDialect dialect;
+	CaSinkDelivery delivery;
+	CaSinkSticks sticks;
+	CaSinkOutage outage;
+	CaSinkRedelete redelete;
+	CaSinkPing ping;
+};
+
+#endif
