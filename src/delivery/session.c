@@ -43,7 +43,7 @@ close_session(CaSink *sink)
 	ca_resync_interrupted();
 	ca_redelete_interrupted();
 	ca_delivery_reset(sink);
-	ca_scan_reset();
+	ca_scan_reset(&sink->scan);
 	ca_tap_close(sink->session.tap);
 	sink->session.tap = NULL;
 	if (sink->session.cxt)
@@ -231,7 +231,7 @@ session_error(CaSink *sink)
 {
 	if (ca_redis_state(sink->session.redis) == CA_REDIS_FAILED)
 		return ca_redis_error(sink->session.redis);
-	return ca_delivery_error(sink) ? ca_delivery_error(sink) : ca_scan_error();
+	return ca_delivery_error(sink) ? ca_delivery_error(sink) : ca_scan_error(&sink->scan);
 }
 
 static bool
@@ -296,9 +296,9 @@ run(CaSink *sink)
 		ca_resync_step();
 	sent = ca_delivery_send(sink);
 	ca_redelete_step(sink, sink->session.redis);
-	if (ca_scan_begins())
+	if (ca_scan_begins(&sink->scan))
 		ca_delivery_raise_floor(sink, false);
-	ca_scan_step(sink->session.redis);
+	ca_scan_step(&sink->scan, sink->session.redis);
 	arm_if_due(sink);
 	ca_delivery_renew(sink);
 	note_progress(sink, oldest_running);
@@ -490,7 +490,7 @@ ca_session_timeout(CaSink *sink)
 		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), sink->session.retry_at);
 	if (sink->session.phase != CA_PHASE_RUNNING)
 		return timeout;
-	timeout = sooner(sooner(timeout, ca_scan_timeout()), ca_redelete_timeout(sink));
+	timeout = sooner(sooner(timeout, ca_scan_timeout(&sink->scan)), ca_redelete_timeout(sink));
 	/* Nothing wakes us when a stalled commit becomes visible. */
 	timeout = sooner(timeout, ca_queue_waits() ? 1 : -1);
 	return sooner(timeout, quiet_timeout(sink));

@@ -139,6 +139,7 @@ struct CaSink
 	CaSinkDialect dialect;
 	CaSinkDelivery delivery;
 	CaSinkSticks sticks;
+	CaScan scan;
 	CaSinkOutage outage;
 	CaSinkRedelete redelete;
 	CaSinkPing ping;

@@ -8,21 +8,42 @@
 #include "keys/keys.h"
 #include "redis/redis.h"
 
+#include "lib/ilist.h"
+
 /* ---- init.c: settings and start ---- */
 extern int guc_scan_rate; /* keys looked at per second by a pattern scan; 0: no limit */
 extern void ca_resync_init(void);
 
 /* ---- scan.c: patterns; SCAN and UNLINK in steps between deliveries ---- */
+/* A pass over the keyspace of one Redis; the patterns are everybody's. Zero: none. */
+typedef struct CaScan
+{
+	CaRedis *redis;
+	bool running;
+	bool waiting;   /* for an answer */
+	bool last_page; /* the cursor came back as 0 */
+	char cursor[24];
+	StringInfoData page; /* keys that Redis returned */
+	CaSlice *page_keys;
+	Size page_count;
+	Size page_looked;         /* at so many of them */
+	Size page_matched;        /* these are the first in page_keys */
+	dlist_node *page_reached; /* pattern for the next of them; NULL: the first */
+	TimestampTz next_step;
+	char failure[256];
+} CaScan;
+
 /* Adds a pattern to the next pass over the keyspace; the ticket is done when that pass is. */
 extern uint64 ca_scan_request(const char *pattern, Size len);
 extern uint64 ca_scan_done(void); /* tickets at or below it are done */
-extern void ca_scan_reset(void);
-extern void ca_scan_step(CaRedis *redis); /* sends the next SCAN or UNLINK, if one is due */
-extern bool ca_scan_running(void);
-extern bool ca_scan_full(void);   /* no room for what transactions ask for: later */
-extern bool ca_scan_begins(void); /* the next step begins a pass: raise the floor first */
-extern long ca_scan_timeout(void);
-extern const char *ca_scan_error(void);
+extern void ca_scan_reset(CaScan *scan);
+extern void ca_scan_step(CaScan *scan,
+						 CaRedis *redis); /* sends the next SCAN or UNLINK, if one is due */
+extern bool ca_scan_running(CaScan *scan);
+extern bool ca_scan_full(void);           /* no room for what transactions ask for: later */
+extern bool ca_scan_begins(CaScan *scan); /* the next step begins a pass: raise the floor first */
+extern long ca_scan_timeout(CaScan *scan);
+extern const char *ca_scan_error(CaScan *scan);
 
 /* ---- visit_rules.c: the patterns of every database's rules ---- */
 typedef enum CaVisitScope

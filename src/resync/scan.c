@@ -54,19 +54,7 @@ static uint64 nwanted;
 static Size wanted_bytes;
 static uint64 begun; /* passes */
 static uint64 ended;
-static bool running;
-static bool waiting;   /* for an answer */
-static bool last_page; /* the cursor came back as 0 */
-static char cursor[24];
-static StringInfoData page; /* keys that Redis returned */
-static CaSlice *page_keys;
-static Size page_count;
-static Size page_looked;         /* at so many of them */
-static Size page_matched;        /* these are the first in page_keys */
-static dlist_node *page_reached; /* pattern for the next of them; NULL: the first */
 static StringInfoData match;
-static TimestampTz next_step;
-static char failure[256];
 
 static void
 free_patterns(dlist_head *list)
@@ -76,17 +64,17 @@ free_patterns(dlist_head *list)
 }
 
 void
-ca_scan_reset(void)
+ca_scan_reset(CaScan *scan)
 {
 	free_patterns(&wanted);
 	free_patterns(&served);
 	nwanted = 0;
 	wanted_bytes = 0;
-	running = waiting = false;
+	scan->running = scan->waiting = false;
 	ended = begun;
-	page_count = page_looked = page_matched = 0;
-	page_reached = NULL;
-	failure[0] = '\0';
+	scan->page_count = scan->page_looked = scan->page_matched = 0;
+	scan->page_reached = NULL;
+	scan->failure[0] = '\0';
 }
 
 /* Looks among the patterns asked for last; one that is missed costs a little time, no more. */
@@ -142,15 +130,15 @@ ca_scan_done(void)
 }
 
 bool
-ca_scan_running(void)
+ca_scan_running(CaScan *scan)
 {
-	return running || !dlist_is_empty(&wanted);
+	return scan->running || !dlist_is_empty(&wanted);
 }
 
 const char *
-ca_scan_error(void)
+ca_scan_error(CaScan *scan)
 {
-	return failure[0] ? failure : NULL;
+	return scan->failure[0] ? scan->failure : NULL;
 }
 
 static bool
@@ -198,7 +186,7 @@ choose_match(void)
 }
 
 static void
-begin_pass(void)
+begin_pass(CaScan *scan)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan_cxt);
 
@@ -215,24 +203,24 @@ begin_pass(void)
 	MemoryContextSwitchTo(old);
 	CA_DEBUG_POINT("scan-begins");
 	begun++;
-	running = true;
-	last_page = false;
-	strlcpy(cursor, "0", sizeof(cursor));
+	scan->running = true;
+	scan->last_page = false;
+	strlcpy(scan->cursor, "0", sizeof(scan->cursor));
 	ca_status_now.resync_scanned = 0;
 }
 
 /* Does the next key of the page match? False in *known: the step has cost enough, go on later. */
 static bool
-matches_any(const char *key, Size len, Size *cost, bool *known)
+matches_any(CaScan *scan, const char *key, Size len, Size *cost, bool *known)
 {
-	dlist_node *node = page_reached ? page_reached : dlist_head_node(&served);
+	dlist_node *node = scan->page_reached ? scan->page_reached : dlist_head_node(&served);
 
 	for (;;)
 	{
 		Pattern *p = dlist_container(Pattern, node, node);
 
 		*known = *cost < LOOK_COST;
-		page_reached = *known ? NULL : node;
+		scan->page_reached = *known ? NULL : node;
 		if (!*known)
 			return false;
 		*cost += (p->len + 1) * (len + 1);
@@ -245,100 +233,101 @@ matches_any(const char *key, Size len, Size *cost, bool *known)
 }
 
 static bool
-answer_ok(const CaReply *reply)
+answer_ok(CaScan *scan, const CaReply *reply)
 {
 	Size len;
 
-	waiting = false;
+	scan->waiting = false;
 	if (reply == NULL)
-		strlcpy(failure, "connection lost", sizeof(failure));
+		strlcpy(scan->failure, "connection lost", sizeof(scan->failure));
 	else if (ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
 		ca_status_now.reply_errors++;
-		strlcpy(failure, ca_redis_reply_text(reply, &len), sizeof(failure));
+		strlcpy(scan->failure, ca_redis_reply_text(reply, &len), sizeof(scan->failure));
 	}
-	return failure[0] == '\0';
+	return scan->failure[0] == '\0';
 }
 
 static void
-finish_page(void)
+finish_page(CaScan *scan)
 {
-	if (!last_page)
+	if (!scan->last_page)
 		return;
 	free_patterns(&served);
-	running = false;
+	scan->running = false;
 	ended = begun;
 }
 
 static void
 handle_unlink(void *arg, const CaReply *reply)
 {
-	if (answer_ok(reply))
+	CaScan *scan = arg;
+	if (answer_ok(scan, reply))
 	{
 		ca_status_now.keys += Max(0, ca_redis_reply_integer(reply));
-		finish_page();
+		finish_page(scan);
 	}
 }
 
 /* Deletes what matched on this page. */
 static void
-unlink_matching(CaRedis *redis)
+unlink_matching(CaScan *scan, CaRedis *redis)
 {
-	const char **argv = palloc(sizeof(char *) * (page_matched + 1));
-	size_t *argvlen = palloc(sizeof(size_t) * (page_matched + 1));
+	const char **argv = palloc(sizeof(char *) * (scan->page_matched + 1));
+	size_t *argvlen = palloc(sizeof(size_t) * (scan->page_matched + 1));
 
 	argv[0] = "UNLINK";
 	argvlen[0] = 6;
-	for (Size i = 0; i < page_matched; i++)
+	for (Size i = 0; i < scan->page_matched; i++)
 	{
-		argv[i + 1] = page.data + page_keys[i].offset;
-		argvlen[i + 1] = page_keys[i].len;
+		argv[i + 1] = scan->page.data + scan->page_keys[i].offset;
+		argvlen[i + 1] = scan->page_keys[i].len;
 	}
-	waiting = true;
-	ca_redis_send(redis, (int) page_matched + 1, argv, argvlen, handle_unlink, redis);
+	scan->waiting = true;
+	ca_redis_send(redis, (int) scan->page_matched + 1, argv, argvlen, handle_unlink, scan);
 	pfree(argv);
 	pfree(argvlen);
 }
 
 /* Looks at the page as far as one step goes; at its end, deletes what matched. */
 static void
-look_at_page(CaRedis *redis)
+look_at_page(CaScan *scan, CaRedis *redis)
 {
 	Size cost = 0;
 	bool known = true;
 
-	while (page_looked < page_count)
+	while (scan->page_looked < scan->page_count)
 	{
-		CaSlice key = page_keys[page_looked];
+		CaSlice key = scan->page_keys[scan->page_looked];
 
-		if (matches_any(page.data + key.offset, key.len, &cost, &known))
-			page_keys[page_matched++] = key;
+		if (matches_any(scan, scan->page.data + key.offset, key.len, &cost, &known))
+			scan->page_keys[scan->page_matched++] = key;
 		if (!known)
 			return;
-		page_looked++;
+		scan->page_looked++;
 	}
-	page_looked = page_count = 0;
-	if (page_matched > 0)
-		unlink_matching(redis);
+	scan->page_looked = scan->page_count = 0;
+	if (scan->page_matched > 0)
+		unlink_matching(scan, redis);
 	else
-		finish_page();
-	page_matched = 0;
+		finish_page(scan);
+	scan->page_matched = 0;
 }
 
 /* Keeps a page's keys, but for those that no pattern deletes: our own are nobody's cache. */
 static void
-keep_page(const CaReply *keys)
+keep_page(CaScan *scan, const CaReply *keys)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan_cxt);
 	Size n = ca_redis_reply_count(keys);
 
-	if (page.data == NULL)
-		initStringInfo(&page);
-	if (page_keys)
-		pfree(page_keys);
-	page_keys = palloc_extended(sizeof(CaSlice) * (n + 1), MCXT_ALLOC_HUGE);
+	if (scan->page.data == NULL)
+		initStringInfo(&scan->page);
+	if (scan->page_keys)
+		pfree(scan->page_keys);
+	scan->page_keys = palloc_extended(sizeof(CaSlice) * (n + 1), MCXT_ALLOC_HUGE);
 	MemoryContextSwitchTo(old);
-	resetStringInfo(&page);
+	resetStringInfo(&scan->page);
 	for (Size i = 0; i < n; i++)
 	{
 		const CaReply *key = ca_redis_reply_element(keys, i);
@@ -348,75 +337,77 @@ keep_page(const CaReply *keys)
 		if (ca_redis_reply_type(key) != CA_REPLY_STRING || len > CA_MAX_KEY ||
 			ca_prefix_is_reserved(name, len))
 			continue;
-		page_keys[page_count++] = (CaSlice){page.len, len};
-		appendBinaryStringInfo(&page, name, (int) len);
+		scan->page_keys[scan->page_count++] = (CaSlice){scan->page.len, len};
+		appendBinaryStringInfo(&scan->page, name, (int) len);
 	}
 }
 
 static void
 handle_page(void *arg, const CaReply *reply)
 {
+	CaScan *scan = arg;
 	const CaReply *next;
 	const CaReply *keys;
 	Size len;
 
-	if (!answer_ok(reply))
+	if (!answer_ok(scan, reply))
 		return;
 	if (ca_redis_reply_type(reply) != CA_REPLY_ARRAY || ca_redis_reply_count(reply) != 2 ||
 		ca_redis_reply_type(next = ca_redis_reply_element(reply, 0)) != CA_REPLY_STRING ||
 		ca_redis_reply_type(keys = ca_redis_reply_element(reply, 1)) != CA_REPLY_ARRAY)
 	{
-		strlcpy(failure, "unexpected answer to SCAN", sizeof(failure));
+		strlcpy(scan->failure, "unexpected answer to SCAN", sizeof(scan->failure));
 		return;
 	}
-	strlcpy(cursor, ca_redis_reply_text(next, &len), sizeof(cursor));
-	last_page = strcmp(cursor, "0") == 0;
+	strlcpy(scan->cursor, ca_redis_reply_text(next, &len), sizeof(scan->cursor));
+	scan->last_page = strcmp(scan->cursor, "0") == 0;
 	ca_status_now.resync_scanned += ca_redis_reply_count(keys);
-	keep_page(keys);
-	look_at_page(arg);
+	keep_page(scan, keys);
+	look_at_page(scan, scan->redis);
 }
 
 bool
-ca_scan_begins(void)
+ca_scan_begins(CaScan *scan)
 {
-	return !running && !waiting && failure[0] == '\0' && !dlist_is_empty(&wanted) &&
-		   GetCurrentTimestamp() >= next_step;
+	return !scan->running && !scan->waiting && scan->failure[0] == '\0' &&
+		   !dlist_is_empty(&wanted) && GetCurrentTimestamp() >= scan->next_step;
 }
 
 void
-ca_scan_step(CaRedis *redis)
+ca_scan_step(CaScan *scan, CaRedis *redis)
 {
-	const char *argv[6] = {"SCAN", cursor, "MATCH", match.data, "COUNT", "512"};
+	const char *argv[6] = {"SCAN", scan->cursor, "MATCH", match.data, "COUNT", "512"};
 	size_t len[6] = {4, 0, 5, 0, 5, 3};
 	TimestampTz now;
 
-	if (waiting || failure[0] || !ca_scan_running())
+	scan->redis = redis;
+	if (scan->waiting || scan->failure[0] || !ca_scan_running(scan))
 		return;
-	if (page_count > 0)
+	if (scan->page_count > 0)
 	{
-		look_at_page(redis);
+		look_at_page(scan, redis);
 		return;
 	}
 	now = GetCurrentTimestamp();
-	if (now < next_step)
+	if (now < scan->next_step)
 		return;
-	if (!running)
-		begin_pass();
+	if (!scan->running)
+		begin_pass(scan);
 	argv[3] = match.data;
-	len[1] = strlen(cursor);
+	len[1] = strlen(scan->cursor);
 	len[3] = match.len;
-	waiting = true;
-	next_step = now + (guc_scan_rate > 0 ? USECS_PER_SEC * STEP_KEYS / guc_scan_rate : 0);
-	ca_redis_send(redis, 6, argv, len, handle_page, redis);
+	scan->waiting = true;
+	scan->next_step = now + (guc_scan_rate > 0 ? USECS_PER_SEC * STEP_KEYS / guc_scan_rate : 0);
+	ca_redis_send(redis, 6, argv, len, handle_page, scan);
 }
 
 /* Milliseconds until ca_scan_step has something to do; -1: it waits for an answer or is idle. */
 long
-ca_scan_timeout(void)
+ca_scan_timeout(CaScan *scan)
 {
-	if (waiting || !ca_scan_running())
+	if (scan->waiting || !ca_scan_running(scan))
 		return -1;
-	if (page_count > 0)
+	if (scan->page_count > 0)
 		return 0;
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_step);
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), scan->next_step);
 }

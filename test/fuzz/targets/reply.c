@@ -91,14 +91,14 @@ static Size pattern_len;
 static void
 scan(FuzzInput *input)
 {
-	ca_scan_reset();
+	ca_scan_reset(&fuzz_sink.scan);
 	ca_scan_request(pattern, pattern_len);
 	ca_scan_request("user:*", 6);
-	while (ca_scan_running() && ca_scan_error() == NULL && exchange())
-		ca_scan_step(redis);
-	if (ca_scan_error())
-		check_text(ca_scan_error());
-	ca_scan_reset();
+	while (ca_scan_running(&fuzz_sink.scan) && ca_scan_error(&fuzz_sink.scan) == NULL && exchange())
+		ca_scan_step(&fuzz_sink.scan, redis);
+	if (ca_scan_error(&fuzz_sink.scan))
+		check_text(ca_scan_error(&fuzz_sink.scan));
+	ca_scan_reset(&fuzz_sink.scan);
 }
 
 static void
