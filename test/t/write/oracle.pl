@@ -2,7 +2,7 @@
 # sequence every key whose row changed is gone, or gaps had named its rule beforehand; a key is gone only if
 # something was committed. What is found is printed as a script for psql, as short as it gets.
 #
-# That each remedy which is left out is found: 250.
+# That each remedy which is left out is found: oracle_bites.pl.
 use strict;
 use warnings;
 
