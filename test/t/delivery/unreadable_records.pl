@@ -44,6 +44,8 @@ sub transaction
 }
 
 my $key = entry(k => 'victim');
+# A whole record says under which prefixes its keys are (else what is under ours is deleted, too).
+my $prefix = entry(w => ',' . pack 'l', $node->safe_psql('postgres', q{SELECT hashtext('p:' COLLATE "C")}));
 my $max = ~0;    # of size_t
 my $whole = length log_record($key);
 my $payload = 1 + length $key;
@@ -74,6 +76,8 @@ my %bad = (
 	'a stick for no time' => log_record($key, entry(s => pack('L', 0) . 'name')),
 	'a stick too long' => log_record($key, entry(s => pack('L', 1) . 'x' x 1025)),
 	(map { ("an entry of kind $_" => log_record($key, entry(chr $_, ''))) } 0, 65, 255),
+	(map { ("prefixes: " . unpack('H*', $_) => log_record($key, entry(w => $_))) }
+		'', ',', ',123', 'x1234', '*12345678', ',' . '1234' x 9),
 	(map { ("$_ with data" => log_record($key, entry($_, 'x'))) } qw(r x c)));
 transaction($_, {}, write_sql($bad{$_})) foreach sort keys %bad;
 
@@ -90,7 +94,7 @@ my $bad = write_sql($bad{'format 2'});
 my $large = write_sql(log_record(map { entry(k => "large:$_:" . 'x' x 1000) } 1 .. 60));
 transaction('rolled back', { resyncs => 0 }, 'BEGIN', $bad, 'ROLLBACK');
 transaction('rolled back to a savepoint', { resyncs => 0 },
-	'BEGIN', 'SAVEPOINT a', $bad, 'ROLLBACK TO a', write_sql(log_record(entry(k => 'mine'))), 'COMMIT');
+	'BEGIN', 'SAVEPOINT a', $bad, 'ROLLBACK TO a', write_sql(log_record($prefix, entry(k => 'mine'))), 'COMMIT');
 transaction('in a subtransaction', {}, 'BEGIN', 'SAVEPOINT a', 'SAVEPOINT b', $bad, 'RELEASE a', 'COMMIT');
 transaction('in a large one', {}, 'BEGIN', ($large) x 3, 'SAVEPOINT a', $bad, 'RELEASE a', ($large) x 3, 'COMMIT');
 transaction('without a transaction id', {}, write_sql($bad{'format 2'}, 'false'));
@@ -108,7 +112,7 @@ transaction('committed after a new worker began', { records => 0 }, q{COMMIT PRE
 
 # ---- and genuine records are what the test's own words make of them
 $redis->set('p:any', 'x');
-$session->query(write_sql(log_record(entry(k => 'victim'), entry(k => ''), entry(s => pack('L', 60000) . 'me'))));
+$session->query(write_sql(log_record($prefix, entry(k => 'victim'), entry(k => ''), entry(s => pack('L', 60000) . 'me'))));
 wait_delivered($node);
 is($redis->exists('victim'), 0, 'a whole record deletes its key');
 is($redis->exists('cache_aside:stick:me', 'p:any'), 2, 'writes its stick, and asks for no resync');
