@@ -227,9 +227,14 @@ ca_backend_connection_all(const CaQuestion *questions, int n)
 	return true;
 }
 
+/* Redis closes the connection after such an answer; it may be a while until that is heard here. */
 void
 ca_backend_connection_forgive(void)
 {
+	if (holders == 0)
+		close_connection();
+	else if (ca_redis_state(connection) == CA_REDIS_READY)
+		ca_redis_abandon(connection, "closed by Redis");
 	failed_at = 0;
 }
 

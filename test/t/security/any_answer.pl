@@ -46,7 +46,7 @@ foreach my $answer (@answers)
 {
 	my ($name, $raw, $expected) = @$answer;
 	$fake->clear;
-	$fake->on(qr/^GET .*k$/, raw => $raw);
+	$fake->on(qr/^GETRANGE k /, raw => $raw);
 	like(complaint(q{SELECT cache_aside.get('k')}), $expected, $name);
 }
 $fake->clear;
