@@ -110,6 +110,7 @@ my $logical = $node->safe_psql('postgres', $restart);
 $log = log_position($node);
 $node->restart;
 ok(wait_until(sub { log_since($node, $log) =~ /is somebody's logical slot/ }), 'a logical slot: said');
+wait_delivered($node);    # and the resync is over: uninstall() took the position away
 cache_users($redis, 1 .. 100);
 $node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id <= 50');
 wait_delivered($node);

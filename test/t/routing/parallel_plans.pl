@@ -39,11 +39,12 @@ $node->wait_for_catchup($standby, 'replay', $node->lsn('flush'));
 my $trigger = q{(SELECT min(oid) FROM pg_trigger WHERE tgrelid = 'item'::regclass)};
 my %call = (
 	trigger_arguments => "trigger_arguments($trigger)", rule_pattern => "rule_pattern($trigger)",
+	rule_columns => "rule_columns($trigger)", template_pattern => q{template_pattern('item:{id}')},
 	rule_heir => "rule_heir($trigger)", check_pattern => q{check_pattern('a*')},
 	rule_statement => q{rule_statement('item', ARRAY['item:{id}'], NULL, 'row')},
 	worker_status => 'worker_status()', latency_histogram => 'latency_histogram()',
 	reset_stats => 'reset_stats()', ping => 'ping()', read_token => 'read_token()', get => q{get('k')},
-	fill => q{fill('k', 'v')}, fetch => q{fetch('k', 'SELECT $1', '1 s', 'x')},
+	fill => q{fill('k', 'v')}, release => q{release('k', 'none')}, fetch => q{fetch('k', 'SELECT $1', '1 s', 'x')},
 	warm_progress_slots => 'warm_progress_slots()', shard => q{shard('k', 3)},
 	get_item => q{get_item('item', '{"id": 1}')}, query_items => q{query_items('item', '{"id": 1}')},
 	query_page => q{query_page('item', '{"id": 1}')}, classify => q{classify('SELECT 1')},
