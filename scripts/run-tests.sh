@@ -83,14 +83,15 @@ run_regress() # kind, make variable, names
 	[ ! -d log ] || mv log "$logs/$kind"
 }
 
-# One TAP file, its servers and logs in a directory of its own. The verdict goes to a file.
+# One TAP file, its servers and logs in a directory of its own. The verdict goes to a file. One that hangs is
+# ended: the others are to be judged all the same.
 run_tap()
 {
 	local name=$1 dir=$logs/$1 started=$SECONDS
 	mkdir -p "$dir"
 	TESTDIR=$dir PGPORT=65432 PG_REGRESS=$pgxs/src/test/regress/pg_regress top_builddir=. \
 		TESTDATADIR=$dir/tmp_check TESTLOGDIR=$dir/tmp_check/log \
-		prove -v -I "$pgxs/src/test/perl" -I test/perl "test/t/$name.pl" >"$dir/output" 2>&1 </dev/null
+		timeout -k 30 600 prove -v -I "$pgxs/src/test/perl" -I test/perl "test/t/$name.pl" >"$dir/output" 2>&1 </dev/null
 	echo "$? $((SECONDS - started))" >"$dir/verdict"
 }
 

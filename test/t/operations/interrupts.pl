@@ -55,6 +55,8 @@ $node->safe_psql('postgres', 'CREATE DATABASE other');
 stop_in_record();
 my $dropper = PgWire->new($node);
 $dropper->send('DROP DATABASE other');
+$node->poll_query_until('postgres',
+	q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ProcSignalBarrier'}, '1') or die 'no barrier';
 my $dropped = 0;
 for (my $i = 0; $i < 20 && !$dropped; $i++)
 {
