@@ -2,29 +2,25 @@
  * prepared.c: which prepared transactions have messages?
  *
  * One that was prepared before we began to read may have logged messages there, and then its commit asks
- * for a resync, and no token is given until it has ended (open_at_start.c). A transaction may stay prepared for
- * days, and most have nothing to do with any cache. Core tells nobody what one has logged, so that is
- * put down where it survives with the transaction, through crashes and promotions: in its locks. Who
- * prepares with messages holds the advisory lock of database 0, which no SQL function can name, in a mode
- * that excludes nobody.
+ * for a resync, and no token is given until it has ended (open_at_start.c). Those that have none are let
+ * off: who logged some holds a lock (prepared_lock.c).
  *
  *	looked at in this order: holders of the lock, then who is prepared and still runs. Prepared and running
  *	then, and not a holder before: it has no messages, or was prepared in between, and what it logged lies
  *	behind the place from where we read. One that ended in between is not among them.
  *
- * Not known in recovery, where those locks are not restored: nobody is let off. The list is of the worker
+ * Not known in recovery, where there are no such locks: nobody is let off. The list is of the worker
  * alone, and of one session.
  */
 #include "cache_aside.h"
-#include "transaction/transaction.h"
 #include "log/log.h"
+#include "shared/shared.h"
 
 #include "access/transam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
-#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
@@ -32,24 +28,6 @@
 
 static TransactionId *harmless; /* prepared, without messages */
 static int nharmless;
-
-static LOCKTAG
-lock_tag(void)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, InvalidOid, 0x63616368, 0x655f6173, 0x6964);
-	return tag;
-}
-
-/* In a transaction that is being prepared, and has logged messages. */
-void
-ca_prepared_mark(void)
-{
-	LOCKTAG tag = lock_tag();
-
-	(void) LockAcquire(&tag, ShareLock, false, false);
-}
 
 static bool
 is_holder(const PGPROC *proc, const VirtualTransactionId *holders, int count)
@@ -85,7 +63,6 @@ void
 ca_prepared_look(bool any)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	LOCKTAG tag = lock_tag();
 	VirtualTransactionId *holders;
 	int count;
 
@@ -96,7 +73,7 @@ ca_prepared_look(bool any)
 		harmless = MemoryContextAlloc(TopMemoryContext,
 									  mul_size(max_prepared_xacts, sizeof(TransactionId)));
 	StartTransactionCommand();
-	holders = GetLockConflicts(&tag, AccessExclusiveLock, &count);
+	holders = ca_prepared_lock_holders(&count);
 	look(holders, count);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(caller);

@@ -7,6 +7,8 @@
 #include "cache_aside.h"
 #include "redis/redis.h"
 
+#include "storage/lock.h"
+
 /* ---- init.c: settings and start ---- */
 extern void ca_shared_init(void);
 
@@ -30,6 +32,10 @@ extern int guc_backend_idle_timeout; /* ms */
 extern void ca_allowance_shmem_request(void);
 extern void ca_allowance_shmem_init(void);
 extern uint32 ca_allowance_used(void);
+
+/* ---- prepared_lock.c: who is prepared, and has logged messages? ---- */
+extern void ca_prepared_lock_take(void);
+extern VirtualTransactionId *ca_prepared_lock_holders(int *count);
 
 /* ---- status.c: what the worker tells the world; all of it in shared memory ---- */
 extern void ca_status_shmem_request(void);

@@ -27,6 +27,7 @@
 #include "common/common.h"
 #include "common/debug.h"
 #include "keys/keys.h"
+#include "shared/shared.h"
 #include "shared/sync.h"
 #include "transaction/transaction.h"
 
@@ -226,7 +227,7 @@ note_logged(void)
 	if (!set.logged && ca_sync_must_flush(ca_commit_waits()))
 		ForceSyncCommit();
 	if (!set.logged && set.preparing)
-		ca_prepared_mark();
+		ca_prepared_lock_take();
 	set.logged = true;
 }
 

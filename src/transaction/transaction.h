@@ -36,8 +36,7 @@ extern void ca_commit_note_stick(bool wait); /* it leaves a stick */
 extern void ca_commit_prepared(void);        /* it is prepared, and ends for this session */
 extern void ca_commit_note_created(void);    /* CREATE EXTENSION runs */
 extern void ca_commit_note_prepared(XLogRecPtr since); /* a COMMIT PREPARED ran */
-extern void ca_prepared_mark(void);      /* prepared.c: it is being prepared, and logged messages */
-extern void ca_commit_done(bool logged); /* XACT_EVENT_COMMIT; did it log messages? */
+extern void ca_commit_done(bool logged);               /* XACT_EVENT_COMMIT; did it log messages? */
 extern void ca_commit_aborted(void);
 extern void ca_commit_init(void); /* registers the resource release callback, once per backend */
 
