@@ -41,6 +41,8 @@ extern void ca_text_require_all(int n, char **strs, const char *what);
 #define CA_ENTRY_STICK 's'   /* data: uint32 ttl in ms, not 0, then the name */
 
 #define CA_ENTRY_PREFIXES 'w' /* data: a packed keyspace; the prefixes of this transaction's keys */
+#define CA_KEYSPACE_PREFIXES 8 /* that are named, each by its hash; more have one hash of all */
+#define CA_KEYSPACE_PACKED (1 + 4 * CA_KEYSPACE_PREFIXES) /* bytes, at most */
 
 #define CA_ENTRY_RESYNC 'r' /* no data: resync() was called */
 #define CA_ENTRY_CENSUS 'x' /* no data: the extension or a database that had it was dropped */

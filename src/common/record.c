@@ -28,7 +28,6 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
-#include "keys/keys.h"
 
 #include "replication/message.h"
 
@@ -48,6 +47,14 @@ stick_is_valid(const char *data, Size len)
 	return ttl > 0;
 }
 
+/* As keyspace.c packs them: "," and the hash of each prefix, or "*" and one hash of all. */
+static bool
+prefixes_are_valid(const char *data, Size len)
+{
+	return len > 1 && len <= CA_KEYSPACE_PACKED && (len - 1) % sizeof(uint32) == 0 &&
+		   (data[0] == ',' || (data[0] == '*' && len == 1 + sizeof(uint32)));
+}
+
 /* A key may be empty: the template {name} names that of an empty name, and Redis can hold it. */
 bool
 ca_record_entry_is_valid(char kind, const char *data, Size len)
@@ -59,7 +66,7 @@ ca_record_entry_is_valid(char kind, const char *data, Size len)
 		case CA_ENTRY_PATTERN:
 			return len > 0 && len <= CA_MAX_KEY;
 		case CA_ENTRY_PREFIXES:
-			return ca_keyspace_packed_is_valid(data, len);
+			return prefixes_are_valid(data, len);
 		case CA_ENTRY_STICK:
 			return stick_is_valid(data, len);
 		case CA_ENTRY_RESYNC:

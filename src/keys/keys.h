@@ -5,6 +5,7 @@
 #define CA_KEYS_H
 
 #include "cache_aside.h"
+#include "common/common.h"
 
 /* ---- init.c: settings and start ---- */
 extern char *guc_key_prefix; /* prefix of every key, or several separated by commas */
@@ -50,14 +51,12 @@ extern bool ca_prefix_reserves(const char *pattern, Size len);
 extern void ca_prefix_check_pattern(const char *pattern, Size len, const char *what);
 extern void ca_prefix_each(char kind, const char *str, Size len, const char *what,
 						   CaKeyHandler handler, void *arg);
-/* Those in force, as the log has them; length 0: none. Valid until the setting changes. */
-extern const char *ca_prefix_packed(Size *len);
 extern int ca_prefix_count(void); /* of the setting, at least 1, which may be the empty one */
 extern const char *ca_prefix_get(int i);
+extern uint64 ca_prefix_generation(void); /* of the list: another one after the setting changed */
 extern void ca_prefix_escape(StringInfo target, const char *text, Size len); /* glob characters */
 
 /* ---- keyspace.c: which keys a position, or a transaction, speaks for ---- */
-#define CA_KEYSPACE_PREFIXES 8
 #define CA_KEYSPACE_TEXT 88 /* 9 bytes a prefix, and a number */
 
 typedef struct CaKeyspace
@@ -74,10 +73,8 @@ extern bool ca_keyspace_covers(const CaKeyspace *known, const CaKeyspace *now);
 extern void ca_keyspace_intersect(CaKeyspace *keyspace, const CaKeyspace *other);
 extern void ca_keyspace_format(const CaKeyspace *keyspace, char *out);
 extern void ca_keyspace_parse(int database, const char *prefixes, CaKeyspace *keyspace);
-/* The prefixes alone, as an entry of the log has them; the length, 0 for one that is empty. */
-extern Size ca_keyspace_pack(const CaKeyspace *keyspace, char *out);
-#define CA_KEYSPACE_PACKED (1 + 4 * CA_KEYSPACE_PREFIXES)
-extern bool ca_keyspace_packed_is_valid(const char *data, Size len);
+/* The prefixes in force, as an entry of the log has them; 0 bytes for none. Valid until the setting changes. */
+extern const char *ca_keyspace_packed(Size *len);
 extern void ca_keyspace_unpack(const char *data, Size len, CaKeyspace *keyspace);
 
 #endif

@@ -7,7 +7,7 @@
  * hash of all. A prefix that leaves the setting leaves the position with its next writing, so that it is
  * new when it comes back. resume.c compares, and has deleted what nobody vouches for.
  *
- * A transaction says likewise under which prefixes its keys are in the log (prefix.c): a long statement, a
+ * A transaction says likewise under which prefixes its keys are in the log (entries.c): a long statement, a
  * procedure that commits as it goes, or a prepared transaction knows less of them than the worker when
  * key_prefix was changed meanwhile, and names no key under the new one. The worker then deletes what that
  * prefix holds, when the transaction is delivered (batch.c). Without a prefix nothing is said.
@@ -135,8 +135,8 @@ ca_keyspace_parse(int database, const char *prefixes, CaKeyspace *keyspace)
 	}
 }
 
-Size
-ca_keyspace_pack(const CaKeyspace *keyspace, char *out)
+static Size
+pack(const CaKeyspace *keyspace, char *out)
 {
 	if (keyspace->count == 1 && !keyspace->combined && keyspace->hashes[0] == hash_prefix(""))
 		return 0;
@@ -145,11 +145,24 @@ ca_keyspace_pack(const CaKeyspace *keyspace, char *out)
 	return 1 + keyspace->count * sizeof(uint32);
 }
 
-bool
-ca_keyspace_packed_is_valid(const char *data, Size len)
+/* Asked for with every key: made once for each setting. */
+const char *
+ca_keyspace_packed(Size *len)
 {
-	return len > 1 && len <= CA_KEYSPACE_PACKED && (len - 1) % sizeof(uint32) == 0 &&
-		   (data[0] == ',' || (data[0] == '*' && len == 1 + sizeof(uint32)));
+	static char packed[CA_KEYSPACE_PACKED];
+	static Size packed_len;
+	static uint64 packed_generation; /* of the prefixes */
+
+	if (packed_generation != ca_prefix_generation())
+	{
+		CaKeyspace keyspace;
+
+		ca_keyspace_current(0, &keyspace);
+		packed_len = pack(&keyspace, packed);
+		packed_generation = ca_prefix_generation();
+	}
+	*len = packed_len;
+	return packed;
 }
 
 /* `len` 0: as packed, one that is empty */

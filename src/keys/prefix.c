@@ -13,8 +13,7 @@
  * the scan leaves our keys alone (scan.c).
  *
  * Errors: 54000 when key and prefix together are longer than CA_MAX_KEY, 22023 for reserved names.
- * The parsed list lives in
- * TopMemoryContext and is made anew after the setting changed.
+ * The parsed list lives in TopMemoryContext and is made anew after the setting changed.
  */
 #include "cache_aside.h"
 #include "common/common.h"
@@ -30,9 +29,8 @@ static MemoryContext prefix_context;
 static int prefix_count;
 static char **prefixes;
 static bool prefixes_stale = true;
-static StringInfoData entry;            /* prefix and key */
-static char packed[CA_KEYSPACE_PACKED]; /* of all, for the log */
-static Size packed_len;                 /* 0: there is none but the empty one */
+static uint64 generation;    /* of the list */
+static StringInfoData entry; /* prefix and key */
 
 /* GUC assign hook: must not fail, hence the list is made on next use. */
 void
@@ -45,7 +43,6 @@ static void
 parse_prefixes(void)
 {
 	MemoryContext previous;
-	CaKeyspace keyspace;
 	const char *at = guc_key_prefix ? guc_key_prefix : "";
 	int room = 1;
 
@@ -75,15 +72,15 @@ parse_prefixes(void)
 	}
 	MemoryContextSwitchTo(previous);
 	prefixes_stale = false;
-	ca_keyspace_current(0, &keyspace);
-	packed_len = ca_keyspace_pack(&keyspace, packed);
+	generation++;
 }
 
-const char *
-ca_prefix_packed(Size *len)
+uint64
+ca_prefix_generation(void)
 {
-	*len = packed_len;
-	return packed;
+	if (prefixes_stale)
+		parse_prefixes();
+	return generation;
 }
 
 int

@@ -14,7 +14,7 @@ static void
 note_prefixes(void)
 {
 	Size len;
-	const char *packed = ca_prefix_packed(&len);
+	const char *packed = ca_keyspace_packed(&len);
 
 	if (len > 0)
 		ca_pending_add(CA_ENTRY_PREFIXES, packed, len);
