@@ -337,14 +337,17 @@ deliver(CaSink *sink)
 static void
 open_session(CaSink *sink)
 {
-	char *endpoint = ca_redis_url_endpoint();
+	char *endpoint;
 
+	ca_redis_address_of_settings(&sink->session.address);
+	endpoint = ca_redis_address_endpoint(&sink->session.address);
 	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
 	pfree(endpoint);
 	if (sink->session.cxt == NULL)
 		sink->session.cxt =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside session", ALLOCSET_DEFAULT_SIZES);
-	sink->session.redis = ca_redis_open(sink->session.cxt, "cache_aside worker");
+	sink->session.redis =
+		ca_redis_open(sink->session.cxt, &sink->session.address, "cache_aside worker");
 	ca_status_redis_state("connecting");
 	ca_status_now.reconnects++;
 	sink->session.phase = CA_PHASE_OPENING;

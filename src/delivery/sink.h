@@ -11,6 +11,7 @@
 
 #include "cache_aside.h"
 #include "delivery/delivery.h"
+#include "redis/redis.h"
 
 #include "lib/ilist.h"
 #include "portability/instr_time.h"
@@ -27,6 +28,7 @@ typedef enum CaPhase
 
 typedef struct CaSinkSession /* session.c */
 {
+	CaRedisAddress address; /* as it was when the session was opened */
 	CaPhase phase;
 	TimeLineID timeline;
 	MemoryContext cxt;

@@ -73,7 +73,7 @@ void
 ca_audit_entries_no_answer(void)
 {
 	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
-					errmsg("no answer from Redis at %s: %s", ca_redis_url_endpoint(),
+					errmsg("no answer from Redis at %s: %s", ca_backend_connection_endpoint(),
 						   ca_backend_connection_problem()),
 					errdetail("Nothing can be said about the cache without it."),
 					errhint("Look at cache_aside.status.")));

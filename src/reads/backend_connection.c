@@ -114,6 +114,7 @@ static bool
 open_connection(void)
 {
 	const char *reason = ca_allowance_take();
+	CaRedisAddress address;
 
 	if (reason)
 	{
@@ -127,7 +128,9 @@ open_connection(void)
 		RegisterXactCallback(settle, NULL);
 	}
 	connected_url = MemoryContextStrdup(ask_cxt, guc_redis_url);
-	connection = ca_redis_open(ask_cxt, "cache_aside backend");
+	ca_redis_address_of_settings(&address);
+	connection = ca_redis_open(ask_cxt, &address, "cache_aside backend");
+	explicit_bzero(address.password, sizeof(address.password));
 	return true;
 }
 
@@ -238,6 +241,16 @@ ca_backend_connection_forgive(void)
 	failed_at = 0;
 }
 
+char *
+ca_backend_connection_endpoint(void)
+{
+	CaRedisAddress address;
+
+	ca_redis_address_of_settings(&address);
+	explicit_bzero(address.password, sizeof(address.password));
+	return ca_redis_address_endpoint(&address);
+}
+
 const char *
 ca_backend_connection_problem(void)
 {
@@ -274,7 +287,7 @@ ca_backend_connection_warn(const char *consequence)
 
 	if (!ca_backend_connection_is_news(problem))
 		return;
-	endpoint = ca_redis_url_endpoint();
+	endpoint = ca_backend_connection_endpoint();
 	ereport(WARNING, (errcode(ERRCODE_CONNECTION_FAILURE),
 					  errmsg("no answer from Redis at %s: %s", endpoint, problem),
 					  errdetail("%s", consequence)));

@@ -45,6 +45,8 @@ extern bool ca_backend_connection_all(const CaQuestion *questions, int n);
 /* Waits for the answers to everything that was sent on the connection. */
 extern bool ca_backend_connection_wait(CaRedis *redis);
 extern const char *ca_backend_connection_problem(void);
+/* Where this backend asks, for messages; palloc'd */
+extern char *ca_backend_connection_endpoint(void);
 /* The last failure was what was asked, not Redis: no reason to wait before the next attempt. */
 extern void ca_backend_connection_forgive(void);
 /* Is this the first time in this statement that `error` of Redis, or what we say of it, is told? */

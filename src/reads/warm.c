@@ -233,7 +233,7 @@ handle_fills(void *arg, const CaReply *reply)
 static void
 no_answer(void)
 {
-	char *endpoint = ca_redis_url_endpoint();
+	char *endpoint = ca_backend_connection_endpoint();
 
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE),

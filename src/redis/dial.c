@@ -179,18 +179,21 @@ ca_dial_init(CaDial *dial)
 }
 
 CaDialState
-ca_dial_begin(CaDial *dial, const CaRedisUrl *url, int64 deadline)
+ca_dial_begin(CaDial *dial, const CaRedisAddress *address, int64 deadline)
 {
+	const CaRedisHost *host = &address->hosts[0];
 	const char *reason = NULL;
 
 	dial->deadline = deadline;
-	if (url->path[0])
-		set_unix_address(dial, url->path);
+	if (address->path[0])
+		set_unix_address(dial, address->path);
+	else if (address->nhosts > 0)
+		dial->naddresses = ca_resolve_literal(host->name, host->port, dial->addresses);
 	else
-		dial->naddresses = ca_resolve_literal(url->host, url->port, dial->addresses);
+		return fail(dial, "could not connect", "no Redis is named");
 	if (dial->naddresses > 0)
 		return try_next_address(dial, 0);
-	dial->lookup = ca_resolve_begin(url->host, url->port, &reason);
+	dial->lookup = ca_resolve_begin(host->name, host->port, &reason);
 	if (dial->lookup == NULL)
 		return fail(dial, "could not resolve the host name", reason);
 	return CA_DIAL_UNDER_WAY;

@@ -88,11 +88,11 @@ begin_login(CaRedis *redis)
 	c->flags &= ~REDIS_BLOCK; /* redisConnectFd takes every socket for a blocking one */
 	redis->hiredis = c;
 	ca_redis_reply_guard_install(&redis->guard, c->reader);
-	if (redis->url.tls)
+	if (redis->address.tls)
 	{
 		const char *reason = NULL;
 
-		redis->tls = ca_redis_tls_begin(c, redis->url.host, &reason);
+		redis->tls = ca_redis_tls_begin(c, redis->address.hosts[0].name, &reason);
 		if (redis->tls == NULL)
 		{
 			ca_redis_connection_fail(redis, "TLS: %s", reason ? reason : c->errstr);
@@ -117,13 +117,11 @@ advance_dial(CaRedis *redis)
 static void
 begin(CaRedis *redis)
 {
-	const char *reason = ca_redis_url_parse(guc_redis_url, &redis->url);
+	const char *reason = ca_redis_login_password(&redis->address);
 
-	if (reason == NULL)
-		reason = ca_redis_login_password(&redis->url);
 	if (reason)
 		ca_redis_connection_fail(redis, "%s", reason);
-	else if (ca_dial_begin(&redis->dial, &redis->url, redis->deadline) == CA_DIAL_FAILED)
+	else if (ca_dial_begin(&redis->dial, &redis->address, redis->deadline) == CA_DIAL_FAILED)
 		ca_redis_connection_fail(redis, "%s", redis->dial.reason);
 }
 
@@ -211,7 +209,7 @@ fail_to_send(CaRedis *redis)
 	char words[CA_REDIS_QUOTE];
 
 	if (redis->tls == NULL &&
-		ca_redis_login_parting_words(redis->dial.fd, &redis->url, words, sizeof(words)))
+		ca_redis_login_parting_words(redis->dial.fd, &redis->address, words, sizeof(words)))
 		ca_redis_connection_fail(redis, "Redis closed the connection: %s", words);
 	else
 		fail_with_hiredis(redis, "could not send");
@@ -286,12 +284,13 @@ check_deadlines(CaRedis *redis)
 /* ---- what the others see ---- */
 
 CaRedis *
-ca_redis_open(MemoryContext cxt, const char *client_name)
+ca_redis_open(MemoryContext cxt, const CaRedisAddress *address, const char *client_name)
 {
 	MemoryContext own = AllocSetContextCreate(cxt, "cache_aside connection", ALLOCSET_SMALL_SIZES);
 	CaRedis *redis = MemoryContextAllocZero(own, sizeof(CaRedis));
 
 	redis->cxt = own;
+	redis->address = *address;
 	ca_dial_init(&redis->dial);
 	ca_redis_pipeline_init(&redis->pipeline, own);
 	redis->on_reset.func = ca_redis_connection_let_go;
@@ -343,7 +342,7 @@ ca_redis_error(const CaRedis *redis)
 int
 ca_redis_database(const CaRedis *redis)
 {
-	return redis->url.db;
+	return redis->address.db;
 }
 
 void

@@ -6,12 +6,54 @@
 
 #include "cache_aside.h"
 
+#include <sys/un.h>
+
 /* ---- init.c: settings and start ---- */
 extern char *guc_redis_url;
 extern char *guc_redis_password_file;
 extern int guc_connect_timeout; /* ms */
 extern int guc_command_timeout; /* ms */
 extern void ca_redis_init(void);
+
+/* ---- redis_address.c: where a Redis is, and how to log in there ---- */
+#define CA_REDIS_MAX_HOST 256
+#define CA_REDIS_MAX_HOSTS 16
+#define CA_REDIS_MAX_USER 256
+#define CA_REDIS_MAX_PASSWORD 8192 /* access tokens used as passwords reach a few kB */
+#define CA_REDIS_MAX_PATH sizeof(((struct sockaddr_un *) 0)->sun_path)
+
+typedef struct CaRedisHost
+{
+	char name[CA_REDIS_MAX_HOST]; /* or a literal address */
+	int port;
+} CaRedisHost;
+
+typedef enum CaCredentials
+{
+	CA_CREDENTIALS_GIVEN, /* user and password as they stand here; empty: none */
+	CA_CREDENTIALS_FILE   /* the password is the first line of a file, read at each connection */
+} CaCredentials;
+
+/* All zero names no Redis. One that is connected to has a path, or one host: the first. */
+typedef struct CaRedisAddress
+{
+	bool tls;
+	char path[CA_REDIS_MAX_PATH]; /* of a unix socket; empty: hosts count */
+	int nhosts;
+	CaRedisHost hosts[CA_REDIS_MAX_HOSTS];
+	int db;
+	char user[CA_REDIS_MAX_USER]; /* empty: the default user */
+	CaCredentials credentials;
+	char password[CA_REDIS_MAX_PASSWORD];
+	char password_file[MAXPGPATH];
+} CaRedisAddress;
+
+/* What the settings say now; all zero if they name no Redis (ca_redis_url_lacking) */
+extern void ca_redis_address_of_settings(CaRedisAddress *address);
+/* Is it the same place, and the same login? */
+extern bool ca_redis_address_equals(const CaRedisAddress *a, const CaRedisAddress *b);
+/* "host:port/db" or "path?db=N", never with a secret; palloc'd. Empty if it names no Redis. */
+extern char *ca_redis_address_endpoint(const CaRedisAddress *address);
 
 /* ---- redis.c: one connection; the only file with hiredis ---- */
 typedef struct CaRedis CaRedis;
@@ -48,10 +90,11 @@ extern Size ca_redis_reply_count(const CaReply *reply); /* ARRAY */
 extern const CaReply *ca_redis_reply_element(const CaReply *reply, Size i);
 
 /*
- * Begins a connection to guc_redis_url; never blocks, never raises for what Redis or the network
- * do (state FAILED instead). Lives in `cxt`. `client_name` is shown by CLIENT LIST.
+ * Begins a connection to that address, of which it keeps a copy; never blocks, never raises for what
+ * Redis or the network do (state FAILED instead). Lives in `cxt`. `client_name` is shown by CLIENT LIST.
  */
-extern CaRedis *ca_redis_open(MemoryContext cxt, const char *client_name);
+extern CaRedis *ca_redis_open(MemoryContext cxt, const CaRedisAddress *address,
+							  const char *client_name);
 extern int ca_redis_database(const CaRedis *redis);
 extern void ca_redis_close(CaRedis *redis); /* NULL is fine; pending handlers get NULL */
 /* Ends it for the other side; found out at the next use. Async-signal-safe. */
@@ -90,8 +133,6 @@ extern CaRedisState ca_redis_advance(CaRedis *redis);
  * FAILED and the handlers left are never called.
  */
 extern bool ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event);
-/* "host:port/db" or "path?db=N" of guc_redis_url, never with a secret; palloc'd */
-extern char *ca_redis_url_endpoint(void);
 /* GUC check hook for cache_aside.redis_url */
 extern bool ca_redis_url_check(char **newval, void **extra, GucSource source);
 /* Why there is no Redis to connect to, in words that last until the next call; NULL: there is one */

@@ -19,7 +19,7 @@ ca_redis_connection_let_go(void *arg)
 	ca_dial_end(&redis->dial, redis->hiredis == NULL);
 	redis->hiredis = NULL;
 	redis->tls = NULL;
-	explicit_bzero(redis->url.password, sizeof(redis->url.password));
+	explicit_bzero(redis->address.password, sizeof(redis->address.password));
 }
 
 /* The handlers still waiting are called by the next ca_redis_advance or ca_redis_close. */
@@ -41,7 +41,7 @@ void
 ca_redis_connection_ready(CaRedis *redis)
 {
 	redis->step = STEP_READY;
-	explicit_bzero(redis->url.password, sizeof(redis->url.password));
+	explicit_bzero(redis->address.password, sizeof(redis->address.password));
 }
 
 void
@@ -55,10 +55,10 @@ ca_redis_connection_queue(CaRedis *redis, int argc, const char **argv, const siz
 	ca_redis_pipeline_expect(&redis->pipeline, handler, arg); /* gets its NULL later if FAILED */
 }
 
-const CaRedisUrl *
-ca_redis_connection_url(const CaRedis *redis)
+const CaRedisAddress *
+ca_redis_connection_address(const CaRedis *redis)
 {
-	return &redis->url;
+	return &redis->address;
 }
 
 const char *

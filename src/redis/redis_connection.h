@@ -22,7 +22,7 @@ struct CaRedis
 	MemoryContext cxt;
 	MemoryContextCallback on_reset;
 	CaStep step;
-	CaRedisUrl url;
+	CaRedisAddress address;
 	char client_name[64];
 	char error[512];
 

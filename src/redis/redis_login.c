@@ -1,7 +1,7 @@
 /*
  * redis_login.c: what is said first on a new connection, and what must never be said.
  *
- *	AUTH [user] password     when the URL or cache_aside.redis_password_file has one
+ *	AUTH [user] password     when the address has credentials
  *	SELECT db                unless 0
  *	CLIENT SETNAME name
  *	PING                     so that READY means "answers": LOADING and MASTERDOWN show up here
@@ -66,16 +66,16 @@ keep_first_line(char *buffer, ssize_t n, Size size)
 }
 
 const char *
-ca_redis_login_password(CaRedisUrl *url)
+ca_redis_login_password(CaRedisAddress *address)
 {
 	struct stat st;
 	const char *reason = NULL;
 	ssize_t n;
 	int fd;
 
-	if (guc_redis_password_file == NULL || guc_redis_password_file[0] == '\0')
+	if (address->credentials != CA_CREDENTIALS_FILE)
 		return NULL;
-	fd = BasicOpenFile(guc_redis_password_file, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	fd = BasicOpenFile(address->password_file, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT   ? "the password file does not exist"
 			   : errno == EACCES ? "no permission to read the password file"
@@ -84,23 +84,24 @@ ca_redis_login_password(CaRedisUrl *url)
 		reason = "the password file is not a regular file";
 	else
 	{
-		n = read_start(fd, url->password, sizeof(url->password));
+		n = read_start(fd, address->password, sizeof(address->password));
 		reason = n < 0 ? "the password file cannot be read"
-					   : keep_first_line(url->password, n, sizeof(url->password));
+					   : keep_first_line(address->password, n, sizeof(address->password));
 	}
 	close(fd);
 	return reason;
 }
 
 void
-ca_redis_login_quote(const CaRedisUrl *url, const char *said, Size len, char *quoted, Size size)
+ca_redis_login_quote(const CaRedisAddress *address, const char *said, Size len, char *quoted,
+					 Size size)
 {
-	Size secret = strlen(url->password);
+	Size secret = strlen(address->password);
 	Size n = 0;
 
 	for (Size i = 0; i < len && n < size - 4;)
 	{
-		if (secret > 0 && len - i >= secret && memcmp(said + i, url->password, secret) == 0)
+		if (secret > 0 && len - i >= secret && memcmp(said + i, address->password, secret) == 0)
 		{
 			memcpy(quoted + n, "***", 3);
 			n += 3;
@@ -114,7 +115,7 @@ ca_redis_login_quote(const CaRedisUrl *url, const char *said, Size len, char *qu
 }
 
 bool
-ca_redis_login_parting_words(int fd, const CaRedisUrl *url, char *quoted, Size size)
+ca_redis_login_parting_words(int fd, const CaRedisAddress *address, char *quoted, Size size)
 {
 	char words[512];
 	ssize_t n = recv(fd, words, sizeof(words), MSG_DONTWAIT);
@@ -124,7 +125,7 @@ ca_redis_login_parting_words(int fd, const CaRedisUrl *url, char *quoted, Size s
 		return false;
 	while (len < n && words[len] != '\r' && words[len] != '\n')
 		len++;
-	ca_redis_login_quote(url, words + 1, len - 1, quoted, size);
+	ca_redis_login_quote(address, words + 1, len - 1, quoted, size);
 	return true;
 }
 
@@ -135,7 +136,7 @@ fail_with_reply(CaRedis *redis, const char *command, const CaReply *reply)
 	Size len;
 	const char *said = ca_redis_reply_text(reply, &len);
 
-	ca_redis_login_quote(ca_redis_connection_url(redis), said, len, quoted, sizeof(quoted));
+	ca_redis_login_quote(ca_redis_connection_address(redis), said, len, quoted, sizeof(quoted));
 	ca_redis_connection_fail(redis, "%s was refused: %s", command, quoted);
 }
 
@@ -228,16 +229,16 @@ say(CaRedis *redis, int argc, const char **argv, CaReplyHandler handler)
 void
 ca_redis_login_begin(CaRedis *redis)
 {
-	const CaRedisUrl *url = ca_redis_connection_url(redis);
+	const CaRedisAddress *address = ca_redis_connection_address(redis);
 	char db[12];
 
-	if (url->user[0])
-		say(redis, 3, (const char *[]){"AUTH", url->user, url->password}, on_auth);
-	else if (url->password[0])
-		say(redis, 2, (const char *[]){"AUTH", url->password}, on_auth);
-	if (url->db != 0)
+	if (address->user[0])
+		say(redis, 3, (const char *[]){"AUTH", address->user, address->password}, on_auth);
+	else if (address->password[0])
+		say(redis, 2, (const char *[]){"AUTH", address->password}, on_auth);
+	if (address->db != 0)
 	{
-		snprintf(db, sizeof(db), "%d", url->db);
+		snprintf(db, sizeof(db), "%d", address->db);
 		say(redis, 2, (const char *[]){"SELECT", db}, on_select);
 	}
 	say(redis, 3, (const char *[]){"CLIENT", "SETNAME", ca_redis_connection_client_name(redis)},

@@ -11,32 +11,16 @@
 #include "redis/redis.h"
 
 #include <sys/socket.h>
-#include <sys/un.h>
 
 /* PostgreSQL's own macro names a format that clang does not know when gcc built the server. */
 #define CA_PRINTF(f, a) __attribute__((format(__printf__, f, a)))
 
-#define CA_REDIS_MAX_HOST 256
-#define CA_REDIS_MAX_USER 256
-#define CA_REDIS_MAX_PASSWORD 8192 /* access tokens used as passwords reach a few kB */
-#define CA_REDIS_MAX_PATH sizeof(((struct sockaddr_un *) 0)->sun_path)
 #define CA_REDIS_DEFAULT_PORT 6379
 #define CA_REDIS_QUOTE 204 /* room for what is quoted of a server's words */
 
-/* ---- redis_url.c: text to endpoint ---- */
-typedef struct CaRedisUrl
-{
-	bool tls;
-	char path[CA_REDIS_MAX_PATH]; /* of a unix socket; empty: host and port count */
-	char host[CA_REDIS_MAX_HOST];
-	int port;
-	int db;
-	char user[CA_REDIS_MAX_USER];         /* empty: the default user */
-	char password[CA_REDIS_MAX_PASSWORD]; /* empty: none */
-} CaRedisUrl;
-
+/* ---- redis_url.c: text to address ---- */
 /* NULL when `setting` is a good URL, else the reason, which never quotes it (it may hold a secret). */
-extern const char *ca_redis_url_parse(const char *setting, CaRedisUrl *url);
+extern const char *ca_redis_url_parse(const char *setting, CaRedisAddress *address);
 
 /* ---- resolve.c: host name to addresses, without blocking ---- */
 #define CA_MAX_ADDRESSES 16
@@ -81,7 +65,7 @@ typedef struct CaDial
 
 extern int64 ca_dial_clock(void); /* ms of a monotonic clock */
 extern void ca_dial_init(CaDial *dial);
-extern CaDialState ca_dial_begin(CaDial *dial, const CaRedisUrl *url, int64 deadline);
+extern CaDialState ca_dial_begin(CaDial *dial, const CaRedisAddress *address, int64 deadline);
 extern CaDialState ca_dial_advance(CaDial *dial);
 extern int64 ca_dial_next(const CaDial *dial); /* when ca_dial_advance must run at the latest */
 extern const char *ca_dial_doing(const CaDial *dial); /* "connecting", for messages */
@@ -91,20 +75,21 @@ extern void ca_dial_end(CaDial *dial, bool close_socket);
 /* ---- redis_login.c: what is said first on a new connection ---- */
 
 /*
- * Puts the first line of cache_aside.redis_password_file into url->password when that is set.
- * NULL, or the reason why not.
+ * Puts the password where the credentials say it is found into address->password. NULL, or the reason
+ * why not.
  */
-extern const char *ca_redis_login_password(CaRedisUrl *url);
+extern const char *ca_redis_login_password(CaRedisAddress *address);
 /* Queues AUTH, SELECT, CLIENT SETNAME and PING; ends in ca_redis_connection_ready or ca_redis_connection_fail. */
 extern void ca_redis_login_begin(CaRedis *redis);
 /* Printable ASCII of what a server said, shortened, without the password. */
-extern void ca_redis_login_quote(const CaRedisUrl *url, const char *said, Size len, char *quoted,
-								 Size size);
+extern void ca_redis_login_quote(const CaRedisAddress *address, const char *said, Size len,
+								 char *quoted, Size size);
 /*
  * After a failed write: what a server that turns us away said before it closed, which is worth
  * more than our EPIPE. False when it said nothing.
  */
-extern bool ca_redis_login_parting_words(int fd, const CaRedisUrl *url, char *quoted, Size size);
+extern bool ca_redis_login_parting_words(int fd, const CaRedisAddress *address, char *quoted,
+										 Size size);
 
 /* ---- redis_pipeline.c: bytes the socket has not taken, handlers not answered ---- */
 typedef struct CaCommand
@@ -154,7 +139,7 @@ extern void ca_redis_connection_ready(CaRedis *redis);
 extern void ca_redis_begin_wait(CaRedis *redis);
 extern void ca_redis_connection_queue(CaRedis *redis, int argc, const char **argv,
 									  const size_t *argvlen, CaReplyHandler handler, void *arg);
-extern const CaRedisUrl *ca_redis_connection_url(const CaRedis *redis);
+extern const CaRedisAddress *ca_redis_connection_address(const CaRedis *redis);
 extern const char *ca_redis_connection_client_name(const CaRedis *redis);
 
 #endif

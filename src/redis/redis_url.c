@@ -78,22 +78,22 @@ parse_number(const char *from, const char *end, int max, int *number)
 }
 
 static const char *
-parse_db(const char *from, const char *end, CaRedisUrl *url)
+parse_db(const char *from, const char *end, CaRedisAddress *address)
 {
-	if (!parse_number(from, end, PG_INT32_MAX, &url->db))
+	if (!parse_number(from, end, PG_INT32_MAX, &address->db))
 		return "The database must be a number from 0 to 2147483647.";
 	return NULL;
 }
 
 /* "user", "user:password" or ":password", without the at sign */
 static const char *
-parse_user(const char *from, const char *end, CaRedisUrl *url)
+parse_user(const char *from, const char *end, CaRedisAddress *address)
 {
 	const char *colon = memchr(from, ':', end - from);
 
-	if (!decode(from, colon ? colon : end, url->user, sizeof(url->user)))
+	if (!decode(from, colon ? colon : end, address->user, sizeof(address->user)))
 		return "The user name is too long or wrongly percent-encoded.";
-	if (colon && !decode(colon + 1, end, url->password, sizeof(url->password)))
+	if (colon && !decode(colon + 1, end, address->password, sizeof(address->password)))
 		return "The password is too long or wrongly percent-encoded.";
 	return NULL;
 }
@@ -131,7 +131,7 @@ check_name(const char *host)
 
 /* "host", "host:port", "[v6]" or "[v6]:port" */
 static const char *
-parse_host(const char *from, const char *end, CaRedisUrl *url)
+parse_host(const char *from, const char *end, CaRedisHost *host)
 {
 	bool brackets = from < end && *from == '[';
 	const char *stop = memchr(from, brackets ? ']' : ':', end - from);
@@ -143,51 +143,52 @@ parse_host(const char *from, const char *end, CaRedisUrl *url)
 	if (!brackets && rest < end && memchr(rest + 1, ':', end - rest - 1))
 		return "The host or port contains a colon: an IPv6 address must stand in brackets, and a "
 			   "colon, slash or at sign in a user name or password must be percent-encoded.";
-	if (!decode(from + (brackets ? 1 : 0), stop ? stop : end, url->host, sizeof(url->host)))
+	if (!decode(from + (brackets ? 1 : 0), stop ? stop : end, host->name, sizeof(host->name)))
 		return "The host is too long or wrongly percent-encoded.";
 	if (rest < end && *rest != ':')
 		return "Only a colon and the port may follow the bracket.";
-	url->port = CA_REDIS_DEFAULT_PORT;
-	if (rest < end && (!parse_number(rest + 1, end, 65535, &url->port) || url->port == 0))
+	host->port = CA_REDIS_DEFAULT_PORT;
+	if (rest < end && (!parse_number(rest + 1, end, 65535, &host->port) || host->port == 0))
 		return "The port must be a number from 1 to 65535; a colon, slash or at sign in a user "
 			   "name or password must be percent-encoded.";
-	return brackets ? check_ipv6(url->host) : check_name(url->host);
+	return brackets ? check_ipv6(host->name) : check_name(host->name);
 }
 
 static const char *
-parse_network(const char *from, const char *authority_end, CaRedisUrl *url)
+parse_network(const char *from, const char *authority_end, CaRedisAddress *address)
 {
-	const char *reason = parse_host(from, authority_end, url);
+	const char *reason = parse_host(from, authority_end, &address->hosts[0]);
 	const char *end = authority_end + strlen(authority_end);
 
 	if (reason)
 		return reason;
+	address->nhosts = 1;
 	if (*authority_end == '?' || *authority_end == '#' || strpbrk(authority_end, "?#"))
 		return "Nothing may follow the database: no parameters, no fragment.";
 	if (end - authority_end <= 1)
 		return NULL; /* nothing, or a lone slash */
-	return parse_db(authority_end + 1, end, url);
+	return parse_db(authority_end + 1, end, address);
 }
 
 static const char *
-parse_unix(const char *from, const char *authority_end, CaRedisUrl *url)
+parse_unix(const char *from, const char *authority_end, CaRedisAddress *address)
 {
 	Size len = strcspn(authority_end, "?#");
 	const char *query = authority_end + len;
 
 	if (from != authority_end || *authority_end != '/')
 		return "The path of a unix socket must be absolute: unix:///path/redis.sock.";
-	if (!decode(authority_end, query, url->path, sizeof(url->path)))
+	if (!decode(authority_end, query, address->path, sizeof(address->path)))
 		return "The path of the socket is too long or wrongly percent-encoded.";
 	if (*query == '\0')
 		return NULL;
 	if (strncmp(query, "?db=", 4) != 0)
 		return "The only parameter is db, as in unix:///path/redis.sock?db=1.";
-	return parse_db(query + 4, query + strlen(query), url);
+	return parse_db(query + 4, query + strlen(query), address);
 }
 
 const char *
-ca_redis_url_parse(const char *setting, CaRedisUrl *url)
+ca_redis_url_parse(const char *setting, CaRedisAddress *address)
 {
 	static const char *const schemes[] = {"redis://", "rediss://", "unix://"};
 	int scheme = 0;
@@ -195,16 +196,16 @@ ca_redis_url_parse(const char *setting, CaRedisUrl *url)
 	const char *end;
 	const char *at = NULL;
 
-	memset(url, 0, sizeof(*url));
+	memset(address, 0, sizeof(*address));
 	if (setting[0] == '\0')
 		return "It is empty.";
 	while (scheme < 3 && pg_strncasecmp(setting, schemes[scheme], strlen(schemes[scheme])) != 0)
 		scheme++;
 	if (scheme == 3)
 		return "It must begin with redis://, rediss:// or unix://.";
-	url->tls = scheme == 1;
+	address->tls = scheme == 1;
 #ifndef CA_HAVE_TLS
-	if (url->tls)
+	if (address->tls)
 		return "rediss:// needs TLS, and this build of cache_aside has none: hiredis came "
 			   "without hiredis_ssl.";
 #endif
@@ -214,26 +215,26 @@ ca_redis_url_parse(const char *setting, CaRedisUrl *url)
 		at = *p == '@' ? p : at; /* the last one, as other clients read it */
 	if (at)
 	{
-		const char *reason = parse_user(from, at, url);
+		const char *reason = parse_user(from, at, address);
 
 		if (reason)
 			return reason;
 		from = at + 1;
 	}
-	return scheme == 2 ? parse_unix(from, end, url) : parse_network(from, end, url);
+	return scheme == 2 ? parse_unix(from, end, address) : parse_network(from, end, address);
 }
 
 bool
 ca_redis_url_check(char **newval, void **extra, GucSource source)
 {
-	CaRedisUrl url;
+	CaRedisAddress address;
 	const char *setting = *newval ? *newval : "";
 	const char *reason;
 
 	if (setting[0] == '\0' && source == PGC_S_DEFAULT)
 		return true;
-	refused = reason = ca_redis_url_parse(setting, &url);
-	explicit_bzero(url.password, sizeof(url.password));
+	refused = reason = ca_redis_url_parse(setting, &address);
+	explicit_bzero(address.password, sizeof(address.password));
 	if (reason == NULL)
 		return true;
 	GUC_check_errmsg("invalid value for parameter \"cache_aside.redis_url\"");
@@ -254,22 +255,6 @@ ca_redis_url_lacking(void)
 		return "cache_aside.redis_url is not set";
 	snprintf(why, sizeof(why), "the value of cache_aside.redis_url was refused: %s", refused);
 	return why;
-}
-
-char *
-ca_redis_url_endpoint(void)
-{
-	CaRedisUrl url;
-	bool brackets;
-
-	if (ca_redis_url_parse(guc_redis_url, &url) != NULL)
-		return pstrdup("");
-	explicit_bzero(url.password, sizeof(url.password));
-	if (url.path[0])
-		return psprintf("%s?db=%d", url.path, url.db);
-	brackets = strchr(url.host, ':') != NULL;
-	return psprintf("%s%s%s:%d/%d", brackets ? "[" : "", url.host, brackets ? "]" : "", url.port,
-					url.db);
 }
 
 void

@@ -144,7 +144,8 @@ refuse(const char *why)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE), errmsg("could not read the stick from Redis"),
-			 errdetail("%s: %s", ca_redis_url_endpoint(), why), errhint("Read from the primary.")));
+			 errdetail("%s: %s", ca_backend_connection_endpoint(), why),
+			 errhint("Read from the primary.")));
 }
 
 /* Does the worker of this primary write to this Redis, and has it caught up? */

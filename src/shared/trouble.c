@@ -328,6 +328,16 @@ ca_trouble_drop(CaTroubleArea area)
 	show();
 }
 
+static char *
+endpoint_of_settings(void)
+{
+	CaRedisAddress address;
+
+	ca_redis_address_of_settings(&address);
+	explicit_bzero(address.password, sizeof(address.password));
+	return ca_redis_address_endpoint(&address);
+}
+
 void
 ca_trouble_over(CaTroubleArea area)
 {
@@ -337,7 +347,7 @@ ca_trouble_over(CaTroubleArea area)
 		return;
 	ca_trouble_drop(area);
 	if (cause == CA_TROUBLE_MISCONFIGURED)
-		ereport(LOG, (errmsg("cache_aside connects to Redis at %s", ca_redis_url_endpoint())));
+		ereport(LOG, (errmsg("cache_aside connects to Redis at %s", endpoint_of_settings())));
 	else
 		ereport(LOG, (errmsg("cache_aside %s%s again", areas[area].over, at_endpoint(area))));
 }

@@ -135,12 +135,17 @@ look_at_position(void)
 }
 
 static void
-note_endpoint(void)
+connect_redis(void)
 {
-	char *endpoint = ca_redis_url_endpoint();
+	static CaRedisAddress address;
+	char *endpoint;
 
+	ca_redis_address_of_settings(&address);
+	redis = ca_redis_open(follow_cxt, &address, "cache_aside standby");
+	endpoint = ca_redis_address_endpoint(&address);
 	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
 	pfree(endpoint);
+	ca_status_redis_state("connecting");
 }
 
 static void
@@ -154,11 +159,7 @@ follow_redis(void)
 		return;
 	}
 	if (redis == NULL && now >= next_look)
-	{
-		redis = ca_redis_open(follow_cxt, "cache_aside standby");
-		note_endpoint();
-		ca_status_redis_state("connecting");
-	}
+		connect_redis();
 	if (redis == NULL)
 		return;
 	if (ca_redis_advance(redis) == CA_REDIS_FAILED)

@@ -142,23 +142,20 @@ wait_for_event(WaitKind kind, long timeout)
 static void
 reload(void)
 {
-	char *const *const settings[] = {&guc_redis_url, &guc_redis_password_file, &guc_key_prefix};
-	char *before[lengthof(settings)];
-	bool changed = false;
+	CaRedisAddress *before = palloc(sizeof(CaRedisAddress));
+	CaRedisAddress *now = palloc(sizeof(CaRedisAddress));
+	char *prefix = pstrdup(guc_key_prefix);
 
-	for (int i = 0; i < lengthof(settings); i++)
-		before[i] = pstrdup(*settings[i]);
+	ca_redis_address_of_settings(before);
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	ca_breaker_end_pause();
 	ca_mishap_end_rests();
-	for (int i = 0; i < lengthof(settings); i++)
-	{
-		changed |= strcmp(before[i], *settings[i]) != 0;
-		pfree(before[i]);
-	}
-	if (changed)
+	ca_redis_address_of_settings(now);
+	if (!ca_redis_address_equals(before, now) || strcmp(prefix, guc_key_prefix) != 0)
 		ca_role_reconnect();
+	explicit_bzero(before->password, sizeof(before->password));
+	explicit_bzero(now->password, sizeof(now->password));
 }
 
 /* The server stops: deliver what is in the log, if Redis is there and quick. */

@@ -92,7 +92,7 @@ ca_dial_init(CaDial *dial)
 }
 
 CaDialState
-ca_dial_begin(CaDial *dial, const CaRedisUrl *url, int64 deadline)
+ca_dial_begin(CaDial *dial, const CaRedisAddress *address, int64 deadline)
 {
 	return CA_DIAL_UNDER_WAY;
 }

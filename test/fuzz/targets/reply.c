@@ -243,6 +243,12 @@ ca_backend_connection_ask(int argc, const char **argv, const size_t *lens, CaRep
 	return exchange();
 }
 
+char *
+ca_backend_connection_endpoint(void)
+{
+	return pstrdup("fuzz");
+}
+
 void
 ca_backend_connection_warn(const char *consequence)
 {
@@ -319,6 +325,7 @@ try(void *arg)
 	uint8 chunk = fuzz_byte(input);
 	void (*part)(FuzzInput *) = parts[(which & 0x7f) % lengthof(parts)];
 	StringInfoData sent;
+	CaRedisAddress address;
 
 	if (part == scan)
 		pattern = fuzz_bytes(input, &pattern_len);
@@ -332,7 +339,8 @@ try(void *arg)
 		part(input);
 		return;
 	}
-	redis = ca_redis_open(CurrentMemoryContext, "fuzz");
+	ca_redis_address_of_settings(&address);
+	redis = ca_redis_open(CurrentMemoryContext, &address, "fuzz");
 	if (exchange())
 		part(input);
 	ca_redis_close(redis);

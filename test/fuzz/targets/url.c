@@ -10,30 +10,36 @@
 #include "redis/redis_private.h"
 
 char *guc_redis_url;
+char *guc_redis_password_file;
 
 static void
-check_parts(const CaRedisUrl *url)
+check_parts(const CaRedisAddress *address)
 {
-	FUZZ_CHECK(strlen(url->path) < sizeof(url->path));
-	FUZZ_CHECK(strlen(url->host) < sizeof(url->host));
-	FUZZ_CHECK(strlen(url->user) < sizeof(url->user));
-	FUZZ_CHECK(strlen(url->password) < sizeof(url->password));
-	FUZZ_CHECK((url->path[0] != '\0') != (url->port > 0));
-	FUZZ_CHECK(url->port <= 65535 && url->db >= 0);
+	FUZZ_CHECK(strlen(address->path) < sizeof(address->path));
+	FUZZ_CHECK(strlen(address->user) < sizeof(address->user));
+	FUZZ_CHECK(strlen(address->password) < sizeof(address->password));
+	FUZZ_CHECK((address->path[0] != '\0') != (address->nhosts > 0));
+	FUZZ_CHECK(address->nhosts <= CA_REDIS_MAX_HOSTS && address->db >= 0);
+	for (const CaRedisHost *host = address->hosts; host < address->hosts + address->nhosts; host++)
+	{
+		FUZZ_CHECK(host->name[0] != '\0' && strlen(host->name) < sizeof(host->name));
+		FUZZ_CHECK(host->port > 0 && host->port <= 65535);
+	}
 }
 
 static void
 try(void *arg)
 {
 	char *setting = fuzz_rest_text(arg);
-	CaRedisUrl *url = palloc(sizeof(CaRedisUrl)); /* alone, so that its end is seen */
-	const char *reason = ca_redis_url_parse(setting, url);
+	CaRedisAddress *address = palloc(sizeof(CaRedisAddress)); /* alone, so that its end is seen */
+	const char *reason = ca_redis_url_parse(setting, address);
 
 	if (reason == NULL)
-		check_parts(url);
+		check_parts(address);
 	FUZZ_CHECK(ca_redis_url_check(&setting, NULL, PGC_S_FILE) == (reason == NULL));
 	guc_redis_url = setting;
-	FUZZ_CHECK((ca_redis_url_endpoint()[0] != '\0') == (reason == NULL));
+	ca_redis_address_of_settings(address);
+	FUZZ_CHECK((ca_redis_address_endpoint(address)[0] != '\0') == (reason == NULL));
 }
 
 int

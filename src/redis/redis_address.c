@@ -1,0 +1,60 @@
+/*
+ * redis_address.c: where a Redis is, as a value that is passed along.
+ *
+ * Whoever connects names the address, so that one process may talk to several; most take that of the
+ * settings. It holds a secret: copies are kept where the connection is, and nothing here shows it.
+ *
+ * Nothing can fail: what the settings say was checked when they were set.
+ */
+#include "cache_aside.h"
+#include "redis/redis.h"
+#include "redis/redis_private.h"
+
+void
+ca_redis_address_of_settings(CaRedisAddress *address)
+{
+	if (ca_redis_url_parse(guc_redis_url, address) != NULL)
+	{
+		explicit_bzero(address, sizeof(*address));
+		return;
+	}
+	if (guc_redis_password_file && guc_redis_password_file[0])
+	{
+		address->credentials = CA_CREDENTIALS_FILE;
+		explicit_bzero(address->password, sizeof(address->password));
+		strlcpy(address->password_file, guc_redis_password_file, sizeof(address->password_file));
+	}
+}
+
+static bool
+same_hosts(const CaRedisAddress *a, const CaRedisAddress *b)
+{
+	if (a->nhosts != b->nhosts)
+		return false;
+	for (int i = 0; i < a->nhosts; i++)
+		if (strcmp(a->hosts[i].name, b->hosts[i].name) != 0 || a->hosts[i].port != b->hosts[i].port)
+			return false;
+	return true;
+}
+
+bool
+ca_redis_address_equals(const CaRedisAddress *a, const CaRedisAddress *b)
+{
+	return a->tls == b->tls && strcmp(a->path, b->path) == 0 && same_hosts(a, b) &&
+		   a->db == b->db && strcmp(a->user, b->user) == 0 && a->credentials == b->credentials &&
+		   strcmp(a->password, b->password) == 0 && strcmp(a->password_file, b->password_file) == 0;
+}
+
+char *
+ca_redis_address_endpoint(const CaRedisAddress *address)
+{
+	const CaRedisHost *host = &address->hosts[0];
+	bool brackets = strchr(host->name, ':') != NULL;
+
+	if (address->path[0])
+		return psprintf("%s?db=%d", address->path, address->db);
+	if (address->nhosts == 0)
+		return pstrdup("");
+	return psprintf("%s%s%s:%d/%d", brackets ? "[" : "", host->name, brackets ? "]" : "",
+					host->port, address->db);
+}
