@@ -114,3 +114,11 @@ CREATE FUNCTION cache_aside.shard(key text, copies integer) RETURNS text
     AS 'MODULE_PATHNAME', 'cache_aside_shard';
 COMMENT ON FUNCTION cache_aside.shard(text, integer) IS
 'name of one of the copies of a hot key whose rule says {column#copies}';
+
+CREATE FUNCTION cache_aside.check_redis()
+    RETURNS TABLE (item text, ok boolean, value text, follows text, repair text)
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'cache_aside_check_redis';
+COMMENT ON FUNCTION cache_aside.check_redis() IS
+'what this Redis and its user can, what follows from what they cannot, and how it is repaired; ok is null where Redis does not tell';
+REVOKE ALL ON FUNCTION cache_aside.check_redis() FROM PUBLIC;
