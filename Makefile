@@ -36,7 +36,7 @@ PROVE_TESTS = test/t/*/*.pl
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test bare upgrade fuzz soak oracle demo bench lint format format-check
+people = help test bare upgrade fuzz soak oracle demo psql bench lint format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -99,10 +99,13 @@ oracle:
 ## make demo      the main job on a real workload, in about a minute
 demo:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/demo.pl
-## make bench     the measurements of the README; B=name runs those whose name contains it
+## make psql      psql on a private server with the extension and a private Redis, which end with it
+psql:
+	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/psql.pl
+## make bench     the measurements of docs/performance.md; B=name runs those whose name contains it
 bench:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh bench/run.sh
-## make lint      strict warnings with gcc and clang; who may know whom, by src/LAYERS
+## make lint      strict warnings with gcc and clang; who may know whom, by src/LAYERS; what docs/ names
 lint:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/lint.sh gcc clang
 ## make format    format the C files; make format-check only tells

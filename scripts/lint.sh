@@ -1,6 +1,6 @@
 #!/bin/bash
 # lint.sh compiler ...: builds with strict warnings in a throw-away copy; any warning fails. Then who knows
-# whom, by src/LAYERS (check-layers.sh).
+# whom, by src/LAYERS (check-layers.sh), and what the documentation names (check-docs.pl).
 set -euo pipefail
 
 strict='-Wextra -Wshadow -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
@@ -22,3 +22,4 @@ for compiler in "$@"; do
 	make -s -k -j2 -C "$copy/$compiler" all "CC=$compiler" "PG_CFLAGS=$flags" COPT=-O2 with_llvm=no
 done
 "$copy/$1/scripts/check-layers.sh" "$copy/$1"
+perl scripts/check-docs.pl .

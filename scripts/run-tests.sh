@@ -1,7 +1,7 @@
 #!/bin/bash
 # run-tests.sh: every test of the copy we stand in; see private.sh. One line per test, logs of what
 # failed, and at the end "N passed, N failed". A regress script, an isolation spec, a TAP file, the
-# format check, the check of layers, each strict build and each fuzz target count as one test.
+# format check, the checks of layers and of docs, each strict build and each fuzz target count as one test.
 #
 # T=word runs those whose name contains the word, ONLY=fills/ those of that folder of test/t; REGRESS=, ISOLATION= and TAP= (names, without
 # suffix) select exactly. JOBS=n TAP files at a time. VERBOSE=1 prints all output.
@@ -188,6 +188,7 @@ case $(clang-format --version 2>/dev/null) in
 	*) ! wanted_extra format || report skipped format 'needs clang-format 14' ;;
 esac
 run_check layers nm bash scripts/check-layers.sh .
+run_check docs perl perl scripts/check-docs.pl .
 run_check strict-gcc gcc bash scripts/lint.sh gcc
 run_check strict-clang clang bash scripts/lint.sh clang
 run_fuzz

@@ -9,7 +9,7 @@
  *
  * The id is random and lives in shared memory: a copy of the data directory has another one, and so has
  * this server after a restart. Whoever can write keys of cache_aside:* can write any announcement, and
- * much else; applications cannot (README, "Install").
+ * much else; applications cannot (docs/operations.md, "Users in Redis").
  *
  * This, and the position of a server that delivers to a Redis before 7, is what an idle server writes.
  */

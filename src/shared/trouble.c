@@ -25,9 +25,8 @@
 #define WAITS                                                                                      \
 	"What needs the rules of every database (a resync, the first look for the extension) waits."
 #define ACL                                                                                        \
-	"README, \"Install\", has the rights that the Redis user needs (ACL SETUSER). They take "      \
-	"effect "                                                                                      \
-	"at once."
+	"docs/operations.md, \"Users in Redis\", has the rights that the Redis user needs (ACL "       \
+	"SETUSER). They take effect at once."
 
 typedef struct Entry
 {

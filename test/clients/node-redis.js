@@ -1,4 +1,4 @@
-// An application's work through node-redis, as the user that the README gives it. Arguments: socket, token.
+// An application's work through node-redis, as the user that docs/operations.md gives it. Arguments: socket, token.
 const assert = require('node:assert');
 const { createClient } = require('redis');
 

@@ -1,4 +1,4 @@
-"""An application's work through redis-py, as the user that the README gives it. Arguments: socket, token."""
+"""An application's work through redis-py, as the user that docs/operations.md gives it. Arguments: socket, token."""
 import sys
 
 import redis

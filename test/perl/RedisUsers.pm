@@ -3,7 +3,7 @@
 
 =head1 NAME
 
-RedisUsers - the ACLs of the README, as written there
+RedisUsers - the ACLs of the documentation, as written there
 
 =head1 SYNOPSIS
 
@@ -25,16 +25,21 @@ use warnings;
 use Cwd ();
 use File::Basename ();
 
-my $readme = File::Basename::dirname(Cwd::abs_path(__FILE__)) . '/../../README.md';
+my $tree = File::Basename::dirname(Cwd::abs_path(__FILE__)) . '/../..';
 
-# The words of each ACL command, lines that end with a backslash joined.
+# The words of each ACL command that makes a user ("reset"), wherever it stands in the documentation, lines that
+# end with a backslash joined. Each user is made once, or two pages could say two things.
 sub commands
 {
-	open my $fh, '<', $readme or die "$readme: $!";
-	local $/;
-	my $text = <$fh> =~ s/\\\n/ /gr;
-	my @commands = map { [ split ' ' ] } $text =~ /^(ACL SETUSER .*)$/mg;
-	die 'the README has no ACLs' unless @commands == 2;
+	my @commands;
+	foreach my $page ("$tree/README.md", glob "$tree/docs/*.md")
+	{
+		open my $fh, '<', $page or die "$page: $!";
+		my $text = do { local $/; <$fh> } =~ s/\\\n/ /gr;
+		push @commands, map { [ split ' ' ] } $text =~ /^(ACL SETUSER \S+ reset .*)$/mg;
+	}
+	my $users = join ' ', sort map { $_->[2] } @commands;
+	die "users of the documentation: $users" unless $users =~ /^app cache_aside( |$)/ && $users !~ /\b(\S+) \1\b/;
 	return @commands;
 }
 

@@ -20,7 +20,7 @@ $worker->claim;
 $worker->arm('0/100');
 my ($readers, $reads, $takes, $lease_ms) = (10, 8, 0.04, 2000);
 
-# As the README says: whoever gets a lease reads and fills, or releases; the others look again.
+# As docs/fills.md says: whoever gets a lease reads and fills, or releases; the others look again.
 sub read_once
 {
 	my ($client, $key, $store, $leases) = @_;

@@ -1,7 +1,7 @@
-# The worker and every SQL function that talks to Redis, with the Redis user that the README gives them:
+# The worker and every SQL function that talks to Redis, with the Redis user that docs/operations.md gives them:
 # Redis denies nothing of it. And what that user has no use for is denied.
 #
-# Remedy: the first ACL in README.md, applied as written.
+# Remedy: the first ACL in docs/operations.md, applied as written.
 use strict;
 use warnings;
 
