@@ -19,9 +19,9 @@ A sequence is 200 statements, by one session, that a seed decides. In between, a
 transaction is open, the oracle looks: all is delivered; each key that stands in Redis must have the value that
 a reader gets now; keys that do not stand are cached. It does not know how an invalidation comes about.
 
-A rule that C<gaps> names is not looked at while it is named, and its keys are forgotten; nor is a key whose
-row cannot be read (its table is away). A difference is run again in a fresh session that asks C<gaps> after every
-statement: if one of them was named, nothing was missed unannounced.
+A rule that C<gaps> names when it is asked is not looked at while it is named, and its keys are forgotten; nor is a
+key looked at whose row cannot be read (its table is away). A difference is run again in a fresh session, in schemas
+made anew, that asks C<gaps> after every statement: if one of them was named, nothing was missed unannounced.
 
 A key that is gone although nothing was committed since the last look is wrong, too.
 
@@ -34,28 +34,46 @@ package Oracle;
 use strict;
 use warnings;
 
+use OracleLook;
 use OraclePublisher;
-use OracleRules qw(keys_of);
+use OracleRules 'schemas';
 use OracleSequence;
 use OracleSession;
 use PgServer;
 use RedisServer;
 
+our @ISA = ('OracleLook');
 our $statements = 200;
 
-# Gaps that are no excuse: the rule deletes more, not less.
-my $excuse = join '|', '^trigger \S+ is disabled', 'fires for replicated changes only', 'does not fire for replicated',
-  'inherits from .* whose rule', 'no trigger fires on', 'which kept the rule', 'name of one that was dropped', 'above fire no statement',
-  'logical replication fires no';
 # Core's own error that has no SQLSTATE.
 my $usual = 'cannot rename trigger .* on table';
-my $excuse_direct = 'writes that name a partition';
-my $excuse_replica = 'every write but replicated ones';
 
 my $state = <<'EOS';
 PREPARE state AS
 SELECT 'gap' AS kind, rule AS name, gap AS what FROM cache_aside.gaps
 UNION ALL SELECT 'rule', name, NULL FROM cache_aside.rules
+EOS
+
+# Away with whatever is in the schemas, but not with them: a schema that is made or dropped costs everybody the plans.
+my $clear = <<'EOS';
+DO $$
+DECLARE
+	drop_it text;
+BEGIN
+	FOR drop_it IN
+		WITH home AS (SELECT oid FROM pg_namespace WHERE nspname IN ('app', 'app2'))
+		SELECT format('DROP %s IF EXISTS %s CASCADE', kind, string_agg(name, ', ')) FROM (
+			SELECT CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END,
+				oid::regclass::text FROM pg_class WHERE relnamespace IN (TABLE home) AND relkind IN ('r', 'p', 'v', 'm', 'f')
+			UNION ALL SELECT 'ROUTINE', oid::regprocedure::text FROM pg_proc WHERE pronamespace IN (TABLE home)
+			UNION ALL SELECT CASE typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, t.oid::regtype::text
+				FROM pg_type t LEFT JOIN pg_class c ON c.oid = typrelid
+				WHERE typnamespace IN (TABLE home) AND (typtype IN ('e', 'd') OR c.relkind = 'c')) x (kind, name)
+		GROUP BY kind ORDER BY kind = 'TABLE' DESC, kind <> 'VIEW', kind
+	LOOP
+		EXECUTE drop_it;
+	END LOOP;
+END $$
 EOS
 
 # The tables there are: what OracleStatements wants to know.
@@ -81,6 +99,7 @@ sub new
 		conf => "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nautovacuum = off\n"
 		  . "max_prepared_transactions = 10\nlock_timeout = '20ms'\nclient_min_messages = error\nlog_min_messages = log\n"
 		  . "log_min_error_statement = panic\nlog_statement = none\nmax_wal_size = 4GB\nshared_buffers = 64MB\ncheckpoint_timeout = 1h\n"
+		  . "track_counts = off\nupdate_process_title = off\njit = off\n"
 		  . "cache_aside.scan_rate = 0\n"
 		  . "cache_aside.key_prefix = '" . join(',', @{ $self->{prefixes} }) . "'\n"
 		  . ($args{replication} ? "wal_level = logical\nwal_retrieve_retry_interval = '10ms'\n" : '')
@@ -124,20 +143,43 @@ sub begin
 	my $writer = delete $self->{writer};
 	$writer->run('ROLLBACK') if $writer;
 	$self->{reader}->run(map { "ROLLBACK PREPARED '$_->[0]'" } $self->{reader}->rows('SELECT gid FROM pg_prepared_xacts'));
-	$writer = undef if $how{fresh} || ++$self->{age} % 20 == 0;
-	$writer->close if !$writer && $self->{writer};
-	if ($writer) { $writer->run('RESET SESSION AUTHORIZATION', 'DISCARD ALL'); }
-	else { $writer = OracleSession->connect($self->{pg}); }
-	$self->{reader}->run('DROP SCHEMA IF EXISTS app, app2, app3 CASCADE',
-		'DELETE FROM cache_aside.lost_rule; DELETE FROM cache_aside.stray_pattern');
+	my $is_old = ++$self->{age} % 20 == 0;
+	if ($writer && ($how{fresh} || $is_old))
+	{
+		$writer->close;
+		$writer = undef;
+	}
+	if ($writer) { $writer->run('RESET SESSION AUTHORIZATION', 'RESET ALL', 'DEALLOCATE q', 'DISCARD TEMP'); }
+	else { $writer = $self->_writer($how{fresh}); }
+	$self->_clear($how{fresh});
 	$self->{publisher}->reset if delete $self->{published};
 	$self->_vacuum if $self->{age} % 50 == 0;
 	$self->{reader}->rows('SELECT cache_aside.wait_delivered()');
 	my @keys = map { $self->_keys($_) } @{ $self->{classes} // [] };
 	$self->{cache}->command('DEL', map { $_->[1] } @keys) if @keys;
-	$writer->rows($_) foreach $state, $tree;
 	@$self{qw(writer classes locks prepared ops done state effect)} = ($writer, [], 0, {}, [], [], 'I', 1);
 	$self->{levels} = [ { name => '', count => 0 } ];
+	return;
+}
+
+# Only one that looks at gaps itself has to have read that large view.
+sub _writer
+{
+	my ($self, $looks) = @_;
+	my $writer = OracleSession->connect($self->{pg});
+	$writer->rows($_) foreach $tree, $looks ? $state : ();
+	return $writer;
+}
+
+sub _clear
+{
+	my ($self, $all) = @_;
+	my $reader = $self->{reader};
+	my @prepared = map { "DEALLOCATE $_->{name}" } grep { delete $_->{prepared} } @{ $self->{classes} // [] };
+	my $changed = grep { ($_->{sql} // '') =~ /ALTER SCHEMA|DROP OWNED/ } @{ $self->{done} // [] };
+	my ($left) = $all || $changed || !$self->{done} ? { error => 'as it comes' } : $reader->run($clear);
+	$reader->run('DROP SCHEMA IF EXISTS app, app2, app3 CASCADE', schemas()) if $left->{error};
+	$reader->run(@prepared, 'DELETE FROM cache_aside.lost_rule; DELETE FROM cache_aside.stray_pattern');
 	return;
 }
 
@@ -162,11 +204,26 @@ sub execute
 {
 	my ($self, @ops) = @_;
 	return $self->_publish(@ops) if $ops[0]{published};
-	my @results = $self->{writer}->run(map { $_->{sql} } @ops);
-	foreach my $op (@ops)
+	return $self->_executed(\@ops, $self->{writer}->run(map { $_->{sql} } @ops));
+}
+
+# The same; returns what OracleStatements has to know then, or undef.
+sub execute_and_see
+{
+	my ($self, @ops) = @_;
+	my @results = $self->{writer}->run((map { $_->{sql} } @ops), 'EXECUTE tree');
+	my $tree = pop @results;
+	$self->_executed(\@ops, @results);
+	return _tables($tree);
+}
+
+sub _executed
+{
+	my ($self, $ops, @results) = @_;
+	foreach my $op (@$ops)
 	{
 		my $result = shift @results;
-		$op->{error} = $result->{error};
+		@$op{qw(error in)} = @$result{qw(error in)};
 		$self->{count}{statements}++;
 		$self->{count}{errors}++ if $result->{error};
 		push @{ $self->{done} }, $op;
@@ -197,7 +254,7 @@ sub _after
 	$self->_note_effect($op);
 	push @{ $self->{classes} }, { %{ $op->{class} }, cached => {} } if $op->{class} && !$op->{error};
 	$self->_retire_detached($sql);
-	$self->{locks} = 0 if $self->{writer}{in} eq 'I';
+	$self->{locks} = 0 if $op->{in} eq 'I';
 	return;
 }
 
@@ -208,7 +265,7 @@ sub _note_effect
 	my ($self, $op) = @_;
 	my $sql = $op->{sql};
 	my $levels = $self->{levels};
-	my ($was, $is) = ($self->{state}, $self->{writer}{in});
+	my ($was, $is) = ($self->{state}, $op->{in});
 	$self->{state} = $is;
 	if ($op->{error}) { $self->{effect} = 1 if $sql =~ /CONCURRENTLY|VACUUM|\bCOMMIT;/; }
 	elsif ($sql =~ /\A(?:COMMIT|ROLLBACK) PREPARED '(.*)'/)
@@ -257,22 +314,6 @@ sub _retire_detached
 	return;
 }
 
-# Keys of a class, without and with each prefix.
-sub _keys
-{
-	my ($self, $class) = @_;
-	return map { my $prefix = $_; map { [ $_, "$prefix$_" ] } keys_of($class) } @{ $self->{prefixes} };
-}
-
-sub _forget
-{
-	my ($self, $class) = @_;
-	my @keys = keys %{ $class->{cached} };
-	$self->{cache}->command('DEL', @keys) if @keys;
-	$class->{cached} = {};
-	return;
-}
-
 sub _broken
 {
 	my ($self, $op, $error) = @_;
@@ -288,96 +329,6 @@ sub can_look
 	return !($self->{locks} && $self->{writer}{in} ne 'I') && !grep { $_->{locks} } values %{ $self->{prepared} };
 }
 
-# ---- looking ----
-
-# Rules that gaps names now are not looked at, and what is cached under them is forgotten.
-sub _see_gaps
-{
-	my ($self, @rows) = @_;
-	my (%gap, %rule);
-	foreach my $row (@rows)
-	{
-		if ($row->[0] eq 'rule') { $rule{ $row->[1] } = 1; }
-		elsif ($row->[2] =~ /$excuse/ || ($self->{direct} && $row->[2] =~ /$excuse_direct/)
-			|| ($self->{replica} && $row->[2] =~ /$excuse_replica/)) { $gap{ $row->[1] } = 1; }
-	}
-	foreach my $class (grep { !$_->{retired} } @{ $self->{classes} })
-	{
-		$class->{born} = 1 unless grep { !$rule{$_} } @{ $class->{rules} };
-		$class->{gap} = grep { $gap{$_} } @{ $class->{rules} };
-		$self->_forget($class) if $class->{gap};
-	}
-	return;
-}
-
-# gaps after a statement, as its own transaction sees it.
-sub sample
-{
-	my ($self) = @_;
-	my $result;
-	if ($self->can_look) { ($result) = $self->{reader}->run('EXECUTE state'); }
-	elsif ($self->{writer}{in} eq 'T')
-	{
-		(undef, $result) = $self->{writer}->run('SAVEPOINT oracle_sample', 'EXECUTE state');
-		$self->{writer}->run('ROLLBACK TO oracle_sample', 'RELEASE oracle_sample');
-	}
-	$self->_see_gaps(@{ $result->{rows} }) if $result && !$result->{error};
-	return;
-}
-
-# Compares and caches; returns what is wrong, or undef.
-sub look
-{
-	my ($self) = @_;
-	push @{ $self->{done} }, { look => 1 };
-	return undef unless $self->can_look;
-	$self->{publisher}->wait if $self->{published};
-	my @classes = grep { !$_->{retired} } @{ $self->{classes} };
-	my ($delivered, $gaps, @read) = $self->{reader}->run('SELECT cache_aside.wait_delivered()',
-		$self->{changed} ? 'EXECUTE state' : 'SELECT', map { $_->{query} } @classes);
-	die "not delivered\n" unless ($delivered->{rows}[0][0] // '') eq 't';
-	return { what => "gaps fails: $gaps->{error}", class => '', at => scalar @{ $self->{done} } } if $gaps->{error};
-	$self->_see_gaps(@{ $gaps->{rows} }) if $self->{changed};
-	$self->{changed} = 0;
-	my @able;
-	foreach my $class (@classes)
-	{
-		my $values = shift @read;
-		next if $class->{gap} || !$class->{born} || $values->{error};
-		my %now = map { ($_->[0] => $_->[1]) } @{ $values->{rows} };
-		push @able, [ $class, @$_, $now{ $_->[0] } // 'absent' ] foreach $self->_keys($class);
-	}
-	return $self->_compare(@able);
-}
-
-sub _compare
-{
-	my ($self, @able) = @_;
-	return undef unless @able;
-	my $cached = $self->{cache}->command('MGET', map { $_->[2] } @able);
-	my ($wrong, @set);
-	foreach my $i (0 .. $#able)
-	{
-		my ($class, $key, $whole, $now) = @{ $able[$i] };
-		if (!defined $cached->[$i])
-		{
-			$wrong //= { what => 'deleted, though nothing was committed', class => $class, key => $key, at => scalar @{ $self->{done} } }
-			  if $class->{cached}{$whole} && !$self->{effect};
-			push @set, $whole, $now;
-			$class->{cached}{$whole} = 1;
-		}
-		elsif ($cached->[$i] ne $now)
-		{
-			$wrong //= { what => 'stale', class => $class, key => $key, cached => $cached->[$i], now => $now, at => scalar @{ $self->{done} } };
-		}
-	}
-	$self->{count}{compared} += @able - @set / 2;
-	$self->{count}{cached} += @set / 2;
-	$self->{cache}->command('MSET', @set) if @set;
-	$self->{effect} = 0;
-	return $wrong;
-}
-
 # ---- whole sequences ----
 
 # undef, or what was found; the operations that led to it are in it.
@@ -387,6 +338,7 @@ sub sequence
 	$self->begin;
 	my $sequence = OracleSequence->new($self, $seed);
 	$self->{direct} = $sequence->{statements}{rare}{direct};
+	@$self{qw(asks looks)} = (0, 0);
 	$self->{published} = $sequence->{may}{publish};
 	$self->{replica} = $sequence->{statements}{allowed}{replica};
 	my $found = $sequence->run($statements);
@@ -409,6 +361,7 @@ sub replay
 {
 	my ($self, $ops, %how) = @_;
 	$self->begin(fresh => 1);
+	@$self{qw(asks looks)} = ($how{sample}, 0);
 	$self->{published} = grep { $_->{published} } @$ops;
 	$self->{replica} = grep { ($_->{sql} // '') =~ /session_replication_role/ } @$ops;
 	delete $self->{broken};
@@ -441,12 +394,16 @@ sub finish
 	return delete $self->{broken} // $self->look;
 }
 
-# What OracleStatements has to know.
 sub tables
 {
 	my ($self) = @_;
+	return _tables($self->{writer}->run('EXECUTE tree'));    # it may wait for a prepared transaction
+}
+
+sub _tables
+{
+	my ($result) = @_;
 	my %tables;
-	my ($result) = $self->{writer}->run('EXECUTE tree');    # it may wait for a prepared transaction
 	return undef if $result->{error};
 	foreach my $row (grep { $_->[0] ne 'app.far' } @{ $result->{rows} })    # written only through the foreign table
 	{

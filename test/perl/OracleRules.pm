@@ -19,20 +19,25 @@ use strict;
 use warnings;
 
 use Exporter 'import';
-our @EXPORT_OK = qw(preamble trees names_of_trees keys_of make_rule kinds_of_rules);
+our @EXPORT_OK = qw(schemas preamble trees names_of_trees keys_of make_rule kinds_of_rules);
 
 our $ids = 6;
 
-# Types, functions and people that sequences use; statements that make them anew each time.
+# Where sequences are at home. It stays there for the next, if none of its statements may have changed it.
+sub schemas
+{
+	return ('CREATE SCHEMA app', 'CREATE SCHEMA app2', 'GRANT USAGE, CREATE ON SCHEMA app, app2 TO oracle_owner', 'GRANT USAGE ON SCHEMA app, app2 TO oracle_writer',
+		'ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT ALL ON TABLES TO oracle_writer, oracle_owner');
+}
+
+# Types and functions that sequences use; statements that make them anew each time.
 sub preamble
 {
-	return ('CREATE SCHEMA app', 'CREATE SCHEMA app2', "CREATE TYPE app.mood AS ENUM ('sad', 'ok', 'happy')",
+	return ("CREATE TYPE app.mood AS ENUM ('sad', 'ok', 'happy')",
 		'CREATE DOMAIN app.dom AS int', 'CREATE TYPE app.comp AS (x int, y text)',
 		q{CREATE FUNCTION app.say(n int) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT n::text'},
 		'CREATE FUNCTION app.said(n int) RETURNS text LANGUAGE sql IMMUTABLE RETURN n::text',
-		'CREATE TYPE app.kind AS (id int, a int, b text)',
-		'GRANT USAGE, CREATE ON SCHEMA app, app2 TO oracle_owner', 'GRANT USAGE ON SCHEMA app, app2 TO oracle_writer',
-		'ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT ALL ON TABLES TO oracle_writer, oracle_owner');
+		'CREATE TYPE app.kind AS (id int, a int, b text)');
 }
 
 my %trees = (

@@ -40,7 +40,18 @@ sub _see
 {
 	my ($self) = @_;
 	return if $self->{oracle}{writer}{in} eq 'E';
-	my $tables = $self->{oracle}->tables;
+	return $self->_know($self->{oracle}->tables);
+}
+
+sub _sql_and_see
+{
+	my ($self, @sql) = @_;
+	return $self->_know($self->{oracle}->execute_and_see(map { { sql => $_ } } @sql));
+}
+
+sub _know
+{
+	my ($self, $tables) = @_;
 	delete @$tables{ grep { /^rep\./ } keys %$tables } if $tables && !$self->{may}{publish};
 	$self->{statements}->see($tables) if $tables;
 	return;
@@ -69,8 +80,7 @@ sub _begin
 	my %always = map { $_ => 1 } @{ $self->{oracle}{always} // [] };
 	push @trees, grep { $always{$_} } names_of_trees();
 	push @trees, grep { $s->chance(0.5) || $always{$_} } qw(child stored) if grep { $_ eq 'plain' } @trees;
-	$self->_sql(preamble(), trees(@trees));
-	$self->_see;
+	$self->_sql_and_see(preamble(), trees(@trees));
 	$self->_rule foreach 1 .. 3 + int rand 4;
 	$self->_rule('rep.r', 'rep.s', 'rep.s1', 'rep.s2') foreach $self->{may}{publish} ? 1 .. 3 : ();
 	$self->_sql(grep { defined } map { scalar $OracleStatements::Writes::kinds{insert}->($s) } 1 .. 6);
@@ -140,8 +150,7 @@ sub _change
 		my $found = $self->_look;
 		return $found if $found;
 	}
-	$self->_sql($sql);
-	$self->_see;
+	$self->_sql_and_see($sql);
 	return undef;
 }
 
@@ -152,8 +161,7 @@ sub _between
 	my @prepared = sort keys %{ $self->{oracle}{prepared} };
 	if (@prepared)
 	{
-		$self->_sql($s->pick('COMMIT', 'COMMIT', 'ROLLBACK') . " PREPARED '$prepared[0]'");
-		$self->_see;
+		$self->_sql_and_see($s->pick('COMMIT', 'COMMIT', 'ROLLBACK') . " PREPARED '$prepared[0]'");
 	}
 	elsif ($self->{may}{rules} && $s->chance(0.2)) { $self->_rules; }
 	elsif ($self->{may}{transactions})
@@ -179,8 +187,7 @@ sub _inside
 		return undef unless $self->{may}{prepare};
 		$sql = "PREPARE TRANSACTION 'g" . ++$self->{transactions} . "'";
 	}
-	$self->_sql($sql);
-	$self->_see if $sql =~ /^ROLLBACK|^PREPARE/;
+	$sql =~ /^ROLLBACK|^PREPARE/ ? $self->_sql_and_see($sql) : $self->_sql($sql);
 	return $self->_look if $sql eq 'COMMIT' && @{ $self->{savepoints} } && $self->{oracle}->can_look && $s->chance(0.5);
 	return undef;
 }
@@ -207,8 +214,7 @@ sub _out_of_error
 {
 	my ($self) = @_;
 	my $name = $self->{savepoints}[-1];
-	$self->_sql(defined $name && $self->{statements}->chance(0.8) ? "ROLLBACK TO $name" : 'ROLLBACK');
-	$self->_see;
+	$self->_sql_and_see(defined $name && $self->{statements}->chance(0.8) ? "ROLLBACK TO $name" : 'ROLLBACK');
 	return undef;
 }
 
@@ -246,8 +252,7 @@ sub _rules
 	else
 	{
 		my ($row) = $oracle->{reader}->rows('SELECT remedy FROM cache_aside.gaps ORDER BY md5(remedy) LIMIT 1');
-		$self->_sql($row->[0] =~ s/;\s*$//r) if $row && $row->[0] !~ /^--/;
-		$self->_see;
+		$self->_sql_and_see($row->[0] =~ s/;\s*$//r) if $row && $row->[0] !~ /^--/;
 	}
 	return undef;
 }

@@ -9,7 +9,7 @@ OracleSession - a PgWire that sends many statements at once and asks no more tha
 
   my $s = OracleSession->connect($pg);             # PgServer
   my @results = $s->run('BEGIN', 'UPDATE ...', "COPY t FROM STDIN;\n1\t2\n\\.\n");
-  $results[1]{error}; $results[1]{rows};
+  $results[1]{error}; $results[1]{rows}; $results[1]{in};
   $s->{in};                                        # 'I' idle, 'T' in a transaction, 'E' in an aborted one
 
 =cut
@@ -53,27 +53,39 @@ sub rows
 	return @{ $result->{rows} };
 }
 
+# The messages of one statement. They are read where they stand in the buffer: an oracle reads a great many.
 sub _result
 {
 	my ($self) = @_;
-	my (@rows, $error);
+	my ($at, $error, @rows) = (0);
 	while (1)
 	{
-		my ($kind, $body) = $self->_message;
-		if ($kind eq 'D') { push @rows, PgClient::_row($body); }
-		elsif ($kind eq 'E')
-		{
-			my $fields = PgWire::_fields($body);
-			$error //= "$fields->{M} ($fields->{C})";
-			die "the server ended the session: $error\n" if $fields->{S} =~ /FATAL|PANIC/;
-		}
-		elsif ($kind eq 'Z')
-		{
-			$self->{in} = $body;
-			return { rows => \@rows, error => $error };
-		}
+		$self->_need($at + 5);
+		my ($kind, $length) = unpack 'aN', substr $self->{buffer}, $at, 5;
+		$self->_need($at + 1 + $length);
+		push @rows, _row(substr $self->{buffer}, $at + 5, $length - 4) if $kind eq 'D';
+		$error //= _error(substr $self->{buffer}, $at + 5, $length - 4) if $kind eq 'E';
+		$self->{in} = substr $self->{buffer}, $at + 5, 1 if $kind eq 'Z';
+		$at += 1 + $length;
+		last if $kind eq 'Z';
 	}
-	return;
+	substr $self->{buffer}, 0, $at, '';
+	return { rows => \@rows, error => $error, in => $self->{in} };
+}
+
+sub _row
+{
+	my ($body) = @_;
+	return index($body, "\xff\xff\xff\xff") < 0 ? [ unpack 'x2 (N/a)*', $body ] : PgClient::_row($body);    # maybe NULL
+}
+
+sub _error
+{
+	my ($body) = @_;
+	my $fields = PgWire::_fields($body);
+	my $error = "$fields->{M} ($fields->{C})";
+	die "the server ended the session: $error\n" if $fields->{S} =~ /FATAL|PANIC/;
+	return $error;
 }
 
 1;

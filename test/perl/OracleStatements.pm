@@ -29,7 +29,7 @@ use OracleRules ();
 sub new
 {
 	my ($class, %args) = @_;
-	my $self = bless { tables => {}, made => 0 }, $class;
+	my $self = bless { tables => {}, sorted => [], made => 0 }, $class;
 	srand $args{seed};
 	$self->{allowed}{$_} = rand() < 0.55 foreach sort(keys %OracleStatements::Changes::kinds), sort keys %OracleStatements::Writes::kinds;
 	$self->{rare}{$_} = rand() < 0.2 foreach qw(gap direct roles);
@@ -37,7 +37,12 @@ sub new
 	return $self;
 }
 
-sub see { my ($self, $tables) = @_; $self->{tables} = $tables; return; }
+sub see
+{
+	my ($self, $tables) = @_;
+	@$self{qw(tables sorted)} = ($tables, [ sort keys %$tables ]);
+	return;
+}
 
 # ---- choices ----
 
@@ -49,7 +54,8 @@ sub id { return 1 + int rand $OracleRules::ids; }
 sub names
 {
 	my ($self, $kinds, $want) = @_;
-	return grep { index($kinds, $self->{tables}{$_}{kind}) >= 0 && (!$want || $want->($self->{tables}{$_})) } sort keys %{ $self->{tables} };
+	my $tables = $self->{tables};
+	return grep { index($kinds, $tables->{$_}{kind}) >= 0 && (!$want || $want->($tables->{$_})) } @{ $self->{sorted} };
 }
 
 sub table

@@ -182,7 +182,24 @@ sub _reply
 		substr($self->{buffer}, 0, 2, '');
 		return $value;
 	}
-	return [ map { $self->_reply($deadline) } 1 .. $line ];
+	my $values = $self->_bulks($line);
+	return [ @$values, map { $self->_reply($deadline) } @$values + 1 .. $line ];
+}
+
+# As many strings, of so many elements, as have come and come first: those of an MGET in one go.
+sub _bulks
+{
+	my ($self, $count) = @_;
+	my ($buffer, $at, @values) = (\$self->{buffer}, 0);
+	while (@values < $count && substr($$buffer, $at, 1) eq '$' && (my $end = index $$buffer, "\r\n", $at) > 0)
+	{
+		my $length = substr $$buffer, $at + 1, $end - $at - 1;
+		last if $length >= 0 && length $$buffer < $end + 4 + $length;
+		push @values, $length < 0 ? undef : substr $$buffer, $end + 2, $length;
+		$at = $end + 2 + ($length < 0 ? 0 : $length + 2);
+	}
+	substr $$buffer, 0, $at, '';
+	return \@values;
 }
 
 package RedisClient::Error;
