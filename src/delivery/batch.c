@@ -228,7 +228,7 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 		case CA_ENTRY_PATTERN:
 			commit->scan = Max(commit->scan, ca_scan_request(entry->data, entry->len));
 			ca_redelete_note(CA_ENTRY_PATTERN, entry->data, entry->len, commit->end);
-			ca_status_now.patterns++;
+			ca_status_count(CA_COUNT_PATTERNS, 1);
 			break;
 		case CA_ENTRY_RESYNC:
 			commit->resync = ca_resync_request(CA_VISIT_ALL, "it was asked for");

@@ -229,7 +229,7 @@ note_delivered(CaSink *sink, CaBatch *batch)
 
 		if (!ca_arming_untold(sink) && commit->others == 0)
 			ca_sync_delivered(commit->start, commit->end);
-		ca_status_latency(commit->time);
+		ca_status_put_latency(commit->time);
 		ca_status_now.commits += 1 + commit->others;
 	}
 	for (int i = 0; i < batch->nkeys; i++)
@@ -237,7 +237,7 @@ note_delivered(CaSink *sink, CaBatch *batch)
 						 batch->keys[i].len, batch->lsn);
 	ca_sync_wake();
 	ca_status_now.keys += batch->nkeys;
-	ca_status_now.batches++;
+	ca_status_count(CA_COUNT_BATCHES, 1);
 	sink->delivery.acked = batch->position;
 	CA_DEBUG_POINT("batch-answered");
 	tell_confirmed(sink);
@@ -262,7 +262,7 @@ answered_well(CaSink *sink, const CaReply *reply)
 		fail(sink, "connection lost");
 	else if (ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
-		ca_status_now.reply_errors++;
+		ca_status_count(CA_COUNT_BATCH_ERRORS, 1);
 		fail(sink, ca_redis_reply_text(reply, &len));
 	}
 	return sink->delivery.failure[0] == '\0';
@@ -281,7 +281,7 @@ handle_answer(void *arg, const CaReply *reply)
 		fail(sink, "unexpected answer to a batch");
 	if (sink->delivery.failure[0] == '\0')
 	{
-		ca_status_now.skipped += applied.failed_sticks;
+		ca_status_count(CA_COUNT_SKIPPED, applied.failed_sticks);
 		note_delivered(sink, batch);
 		if (sink->delivery.armed && !applied.guarded)
 			sink->delivery.armed = false; /* evicted: made anew by the next arming */

@@ -101,6 +101,7 @@ static struct place_hash *places;
 static dlist_head lists[2] = {DLIST_STATIC_INIT(lists[0]), DLIST_STATIC_INIT(lists[1])};
 static dlist_head scanning = DLIST_STATIC_INIT(scanning); /* patterns whose scan is not done */
 static Size used;                                         /* bytes, of all entries */
+static uint64 waiting;                                    /* entries */
 static bool overflowing;
 static TimestampTz next_look; /* at the standbys */
 
@@ -117,7 +118,7 @@ forget(Entry *entry)
 {
 	place_delete(places, entry);
 	used -= cost(entry);
-	ca_status_now.redelete_waiting--;
+	ca_status_put_redelete(--waiting);
 	pfree(entry);
 }
 
@@ -130,7 +131,7 @@ forget_all(void)
 	dlist_init(&lists[DELAY]);
 	dlist_init(&scanning);
 	used = 0;
-	ca_status_now.redelete_waiting = 0;
+	ca_status_put_redelete(waiting = 0);
 	overflowing = false;
 }
 
@@ -138,7 +139,7 @@ forget_all(void)
 static void
 make_room(void)
 {
-	uint64 dropped = ca_status_now.redelete_dropped;
+	uint64 dropped = 0;
 
 	while (used > MEMORY_LIMIT)
 	{
@@ -147,10 +148,11 @@ make_room(void)
 		if (dlist_is_empty(list))
 			break;
 		forget(dlist_container(Entry, node, dlist_pop_head_node(list)));
-		ca_status_now.redelete_dropped++;
+		dropped++;
 	}
-	if (ca_status_now.redelete_dropped == dropped)
+	if (dropped == 0)
 		return;
+	ca_status_count(CA_COUNT_REDELETE_DROPPED, dropped);
 	if (!overflowing)
 		ereport(LOG,
 				(errmsg("cache_aside drops keys that were to be deleted again"),
@@ -206,7 +208,7 @@ ca_redelete_note(char kind, const char *str, Size len, XLogRecPtr lsn)
 	else
 	{
 		used += cost(entry);
-		ca_status_now.redelete_waiting++;
+		ca_status_put_redelete(++waiting);
 	}
 	entry->lsn = lsn;
 	if (found && entry->unanswered)
@@ -278,7 +280,7 @@ handle_answer(void *arg, const CaReply *reply)
 	{
 		Entry *entry = dlist_container(Entry, node, dlist_pop_head_node(&sink->redelete.flight));
 
-		ca_status_now.redeleted++;
+		ca_status_count(CA_COUNT_REDELETED, 1);
 		advance(entry);
 	}
 }
@@ -412,7 +414,7 @@ ca_redelete_step(CaSink *sink, CaRedis *redis)
 	if (places == NULL || sink->redelete.in_flight || now < sink->redelete.not_before)
 		return;
 	collect_scanned();
-	if (ca_status_now.redelete_waiting == 0 || !guc_redelete)
+	if (waiting == 0 || !guc_redelete)
 	{
 		forget_all();
 		return;

@@ -208,9 +208,9 @@ read_start(void)
 static void
 show_skip(void)
 {
-	ca_status_now.skip_from = start.skip_from;
-	ca_status_now.skip_to = start.skip_to;
-	ca_status_now.skip_at = start.skip_at;
+	CaStatusSkip skip = {start.skip_from, start.skip_to, start.skip_at};
+
+	ca_status_put_skip(&skip);
 }
 
 /* ---- places ---- */
@@ -290,7 +290,7 @@ ca_breaker_skip(XLogRecPtr from, uint64 *barrier)
 	start.skip_from = from;
 	start.skip_to = to;
 	start.skip_at = GetCurrentTimestamp();
-	ca_status_now.log_skips++;
+	ca_status_count(CA_COUNT_LOG_SKIPS, 1);
 	show_skip();
 	write_start(true);
 	return to;

@@ -189,7 +189,7 @@ move_slot(XLogRecPtr keep)
 		set_restart(keep);
 	now = MyReplicationSlot->data.restart_lsn;
 	ReplicationSlotRelease();
-	ca_status_now.slot_restart = now;
+	ca_status_put_slot(now);
 	last_complaint[0] = '\0';
 }
 
@@ -197,7 +197,7 @@ move_slot(XLogRecPtr keep)
 static void
 complain(const char *reason)
 {
-	ca_status_now.slot_restart = InvalidXLogRecPtr;
+	ca_status_put_slot(InvalidXLogRecPtr);
 	if (strncmp(last_complaint, reason, sizeof(last_complaint) - 1) == 0)
 		return;
 	strlcpy(last_complaint, reason, sizeof(last_complaint));
@@ -248,7 +248,7 @@ drop_slot(XLogRecPtr unused)
 {
 	if (SearchNamedReplicationSlot(SLOT_NAME, true) != NULL)
 		ReplicationSlotDrop(SLOT_NAME, true);
-	ca_status_now.slot_restart = InvalidXLogRecPtr;
+	ca_status_put_slot(InvalidXLogRecPtr);
 }
 
 /* Nothing is delivered here any more: let the log go. */

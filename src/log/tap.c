@@ -124,7 +124,7 @@ note_foreign(CaTap *tap)
 {
 	static bool logged;
 
-	ca_status_now.foreign_records += is_new(tap);
+	ca_status_count(CA_COUNT_FOREIGN_RECORDS, is_new(tap));
 	if (!logged)
 		ereport(LOG, (errmsg("cache_aside does not follow a message in the log at " CA_LSN_TEXT
 							 " that has its name but not its mark",
@@ -164,7 +164,7 @@ note_unreadable(CaTap *tap, const char *problem)
 	static bool logged;
 	TransactionId xid = XLogRecGetXid(tap->reader);
 
-	ca_status_now.unreadable_records += is_new(tap);
+	ca_status_count(CA_COUNT_UNREADABLE_RECORDS, is_new(tap));
 	if (!logged)
 		ereport(LOG,
 				(errmsg("cache_aside cannot read a message of its own in the log at " CA_LSN_TEXT,

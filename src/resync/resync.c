@@ -147,7 +147,7 @@ begin(void)
 	begun++;
 	wanted = false;
 	scan_ticket = 0;
-	ca_status_now.resyncs++;
+	ca_status_count(CA_COUNT_RESYNCS, 1);
 	stage = SURVEYING;
 	if (want_prefixes())
 		stage = SCANNING;

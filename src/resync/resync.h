@@ -30,6 +30,7 @@ typedef struct CaScan
 	Size page_matched;        /* these are the first in page_keys */
 	dlist_node *page_reached; /* pattern for the next of them; NULL: the first */
 	TimestampTz next_step;
+	uint64 looked_at; /* keys, in this pass */
 	char failure[256];
 } CaScan;
 

@@ -206,7 +206,8 @@ begin_pass(CaScan *scan)
 	scan->running = true;
 	scan->last_page = false;
 	strlcpy(scan->cursor, "0", sizeof(scan->cursor));
-	ca_status_now.resync_scanned = 0;
+	scan->looked_at = 0;
+	ca_status_put_scan(0);
 }
 
 /* Does the next key of the page match? False in *known: the step has cost enough, go on later. */
@@ -242,7 +243,7 @@ answer_ok(CaScan *scan, const CaReply *reply)
 		strlcpy(scan->failure, "connection lost", sizeof(scan->failure));
 	else if (ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 	{
-		ca_status_now.reply_errors++;
+		ca_status_count(CA_COUNT_SCAN_ERRORS, 1);
 		strlcpy(scan->failure, ca_redis_reply_text(reply, &len), sizeof(scan->failure));
 	}
 	return scan->failure[0] == '\0';
@@ -361,7 +362,8 @@ handle_page(void *arg, const CaReply *reply)
 	}
 	strlcpy(scan->cursor, ca_redis_reply_text(next, &len), sizeof(scan->cursor));
 	scan->last_page = strcmp(scan->cursor, "0") == 0;
-	ca_status_now.resync_scanned += ca_redis_reply_count(keys);
+	scan->looked_at += ca_redis_reply_count(keys);
+	ca_status_put_scan(scan->looked_at);
 	keep_page(scan, keys);
 	look_at_page(scan, scan->redis);
 }

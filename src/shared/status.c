@@ -153,6 +153,8 @@ ca_status_attach(void)
 	ca_status_now = ca_status_shared->status;
 	SpinLockRelease(&ca_status_shared->mutex);
 	ca_status_now.pid = MyProcPid;
+	ca_status_now.settled = false;
+	ca_status_now.redelete_waiting = 0; /* forgotten with the process before */
 	if (ca_status_now.stats_reset == 0)
 		ca_status_now.stats_reset = GetCurrentTimestamp();
 	resets_seen = pg_atomic_read_u32(&ca_status_shared->reset_requested);
@@ -165,11 +167,9 @@ reset_counters(void)
 {
 	CaStatus *s = &ca_status_now;
 
-	s->commits = s->keys = s->patterns = s->batches = s->retries = s->reply_errors = 0;
-	s->reconnects = s->resyncs = s->skipped = s->foreign_records = s->unreadable_records = 0;
-	s->log_skips = 0;
+	s->commits = s->keys = s->retries = s->reconnects = 0;
+	memset(s->counts, 0, sizeof(s->counts));
 	s->stray_keys_before = pg_atomic_read_u64(&ca_status_shared->stray_keys);
-	s->redeleted = s->redelete_dropped = 0;
 	memset(s->latency, 0, sizeof(s->latency));
 	s->stats_reset = GetCurrentTimestamp();
 }
@@ -219,7 +219,13 @@ ca_status_redis_state(const char *state)
 }
 
 void
-ca_status_latency(TimestampTz commit_time)
+ca_status_count(CaCount what, uint64 by)
+{
+	ca_status_now.counts[what] += by;
+}
+
+void
+ca_status_put_latency(TimestampTz commit_time)
 {
 	int64 us = GetCurrentTimestamp() - commit_time;
 	int bucket = 0;
@@ -227,6 +233,42 @@ ca_status_latency(TimestampTz commit_time)
 	while (bucket < CA_LATENCY_BUCKETS - 1 && us >= ((int64) 16 << bucket))
 		bucket++;
 	ca_status_now.latency[bucket]++;
+}
+
+void
+ca_status_put_redelete(uint64 waiting)
+{
+	ca_status_now.redelete_waiting = waiting;
+}
+
+void
+ca_status_put_scan(uint64 scanned)
+{
+	ca_status_now.scanned = scanned;
+}
+
+void
+ca_status_put_skip(const CaStatusSkip *skip)
+{
+	ca_status_now.skip = *skip;
+}
+
+void
+ca_status_put_slot(XLogRecPtr restart)
+{
+	ca_status_now.slot_restart = restart;
+}
+
+void
+ca_status_put_trouble(const CaStatusTrouble *trouble)
+{
+	ca_status_now.trouble = *trouble;
+}
+
+void
+ca_status_put_waits_for(const char *database)
+{
+	strlcpy(ca_status_now.waits_for, database, sizeof(ca_status_now.waits_for));
 }
 
 /* ---- backends ---- */

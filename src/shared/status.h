@@ -17,6 +17,39 @@
 
 #define CA_LATENCY_BUCKETS 24 /* bucket i: below 2^i * 16 microseconds; the last takes the rest */
 
+/* What is counted since reset_stats(), each by the one file named here. */
+typedef enum CaCount
+{
+	CA_COUNT_PATTERNS,           /* batch.c */
+	CA_COUNT_BATCHES,            /* delivery.c: answered */
+	CA_COUNT_SKIPPED,            /* delivery.c: commands, as certainly permanent for one key */
+	CA_COUNT_BATCH_ERRORS,       /* delivery.c: error answers */
+	CA_COUNT_SCAN_ERRORS,        /* scan.c: likewise */
+	CA_COUNT_RESYNCS,            /* resync.c */
+	CA_COUNT_REDELETED,          /* redelete.c: keys deleted again */
+	CA_COUNT_REDELETE_DROPPED,   /* redelete.c: keys for which there was no room */
+	CA_COUNT_FOREIGN_RECORDS,    /* tap.c: messages in the log that have our name only */
+	CA_COUNT_UNREADABLE_RECORDS, /* tap.c: ... our mark, but cannot be read */
+	CA_COUNT_LOG_SKIPS,          /* breaker.c */
+	CA_COUNTS
+} CaCount;
+
+/* The log that was skipped last. */
+typedef struct CaStatusSkip
+{
+	XLogRecPtr from; /* 0: none was */
+	XLogRecPtr to;
+	TimestampTz at;
+} CaStatusSkip;
+
+/* What is wrong now; see trouble.c. */
+typedef struct CaStatusTrouble
+{
+	CaTrouble cause;
+	TimestampTz since;
+	char first_error[256];
+} CaStatusTrouble;
+
 typedef struct CaStatus
 {
 	pid_t pid;            /* 0: no worker */
@@ -37,30 +70,17 @@ typedef struct CaStatus
 	TimestampTz oldest;          /* commit time of the oldest undelivered commit; 0: none */
 	uint64 commits;              /* with keys, delivered */
 	uint64 keys;
-	uint64 patterns;
-	uint64 batches;
 	uint64 retries; /* sessions begun again after an error answer or a lost connection */
-	uint64 reply_errors;
 	uint64 reconnects;
-	uint64 resyncs;
-	uint64 resync_scanned;     /* keys seen by the resync or pattern scan under way */
-	uint64 redeleted;          /* keys deleted again, see redelete.c */
-	uint64 redelete_waiting;   /* keys that are to be */
-	uint64 redelete_dropped;   /* keys for which there was no room */
-	uint64 foreign_records;    /* messages in the log that have our name only */
-	uint64 unreadable_records; /* ... our mark, but cannot be read */
-	uint64 stray_keys_before;  /* of CaShared, at the last reset */
-	uint64 log_skips;          /* see breaker.c */
-	XLogRecPtr skip_from;      /* of the last one; 0: there was none */
-	XLogRecPtr skip_to;
-	TimestampTz skip_at;
-	uint64 skipped;                     /* commands skipped as certainly permanent for one key */
+	uint64 counts[CA_COUNTS];
+	uint64 scanned;           /* keys, by the resync or pattern scan under way */
+	uint64 redelete_waiting;  /* keys that are to be deleted again */
+	uint64 stray_keys_before; /* of CaShared, at the last reset */
+	CaStatusSkip skip;
 	uint64 latency[CA_LATENCY_BUCKETS]; /* commits by time from commit to acknowledgement */
 	char last_error[256];
 	TimestampTz last_error_at;
-	CaTrouble trouble; /* what is wrong now; see trouble.c */
-	TimestampTz trouble_since;
-	char first_error[256];       /* of that trouble */
+	CaStatusTrouble trouble;
 	char waits_for[NAMEDATALEN]; /* database, while that is the trouble */
 	TimestampTz stats_reset;
 } CaStatus;
@@ -100,17 +120,22 @@ extern bool ca_status_worker_began(void);     /* or the server has just been sta
 typedef bool (*CaCondition)(uint64 arg);
 extern bool ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us);
 
-/* Sleeps until the worker made it true; false: not within so many microseconds. */
-typedef bool (*CaCondition)(uint64 arg);
-extern bool ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us);
-
 /* Worker side. ca_status_now is its private copy; publish copies it out. */
 extern CaStatus ca_status_now;
 extern void ca_status_attach(void); /* this process is the worker */
 extern void ca_status_publish(void);
+/* Said by whoever it happens to. */
 extern void ca_status_error(const char *text); /* becomes last_error */
 extern void ca_status_state(const char *state);
 extern void ca_status_redis_state(const char *state);
-extern void ca_status_latency(TimestampTz commit_time);
+/* Each is called by one file, whose own the value is: nobody reads it here to decide anything. */
+extern void ca_status_count(CaCount what, uint64 by);
+extern void ca_status_put_latency(TimestampTz commit_time);        /* delivery.c */
+extern void ca_status_put_redelete(uint64 waiting);                /* redelete.c */
+extern void ca_status_put_scan(uint64 scanned);                    /* scan.c */
+extern void ca_status_put_skip(const CaStatusSkip *skip);          /* breaker.c */
+extern void ca_status_put_slot(XLogRecPtr restart);                /* slot.c */
+extern void ca_status_put_trouble(const CaStatusTrouble *trouble); /* trouble.c */
+extern void ca_status_put_waits_for(const char *database);         /* visits.c */
 
 #endif

@@ -92,19 +92,19 @@ put_counters(Row *row, const CaStatus *s)
 {
 	put_count(row, s->commits);
 	put_count(row, s->keys);
-	put_count(row, s->patterns);
-	put_count(row, s->batches);
+	put_count(row, s->counts[CA_COUNT_PATTERNS]);
+	put_count(row, s->counts[CA_COUNT_BATCHES]);
 	put_count(row, s->retries);
-	put_count(row, s->reply_errors);
-	put_count(row, s->skipped);
+	put_count(row, s->counts[CA_COUNT_BATCH_ERRORS] + s->counts[CA_COUNT_SCAN_ERRORS]);
+	put_count(row, s->counts[CA_COUNT_SKIPPED]);
 	put_count(row, s->reconnects);
-	put_count(row, s->resyncs);
-	put_count(row, s->resync_scanned);
-	put_count(row, s->redeleted);
+	put_count(row, s->counts[CA_COUNT_RESYNCS]);
+	put_count(row, s->scanned);
+	put_count(row, s->counts[CA_COUNT_REDELETED]);
 	put_count(row, s->redelete_waiting);
-	put_count(row, s->redelete_dropped);
-	put_count(row, s->foreign_records);
-	put_count(row, s->unreadable_records);
+	put_count(row, s->counts[CA_COUNT_REDELETE_DROPPED]);
+	put_count(row, s->counts[CA_COUNT_FOREIGN_RECORDS]);
+	put_count(row, s->counts[CA_COUNT_UNREADABLE_RECORDS]);
 	put_count(row, pg_atomic_read_u64(&ca_status_shared->stray_keys) - s->stray_keys_before);
 }
 
@@ -114,17 +114,17 @@ put_trouble(Row *row, const CaStatus *s)
 {
 	bool never = s->pid == 0 && s->stats_reset == 0;
 
-	if (s->pid != 0 && s->trouble == CA_TROUBLE_DATABASE)
+	if (s->pid != 0 && s->trouble.cause == CA_TROUBLE_DATABASE)
 		put_text(row, psprintf("waits for database %s", ca_text_show(s->waits_for)));
 	else
-		put_text(row, s->pid == 0 ? "no worker" : ca_trouble_name(s->trouble));
-	put_time(row, s->pid == 0 ? 0 : s->trouble_since);
-	put_text(row, s->pid == 0 ? "" : s->first_error);
+		put_text(row, s->pid == 0 ? "no worker" : ca_trouble_name(s->trouble.cause));
+	put_time(row, s->pid == 0 ? 0 : s->trouble.since);
+	put_text(row, s->pid == 0 ? "" : s->trouble.first_error);
 	put_text(row, never ? "It never began: raise max_worker_processes if the server log says that "
 						  "there were too many background workers."
 				  : s->pid == 0 ? "It is started again after a second; the server log says why it "
 								  "ended."
-								: ca_trouble_hint(s->trouble));
+								: ca_trouble_hint(s->trouble.cause));
 }
 
 /*
@@ -151,10 +151,10 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 	put_text(&row, s.redis_version);
 	put_position(&row, &s);
 	put_counters(&row, &s);
-	put_count(&row, s.log_skips);
-	put_lsn(&row, s.skip_from);
-	put_lsn(&row, s.skip_to);
-	put_time(&row, s.skip_at);
+	put_count(&row, s.counts[CA_COUNT_LOG_SKIPS]);
+	put_lsn(&row, s.skip.from);
+	put_lsn(&row, s.skip.to);
+	put_time(&row, s.skip.at);
 	put_text(&row, s.last_error);
 	put_time(&row, s.last_error_at);
 	put_trouble(&row, &s);

@@ -261,12 +261,14 @@ show(void)
 {
 	const CaTroubleState *troubles = ca_status_shared->troubles;
 	CaTroubleArea area = 0;
+	CaStatusTrouble shown;
 
 	while (area < CA_AREAS - 1 && troubles[area].cause == CA_TROUBLE_NONE)
 		area++;
-	ca_status_now.trouble = troubles[area].cause;
-	ca_status_now.trouble_since = troubles[area].since;
-	strlcpy(ca_status_now.first_error, troubles[area].first, sizeof(ca_status_now.first_error));
+	shown.cause = troubles[area].cause;
+	shown.since = troubles[area].since;
+	strlcpy(shown.first_error, troubles[area].first, sizeof(shown.first_error));
+	ca_status_put_trouble(&shown);
 	pg_atomic_write_u32(&ca_status_shared->trouble, troubles[CA_AREA_DELIVERY].cause);
 }
 
@@ -296,11 +298,12 @@ void
 ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what)
 {
 	CaTroubleState *trouble = &ca_status_shared->troubles[area];
+	TimestampTz now = GetCurrentTimestamp();
 
 	ca_status_error(what);
 	if (trouble->cause == CA_TROUBLE_NONE)
 	{
-		trouble->since = ca_status_now.last_error_at;
+		trouble->since = now;
 		strlcpy(trouble->first, what, sizeof(trouble->first));
 	}
 	trouble->cause = cause;

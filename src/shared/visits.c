@@ -148,7 +148,7 @@ note_failure(Place *place, const char *why)
 {
 	char *what = psprintf("database \"%s\" %s", NameStr(place->name), why);
 
-	strlcpy(ca_status_now.waits_for, NameStr(place->name), NAMEDATALEN);
+	ca_status_put_waits_for(NameStr(place->name));
 	/* Once each: a round that is begun anew, with each connection to Redis perhaps, says it no more. */
 	ca_trouble_tell(CA_AREA_VISITS, CA_TROUBLE_DATABASE, !list_member_oid(told, place->oid));
 	ca_trouble_begin(CA_AREA_VISITS, CA_TROUBLE_DATABASE, what);

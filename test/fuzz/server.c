@@ -93,6 +93,17 @@ ca_status_copy(CaStatus *status)
 	*status = ca_status_now;
 }
 
+void
+ca_status_count(CaCount what, uint64 by)
+{
+	FUZZ_CHECK(what < CA_COUNTS);
+}
+
+void
+ca_status_put_scan(uint64 scanned)
+{
+}
+
 XLogRecPtr
 GetFlushRecPtr(TimeLineID *insertTLI)
 {
