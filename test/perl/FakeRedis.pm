@@ -139,7 +139,8 @@ Actions; several rules may be in force, the first that matches counts.
   flood => bytes      these bytes again and again until the other side closes
   slow => seconds     the true reply byte by byte, with that pause after each
 
-clear removes all rules, or those a call of `on` returned.
+clear removes all rules, or those a call of `on` returned. instead(...) is both in one step, so that nothing
+comes in between: the new rule is the only one.
 
 =cut
 
@@ -163,6 +164,13 @@ sub on
 	  };
 	$self->_publish;
 	return $id;
+}
+
+sub instead
+{
+	my ($self, @rule) = @_;
+	$self->{rules} = [];
+	return $self->on(@rule);
 }
 
 sub clear

@@ -47,11 +47,11 @@ ok(status_is($node, 'redis_state', 'refuses'), 'it is reached, and refuses');
 my $since = status($node, 'trouble_since');
 my (undef, undef, $warned) = write_row('SET cache_aside.synchronous = on;');
 like($warned, qr/not known to be deleted: Redis is a replica, and read-only/, 'who does not wait is told the cause');
-$fake->clear->on($delivery, error => $full);
+$fake->instead($delivery, error => $full);
 is_wrong('OOM');
 is(status($node, 'first_error'), $readonly, 'the first error stays');
 is(status($node, 'last_error'), $full, 'the last one is the current one');
-$fake->clear->on($delivery, error => $readonly);
+$fake->instead($delivery, error => $readonly);
 is_wrong('READONLY');
 
 my $pid = worker_pid($node);
