@@ -3,7 +3,7 @@
  *
  * Keys and sticks go into the batch; patterns ask for a scan, resync() and crashes for a resync, and
  * the commit then stays queued until that is over. A pattern that scan.c has no room for stops its
- * commit, and no other, until there is. A large transaction is streamed from the log (reread.c), behind
+ * commit, and no other, until there is; many such commits become one that is large (queue.c). A large transaction is streamed from the log (reread.c), behind
  * everybody else's small ones, but for one batch in LARGE_TURN, which is its own: else small ones
  * without end would keep it, and with it the log, for ever. Batches live in a context of their own until their
  * answer is in.
@@ -122,6 +122,7 @@ reread_message(CaCommit *commit)
 	{
 		reread = ca_reread_open(batch_cxt, commit);
 		reread_commit = commit;
+		commit->begun = true;
 	}
 	found = ca_reread_next(reread, &commit->cursor);
 	log_gone |= found == CA_REREAD_GONE;
@@ -282,8 +283,10 @@ fill_from(CaBatch *batch, CaCommit *commit)
 		if (entry.kind == CA_ENTRY_PATTERN && ca_scan_full())
 		{
 			commit->cursor.next = entry.data - CA_ENTRY_HEADER_SIZE; /* again, later */
+			ca_queue_block(commit);
 			return;
 		}
+		ca_queue_unblock(commit);
 		add_entry(batch, commit, &entry);
 	}
 }

@@ -163,8 +163,10 @@ extern bool ca_queue_async(void); /* an asynchronous commit was seen, ever */
 extern CaCommit *ca_queue_oldest(void);
 extern dlist_head *ca_queue_list(void);
 extern XLogRecPtr ca_queue_first_message(void);
-extern void ca_queue_take(CaCommit *commit); /* out of the queue, to the caller */
-extern void ca_queue_wait(CaCommit *commit); /* for its tickets; it may be merged into another */
+extern void ca_queue_take(CaCommit *commit);  /* out of the queue, to the caller */
+extern void ca_queue_wait(CaCommit *commit);  /* for its tickets; it may be merged into another */
+extern void ca_queue_block(CaCommit *commit); /* for room for its next pattern; likewise */
+extern void ca_queue_unblock(CaCommit *commit);
 extern XLogRecPtr ca_queue_look(XLogRecPtr read_end, TimeLineID timeline,
 								TransactionId *oldest_running);
 extern void ca_queue_discard_visible(void);

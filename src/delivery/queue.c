@@ -8,8 +8,13 @@
  *
  * Nobody here stops the tap but a Redis that is slow, and then there is nothing to gain by reading on:
  *
- *	visible, not sent	at most QUEUE_LIMIT commits and QUEUE_BYTES; then the tap waits. Also those whose
- *						patterns scan.c has no room for
+ *	visible, not sent	at most QUEUE_LIMIT commits and QUEUE_BYTES; then the tap waits
+ *	blocked				scan.c has no room for their next pattern, for minutes maybe. Past BLOCKED_LIMIT they
+ *						are put into the backlog: one large commit that is the range of all of them and has
+ *						the ids of their transactions, four bytes each. It is read again from the log when
+ *						there is room, from its beginning: what was sent of them is sent twice. One that is
+ *						being read again gets no more; the next is put into a new one. At MOST_BEHIND the
+ *						tap waits after all
  *	not visible			each belongs to a process or a prepared transaction that has not ended, so their
  *						number is bounded; past INVISIBLE_BYTES their entries are dropped and will be read
  *						again from the log
@@ -34,6 +39,9 @@
 #define QUEUE_BYTES (16 * 1024 * 1024)
 #define INVISIBLE_BYTES (8 * 1024 * 1024)
 #define WAITING_LIMIT 1024
+#define BLOCKED_LIMIT 1024
+#define BLOCKED_BYTES (4 * 1024 * 1024)
+#define MOST_BEHIND 4194304 /* ids in the backlog, 16 MB; a gigabyte of log has as many */
 #define COLLECTORS 16
 
 static dlist_head queue = DLIST_STATIC_INIT(queue);
@@ -41,6 +49,10 @@ static int queued;
 static Size queued_bytes;
 static int invisible;                    /* of those queued */
 static int waiting;                      /* of those queued, for a scan or a resync */
+static int blocked;                      /* of those queued, and not in the backlog */
+static Size blocked_bytes;               /* of their entries */
+static CaCommit *backlog;                /* of those queued; it may get more */
+static bool backlog_prefixes;            /* its transactions say under which prefixes */
 static Size invisible_bytes;             /* of those queued, as of the last look */
 static CaCommit *collectors[COLLECTORS]; /* of those waiting: others are merged into them */
 static int ncollectors;
@@ -51,8 +63,9 @@ ca_queue_reset(void)
 {
 	while (!dlist_is_empty(&queue))
 		ca_committed_free(dlist_container(CaCommit, node, dlist_pop_head_node(&queue)));
-	queued = invisible = waiting = ncollectors = 0;
-	queued_bytes = 0;
+	queued = invisible = waiting = blocked = ncollectors = 0;
+	queued_bytes = blocked_bytes = 0;
+	backlog = NULL;
 }
 
 dlist_head *
@@ -148,16 +161,19 @@ drop_entries(CaCommit *commit)
 void
 ca_queue_take(CaCommit *commit)
 {
+	ca_queue_unblock(commit);
 	dlist_delete(&commit->node);
 	queued--;
 	waiting -= commit->waits;
 	queued_bytes -= commit->entries.len;
+	if (backlog == commit)
+		backlog = NULL;
 	for (int i = 0; i < ncollectors; i++)
 		if (collectors[i] == commit)
 			collectors[i--] = collectors[--ncollectors];
 }
 
-/* ---- those that wait for a scan or a resync ---- */
+/* ---- several in one ---- */
 
 /* The queue is in the order of `start`, and merging keeps the lower one. */
 static void
@@ -179,6 +195,8 @@ merge(CaCommit *into, CaCommit *commit)
 	ca_queue_take(commit);
 	ca_committed_free(commit);
 }
+
+/* ---- those that wait for a scan or a resync ---- */
 
 /*
  * Tickets are few, so nearly always there is a collector for the same; if not, the newest waits for
@@ -208,6 +226,80 @@ ca_queue_wait(CaCommit *commit)
 	waiting++;
 	if (waiting > WAITING_LIMIT)
 		collect(commit);
+}
+
+/* ---- those whose next pattern has no room ---- */
+
+void
+ca_queue_unblock(CaCommit *commit)
+{
+	if (!commit->blocked)
+		return;
+	commit->blocked = false;
+	blocked--;
+	blocked_bytes -= commit->entries.len;
+}
+
+/* It has begun by now, and may have got beyond the entry that says so. */
+static bool
+names_prefixes(const CaCommit *commit)
+{
+	CaMessage all = {.next = commit->entries.data,
+					 .end = commit->entries.data + commit->entries.len};
+	CaEntry entry;
+
+	while (ca_record_next(&all, &entry))
+		if (entry.kind == CA_ENTRY_PREFIXES)
+			return true;
+	return false;
+}
+
+/* What was sent of it, or asked for, stays so. */
+static void
+begin_backlog(CaCommit *commit)
+{
+	backlog = commit;
+	backlog_prefixes = names_prefixes(commit);
+	ca_queue_unblock(commit);
+	drop_entries(commit);
+	memset(&commit->cursor, 0, sizeof(commit->cursor));
+	commit->large = true;
+	commit->begun = false;
+}
+
+static void
+put_into_backlog(CaCommit *commit)
+{
+	ca_committed_add_child(backlog, commit->xid);
+	for (int i = 0; i < commit->nchildren; i++)
+		ca_committed_add_child(backlog, commit->children[i]);
+	backlog->last = Max(backlog->last, commit->last);
+	if (commit->unread)
+		backlog->unread = commit->unread;
+	merge(backlog, commit);
+}
+
+/*
+ * Called in each round in which it is still so. The commit may be gone after this. A large one needs no
+ * memory, and is seldom enough: each is many kilobytes of log.
+ */
+void
+ca_queue_block(CaCommit *commit)
+{
+	if (commit->large)
+		return;
+	if (!commit->blocked)
+	{
+		commit->blocked = true;
+		blocked++;
+		blocked_bytes += commit->entries.len;
+	}
+	if (blocked <= BLOCKED_LIMIT && blocked_bytes <= BLOCKED_BYTES)
+		return;
+	if (backlog == NULL || backlog->begun || backlog_prefixes != names_prefixes(commit))
+		begin_backlog(commit);
+	else if (backlog->nchildren < MOST_BEHIND)
+		put_into_backlog(commit);
 }
 
 /* ---- visibility ---- */

@@ -7,6 +7,25 @@
 #include "cache_aside.h"
 #include "log/log.h"
 
+#include "utils/memutils.h"
+
+/* Messages of this transaction are its own, too. */
+void
+ca_committed_add_child(CaCommit *commit, TransactionId xid)
+{
+	if (commit->nchildren == commit->children_room)
+	{
+		int room = Max(4, 2 * commit->children_room);
+		Size size = room * sizeof(TransactionId);
+
+		commit->children = commit->children
+							   ? repalloc(commit->children, size)
+							   : MemoryContextAlloc(GetMemoryChunkContext(commit), size);
+		commit->children_room = room;
+	}
+	commit->children[commit->nchildren++] = xid;
+}
+
 void
 ca_committed_free(CaCommit *commit)
 {

@@ -92,17 +92,18 @@ typedef struct CaCommit
 	bool async;              /* written under synchronous_commit = off */
 	bool large;              /* entries are not here; read again from first to last */
 	StringInfoData entries;  /* of its messages; data is NULL while there are none */
-	TransactionId *children; /* subtransactions that logged messages, sorted */
+	TransactionId *children; /* subtransactions that logged messages; and who was merged into it */
 	int nchildren;
 	int children_room;
 	const char *unread; /* why not all of it could be read, hence a resync; NULL: it could */
 	/* delivery's place in it */
-	bool begun;        /* the cursor is, or was, in entries */
+	bool begun;        /* the cursor was put into entries, or reading again began */
 	CaMessage cursor;  /* entries, or one message of a large commit */
 	bool has_keys;     /* or patterns */
 	bool has_prefixes; /* and says under which prefixes */
 	bool sent;         /* every key was sent; only a scan or a resync may be missing */
 	bool waits;        /* ... and is */
+	bool blocked;      /* there is no room for its next pattern */
 	uint64 others;     /* commits merged into it, see queue.c */
 	uint64 scan;       /* ticket of the last scan for its patterns; 0: none */
 	uint64 resync;     /* ticket of the resync it asked for; 0: none */
@@ -141,6 +142,7 @@ extern bool ca_tap_clean_switch(const CaTap *tap); /* the last change of timelin
 
 /* ---- committed.c ---- */
 extern void ca_committed_free(CaCommit *commit);
+extern void ca_committed_add_child(CaCommit *commit, TransactionId xid);
 
 /* ---- reread.c ---- */
 /* The messages of a large commit, read again from the log in steps. */
@@ -153,7 +155,7 @@ typedef enum CaRereadResult
 } CaRereadResult;
 
 typedef struct CaReread CaReread;
-extern CaReread *ca_reread_open(MemoryContext cxt, const CaCommit *commit);
+extern CaReread *ca_reread_open(MemoryContext cxt, CaCommit *commit); /* sorts its children */
 extern CaRereadResult ca_reread_next(CaReread *reread, CaMessage *message);
 extern void ca_reread_close(CaReread *reread);
 

@@ -26,7 +26,6 @@
 #include "log/open.h"
 
 #include "access/transam.h"
-#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -188,21 +187,6 @@ ca_open_add_unread(CaOpenSet *set, TransactionId xid, XLogRecPtr lsn, const char
 /* ---- the end of a transaction ---- */
 
 static void
-add_child(CaOpenSet *set, CaCommit *parent, TransactionId xid)
-{
-	if (parent->nchildren == parent->children_room)
-	{
-		int room = Max(4, 2 * parent->children_room);
-		Size size = room * sizeof(TransactionId);
-
-		parent->children = parent->children ? repalloc(parent->children, size)
-											: MemoryContextAlloc(set->commit_cxt, size);
-		parent->children_room = room;
-	}
-	parent->children[parent->nchildren++] = xid;
-}
-
-static void
 merge(CaOpenSet *set, CaCommit *parent, const CaCommit *child)
 {
 	note_place(parent, child->first);
@@ -213,7 +197,7 @@ merge(CaOpenSet *set, CaCommit *parent, const CaCommit *child)
 	if (child->large)
 		make_large(set, parent);
 	append(set, parent, child->entries.data, child->entries.len);
-	add_child(set, parent, child->xid);
+	ca_committed_add_child(parent, child->xid);
 }
 
 /* Merges what its subtransactions have; they are no entries of their own from here on. */
@@ -246,16 +230,10 @@ CaCommit *
 ca_open_take(CaOpenSet *set, TransactionId xid, int nsubxacts, const TransactionId *subxacts)
 {
 	OpenTransaction *open;
-	CaCommit *commit;
 
 	adopt(set, xid, nsubxacts, subxacts);
 	open = find(set, xid);
-	if (open == NULL)
-		return NULL;
-	commit = take_out(set, open);
-	if (commit->nchildren > 1) /* for the search in reread.c */
-		qsort(commit->children, commit->nchildren, sizeof(TransactionId), xidComparator);
-	return commit;
+	return open ? take_out(set, open) : NULL;
 }
 
 void

@@ -3,7 +3,7 @@
  *
  * The tap keeps of a large transaction only where its first and last message lie. Delivery reads that
  * range again in steps, with a reader of its own, and takes the messages of the transaction (and of
- * its subtransactions that logged any). Memory: one record. The range may hold any amount of other
+ * its subtransactions that logged any, or of other transactions merged into it, see queue.c). Memory: one record. The range may hold any amount of other
  * people's log, so a call reads READ_BUDGET of it and says then that it is to be called again, in a later
  * round. The log being gone ends the session, and the next one finds the gap.
  */
@@ -30,7 +30,7 @@ struct CaReread
 };
 
 CaReread *
-ca_reread_open(MemoryContext cxt, const CaCommit *commit)
+ca_reread_open(MemoryContext cxt, CaCommit *commit)
 {
 	CaReread *reread;
 	MemoryContext own =
@@ -39,6 +39,8 @@ ca_reread_open(MemoryContext cxt, const CaCommit *commit)
 	reread = MemoryContextAllocZero(own, sizeof(CaReread));
 	reread->cxt = own;
 	reread->commit = commit;
+	if (commit->nchildren > 1) /* for the search */
+		qsort(commit->children, commit->nchildren, sizeof(TransactionId), xidComparator);
 	return reread;
 }
 
