@@ -163,6 +163,9 @@ WITHOUT = {
     'a position speaks for every database': without('settled', lambda: Config(ONE, 1, other_database=1),
                                                     names_database=False),
     'a log is known by its LSNs': without('settled', lambda: two(rollback=1), log_compared=False),
+    'a log is known by its last record alone': without('settled', lambda: Config(
+        [(0,), T((0,), prepared=True), (0,)], 1, split=False, rollback=1, begin=(
+            'T1 logs', 'T1 becomes', 'reads', 'reads', 'apply')), timed_compared=False),
     'a log that was rolled back has the floor of its end': without('stale', lambda: Config(
         [(0,), (0,)], 1, split=False, rollback=1, begin=(
             'T0 logs', 'T0 becomes', 'reads', 'reads', 'ring', 'reader: entry', 'reader (2)', 'apply')), seen_floor=False),

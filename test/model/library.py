@@ -29,7 +29,8 @@ def position_now(c, s):
         for t in bits((w.seen | w.queue) & ~s.dead):
             restart = min(restart, message_lsn(c, s.log, t) - 1)
     return Position(s.timeline, confirmed, restart, bool(w.resync and c.rule['pending']), w.lazy, w.barrier,
-                    s.database, max(w.read, w.reached), s.log[w.read - 1] if 0 < w.read <= len(s.log) else -1, w.read)
+                    s.database, max(w.read, w.reached), s.log[w.read - 1] if 0 < w.read <= len(s.log) else -1, w.read,
+                    max([i + 1 for i, record in enumerate(s.log[:w.read]) if record & 1], default=0), s.rolled >= 0)
 
 
 def floor_now(c, s):

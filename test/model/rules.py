@@ -94,6 +94,8 @@ def wrong_state(c, s):
         if s.visible & c.touch[k] & ~value:
             return 'settled: key %d misses %s' % (k, list(bits(s.visible & c.touch[k] & ~value)))
     if c.rule['guarded'] and is_known(c, p, data.guard):
-        if max(p.buckets + (p.floor, data.guard.floor)) > max(visible_lsn(c, s), w.reached) + s.foreign:
+        # After a roll-back nothing is filled until the log is as long as it was (src/log/position.c).
+        reached = max(visible_lsn(c, s), w.reached, s.beyond)
+        if max(p.buckets + (p.floor, data.guard.floor)) > reached + s.foreign:
             return 'unfillable: %s above the visible LSN %d' % (p, visible_lsn(c, s))
     return None

@@ -42,6 +42,7 @@ RULES = dict(
     data_known=True,         # and only where the guard is as this server left it (SWAPDB, FLUSHDB)
     names_database=True,     # a position speaks for one database
     log_compared=True,       # a position names a record: another one there, and the log was rolled back
+    timed_compared=True,     # and the last commit up to there, for two lives may write equal records
     seen_floor=True,         # then the floor is above whatever any position told of
     resync_floor=True,       # floor first, then delete
     pending=True,            # and the position says so
@@ -80,6 +81,8 @@ class Position(NamedTuple):
     seen: int = 0           # end of what was ever read ...
     record: int = -1        # ... of this log, and the record there
     at: int = 0
+    timed: int = 0          # end of the last commit up to there
+    rolled: bool = False    # it is of the log that goes on from where one was rolled back
 
 
 class Guard(NamedTuple):
@@ -178,6 +181,8 @@ class State(NamedTuple):
     clone: int = 0            # a copy of this server on a newer timeline: 1 holds Redis, 2 did
     usurped: bool = False     # it took it from a server that lives
     database: int = 0         # that the settings name
+    rolled: int = -1          # the log was rolled back to here ...
+    beyond: int = 0           # ... and had been so long
 
 
 FAULTS = ('snapshot', 'goes_back', 'switch', 'flush', 'evict_guard', 'move_guard', 'evict_position',

@@ -41,7 +41,7 @@ def connect(c, s):
         what = 'position %s, goes on from %s' % ('absent' if w.resync else 'evicted', stored)
     elif stored is None:
         return blind_start(c, s, w, end)
-    elif c.rule['log_compared'] and stored.timeline == s.timeline and is_rewritten(s, stored):
+    elif c.rule['log_compared'] and stored.timeline == s.timeline and is_rewritten(c, s, stored):
         return blind_start(c, s, w._replace(reached=stored.seen + 1), end)
     elif stored.database != s.database and c.rule['names_database']:
         w = w._replace(resync=1)
@@ -56,8 +56,11 @@ def connect(c, s):
     return begin(s, w), 'connects: ' + what
 
 
-def is_rewritten(s, position):
-    return position.at > s.flushed or position.at > 0 and s.log[position.at - 1] != position.record
+def is_rewritten(c, s, position):
+    """Another record where the position names one. A commit has a time: of another life, it is another."""
+    if position.at > s.flushed or position.at > 0 and s.log[position.at - 1] != position.record:
+        return True
+    return c.rule['timed_compared'] and s.rolled >= 0 and not position.rolled and position.timed > s.rolled
 
 
 def begin(s, w):

@@ -79,6 +79,7 @@ def roll_back(c, s, end):
     s = end_session(s)
     return s._replace(
         log=log, flushed=end, visible=visible, lost=lost, dead=s.dead | messaged(s.log, len(s.log)) & ~visible & ~alive,
+        rolled=end, beyond=len(s.log),
         worker=Worker(), ring=(s.timeline, 0, 0), recorded=False, faults=spend(s, 'rollback'),
         data=s.data._replace(done=s.data.done & visible), delivered=s.delivered & visible, told=s.told & visible,
         processes=tuple(p._replace(done=p.done & visible, last=False) for p in s.processes))
