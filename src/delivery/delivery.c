@@ -43,21 +43,16 @@ ca_delivery_reset(CaSink *sink)
 	while (!dlist_is_empty(&sink->delivery.finished))
 		ca_committed_free(
 			dlist_container(CaCommit, node, dlist_pop_head_node(&sink->delivery.finished)));
-	ca_queue_reset();
-	ca_batch_reset();
 	sink->delivery.in_flight = 0;
 	sink->delivery.failure[0] = '\0';
-	sink->delivery.tap = NULL;
 	sink->delivery.redis = NULL;
 }
 
 /* `position` is what Redis holds now, `stored` its exact text (empty: Redis holds none). */
 void
-ca_delivery_start(CaSink *sink, CaTap *new_tap, CaRedis *new_redis, const CaPosition *position,
-				  const char *stored)
+ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position, const char *stored)
 {
-	sink->delivery.tap = new_tap;
-	sink->delivery.redis = new_redis;
+	sink->delivery.redis = redis;
 	sink->delivery.sent = sink->delivery.acked = *position;
 	sink->delivery.begun_at = position->confirmed;
 	strlcpy(sink->delivery.expected, stored, sizeof(sink->delivery.expected));
@@ -120,11 +115,10 @@ ca_delivery_unanswered(CaSink *sink)
 	return sink->delivery.in_flight > 0;
 }
 
-/* Is there something unacknowledged of it? Everything up to its LSN has been read. */
-static bool
-owes(void *arg, const CaAwaited *awaited)
+/* Is there something sent and unacknowledged of it? Everything up to its LSN has been read. */
+bool
+ca_delivery_owes(CaSink *sink, const CaAwaited *awaited)
 {
-	CaSink *sink = arg;
 	dlist_iter iter;
 
 	/* What was not read, a resync makes good. */
@@ -134,8 +128,7 @@ owes(void *arg, const CaAwaited *awaited)
 	dlist_foreach (iter, &sink->delivery.flight)
 		if (ca_queue_owes(&dlist_container(CaBatch, node, iter.cur)->done, awaited))
 			return true;
-	return ca_queue_owes(ca_queue_list(), awaited) ||
-		   ca_queue_owes(&sink->delivery.finished, awaited);
+	return ca_queue_owes(&sink->delivery.finished, awaited);
 }
 
 static void
@@ -188,23 +181,23 @@ collect_scanned(CaSink *sink)
 }
 
 static void
-compute_position(CaSink *sink, CaPosition *position)
+compute_position(CaSink *sink, const CaTap *tap, CaPosition *position)
 {
 	CaCommit *head = ca_queue_oldest();
-	XLogRecPtr open = ca_tap_oldest_open(sink->delivery.tap);
+	XLogRecPtr open = ca_tap_oldest_open(tap);
 	XLogRecPtr queued = ca_queue_first_message();
 
 	*position = sink->delivery.sent;
-	position->confirmed = Max(head ? head->start : ca_tap_read_end(sink->delivery.tap),
-							  sink->delivery.sent.confirmed);
+	position->confirmed =
+		Max(head ? head->start : ca_tap_read_end(tap), sink->delivery.sent.confirmed);
 	/* A session begins to read before what is confirmed: what it will read is not known yet. */
-	position->restart = Min(position->confirmed, ca_tap_read_end(sink->delivery.tap));
+	position->restart = Min(position->confirmed, ca_tap_read_end(tap));
 	if (!XLogRecPtrIsInvalid(open))
 		position->restart = Min(position->restart, open);
 	if (!XLogRecPtrIsInvalid(queued))
 		position->restart = Min(position->restart, queued);
 	position->async |= ca_queue_async();
-	ca_tap_mark(sink->delivery.tap, position);
+	ca_tap_mark(tap, position);
 	position->sequence = sink->delivery.sent.sequence + 1;
 }
 
@@ -245,11 +238,10 @@ note_delivered(CaSink *sink, CaBatch *batch)
 }
 
 bool
-ca_delivery_tell(CaSink *sink)
+ca_delivery_tells(CaSink *sink)
 {
 	tell_confirmed(sink);
-	return !ca_arming_untold(sink) &&
-		   ca_sync_answer(ca_tap_read_end(sink->delivery.tap), owes, sink);
+	return !ca_arming_untold(sink);
 }
 
 /* The part of any answer to a batch, epoch or arming that is the same: true if it went well. */
@@ -290,11 +282,11 @@ handle_answer(void *arg, const CaReply *reply)
 }
 
 static void
-send_batch(CaSink *sink, CaBatch *batch)
+send_batch(CaSink *sink, const CaTap *tap, CaBatch *batch)
 {
 	while (!dlist_is_empty(&sink->delivery.finished))
 		dlist_push_tail(&batch->done, dlist_pop_head_node(&sink->delivery.finished));
-	compute_position(sink, &batch->position);
+	compute_position(sink, tap, &batch->position);
 	CA_DEBUG_POINT("batch-begins");
 	batch->sink = sink;
 	dlist_push_tail(&sink->delivery.flight, &batch->node);
@@ -312,7 +304,7 @@ send_batch(CaSink *sink, CaBatch *batch)
  * if there is more to do at once.
  */
 int
-ca_delivery_send(CaSink *sink)
+ca_delivery_send(CaSink *sink, const CaTap *tap)
 {
 	int batches = 0;
 
@@ -333,7 +325,7 @@ ca_delivery_send(CaSink *sink)
 			ca_batch_free(batch);
 			break;
 		}
-		send_batch(sink, batch);
+		send_batch(sink, tap, batch);
 		batches++;
 	}
 	return batches + ca_batch_unfinished();
@@ -405,9 +397,8 @@ look_at_position(CaSink *sink)
  * made anew. What another system deleted is heard of here.
  */
 void
-ca_delivery_renew(CaSink *sink)
+ca_delivery_renew(CaSink *sink, XLogRecPtr read_end)
 {
-	XLogRecPtr end = ca_tap_read_end(sink->delivery.tap);
 	XLogRecPtr above;
 	int64 heard;
 
@@ -417,13 +408,14 @@ ca_delivery_renew(CaSink *sink)
 			sink->delivery.armed; /* it was switched off: the next batch takes the guard away */
 		sink->delivery.armed = false;
 	}
-	if (sink->delivery.arming || sink->delivery.failure[0] || !ca_arming_renewal_due(sink, end))
+	if (sink->delivery.arming || sink->delivery.failure[0] ||
+		!ca_arming_renewal_due(sink, read_end))
 		return;
 	if (!ca_apply_guarded(sink))
 		look_at_position(sink);
 	if (!ca_apply_has_functions(sink))
 		return;
-	heard = ca_arming_heard(sink, end, &above);
+	heard = ca_arming_heard(sink, read_end, &above);
 	ca_guard_renew(sink, sink->delivery.redis, ca_arming_until(sink), heard,
 				   Max(above, sink->delivery.sent.seen), handle_guard, sink);
 	sink->delivery.arming = true;
@@ -436,14 +428,14 @@ ca_delivery_renew(CaSink *sink)
  * the buckets start anew, because LSNs of another timeline are in them.
  */
 void
-ca_delivery_raise_floor(CaSink *sink, bool clear)
+ca_delivery_raise_floor(CaSink *sink, const CaTap *tap, bool clear)
 {
 	char formatted[CA_POSITION_TEXT];
 	CaPosition next;
 
 	if (!ca_apply_guarded(sink) && !(ca_contest_second() && ca_apply_has_functions(sink)))
 		return;
-	compute_position(sink, &next);
+	compute_position(sink, tap, &next);
 	next.confirmed = sink->delivery.sent.confirmed; /* this call delivers nothing */
 	next.restart = Min(next.restart, sink->delivery.sent.restart);
 	ca_position_format(&next, formatted);
@@ -459,7 +451,7 @@ ca_delivery_raise_floor(CaSink *sink, bool clear)
  * lies at or below it.
  */
 void
-ca_delivery_arm(CaSink *sink, XLogRecPtr caught_up_to)
+ca_delivery_arm(CaSink *sink, XLogRecPtr caught_up_to, XLogRecPtr read_end)
 {
 	dlist_iter iter;
 
@@ -475,20 +467,20 @@ ca_delivery_arm(CaSink *sink, XLogRecPtr caught_up_to)
 			return;
 	}
 	ca_guard_arm(sink, sink->delivery.redis, sink->delivery.expected,
-				 Max(ca_tap_read_end(sink->delivery.tap), sink->delivery.sent.seen),
-				 ca_arming_until(sink), handle_guard, sink);
+				 Max(read_end, sink->delivery.sent.seen), ca_arming_until(sink), handle_guard,
+				 sink);
 	sink->delivery.arming = true;
 }
 
 /* The position alone, so that the log behind it can go and waiting backends learn where we are. */
 void
-ca_delivery_heartbeat(CaSink *sink, bool now)
+ca_delivery_heartbeat(CaSink *sink, const CaTap *tap, bool now)
 {
 	CaPosition next;
 
 	if (sink->delivery.in_flight > 0 || sink->delivery.failure[0])
 		return;
-	compute_position(sink, &next);
+	compute_position(sink, tap, &next);
 	if (next.confirmed == sink->delivery.sent.confirmed &&
 		next.restart == sink->delivery.sent.restart && !sink->delivery.marked &&
 		(ca_apply_has_functions(sink) ||
@@ -498,5 +490,5 @@ ca_delivery_heartbeat(CaSink *sink, bool now)
 		next.confirmed - sink->delivery.sent.confirmed < HEARTBEAT_BYTES &&
 		!TimestampDifferenceExceeds(sink->delivery.last_sent, GetCurrentTimestamp(), HEARTBEAT_MS))
 		return;
-	send_batch(sink, ca_batch_make(sink));
+	send_batch(sink, tap, ca_batch_make(sink));
 }

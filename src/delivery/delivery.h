@@ -173,8 +173,9 @@ extern void ca_queue_discard_visible(void);
 extern bool ca_queue_owes(dlist_head *list, const CaAwaited *awaited);
 
 /* ---- delivery.c: batches to Redis, acknowledgement, position ---- */
-extern void ca_delivery_reset(CaSink *sink); /* forgets everything queued; the log has it */
-extern void ca_delivery_start(CaSink *sink, CaTap *tap, CaRedis *redis, const CaPosition *position,
+/* What needs to know how far the log is read gets the tap that reads it. */
+extern void ca_delivery_reset(CaSink *sink); /* forgets everything sent; the log has it */
+extern void ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position,
 							  const char *stored);
 extern TimestampTz
 ca_delivery_oldest(CaSink *sink);           /* commit time of what is not acknowledged; 0: none */
@@ -185,13 +186,15 @@ extern void ca_delivery_cover(CaSink *sink,
 							  const CaKeyspace *keyspace); /* the next position speaks for it */
 extern void ca_delivery_raise_barrier(CaSink *sink, uint64 barrier);
 extern uint64 ca_delivery_barrier(CaSink *sink); /* of the position as the next batch writes it */
-extern void ca_delivery_raise_floor(CaSink *sink, bool clear);
-extern void ca_delivery_arm(CaSink *sink,
-							XLogRecPtr caught_up_to); /* unless it is, or was asked to be */
-extern int ca_delivery_send(CaSink *sink);
-extern void ca_delivery_renew(CaSink *sink); /* the arming */
-extern bool ca_delivery_tell(CaSink *sink);  /* those who wait; true: call again at once */
-extern void ca_delivery_heartbeat(CaSink *sink, bool now);
+extern void ca_delivery_raise_floor(CaSink *sink, const CaTap *tap, bool clear);
+/* Unless it is, or was asked to be. */
+extern void ca_delivery_arm(CaSink *sink, XLogRecPtr caught_up_to, XLogRecPtr read_end);
+extern int ca_delivery_send(CaSink *sink, const CaTap *tap);
+extern void ca_delivery_renew(CaSink *sink, XLogRecPtr read_end); /* the arming */
+/* Tells how far everything is delivered. False: nobody is to be told of what is delivered. */
+extern bool ca_delivery_tells(CaSink *sink);
+extern bool ca_delivery_owes(CaSink *sink, const CaAwaited *awaited);
+extern void ca_delivery_heartbeat(CaSink *sink, const CaTap *tap, bool now);
 extern const char *ca_delivery_error(CaSink *sink);          /* what stopped the session, or NULL */
 extern const CaPosition *ca_delivery_position(CaSink *sink); /* as last acknowledged by Redis */
 
@@ -312,10 +315,11 @@ extern bool ca_resume_verified(CaResume *resume, bool *log_gone);
 
 /* ---- open_at_start.c: transactions that were open where reading began ---- */
 extern void ca_open_at_start_begin(const CaPosition *position);
-extern void ca_open_at_start_raise(CaSink *sink, uint64 xid);
-extern void ca_open_at_start_resync_begins(CaSink *sink, TransactionId oldest_running);
-extern bool ca_open_at_start_passed(CaSink *sink, XLogRecPtr read_end, TransactionId oldest_running,
-									bool *resync);
+/* `barrier`: as the next position has it */
+extern void ca_open_at_start_raised(void);
+extern void ca_open_at_start_resync_begins(uint64 barrier, TransactionId oldest_running);
+extern bool ca_open_at_start_passed(uint64 barrier, XLogRecPtr read_end,
+									TransactionId oldest_running, bool *resync);
 
 /* ---- outage.c: Redis cannot be delivered to ---- */
 extern int ca_outage_begin(CaSink *sink,
@@ -328,20 +332,39 @@ extern void ca_outage_end(CaSink *sink);
 extern bool ca_outage_misconfigured(CaTroubleArea area);
 
 /* ---- lag.c: the oldest commit that is not delivered ---- */
+typedef struct CaLagRound
+{
+	const CaPosition *position; /* as acknowledged */
+	TimestampTz oldest;         /* commit time of what is read and not delivered; 0: nothing is */
+	bool idle;                  /* all is */
+	bool untold;                /* but nobody may be told */
+	XLogRecPtr read_end;
+	XLogRecPtr visible;
+	XLogRecPtr
+		caught_up_to; /* end of what was in the log when reading began; 0: it is not read yet */
+} CaLagRound;
+
 extern bool ca_lag_look(void);
-extern void ca_lag_note(CaSink *sink, bool caught_up);
-extern void ca_lag_publish(CaSink *sink, XLogRecPtr read_end, XLogRecPtr visible,
-						   XLogRecPtr caught_up_to);
+extern void ca_lag_note(TimestampTz oldest, bool caught_up);
+extern void ca_lag_publish(const CaLagRound *round);
 extern void ca_lag_forget(void);
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
-extern bool ca_session_step(CaSink *sink);   /* true: there is more to do at once */
-extern void ca_session_listen(CaSink *sink); /* answers only */
-extern void ca_session_close(CaSink *sink);
-extern bool ca_session_settled(CaSink *sink); /* everything flushed so far is delivered */
+extern void ca_session_step(CaSink *sink);    /* connects and claims */
+extern bool ca_session_rests(CaSink *sink);   /* there is no connection, nor is one due */
+extern bool ca_session_waits(CaSink *sink);   /* there is no connection */
+extern bool ca_session_claimed(CaSink *sink); /* it may be run: */
+/* From this position on. `end`: of the log, by now */
+extern void ca_session_run(CaSink *sink, const CaPosition *position, XLogRecPtr end);
 extern bool ca_session_running(CaSink *sink);
+extern void ca_session_advance(CaSink *sink);      /* writes what is queued, takes answers */
+extern const char *ca_session_error(CaSink *sink); /* what stopped it, or NULL */
+extern void ca_session_note_healthy(CaSink *sink, bool caught_up); /* it has no error */
+extern void ca_session_fail(CaSink *sink, const char *why);        /* ends; again after a while */
+extern void ca_session_fence(CaSink *sink); /* another server delivers here by now */
+extern void ca_session_close(CaSink *sink); /* ends; again at the next step */
 extern CaRedis *ca_session_redis(CaSink *sink);
-extern long ca_session_timeout(CaSink *sink); /* ms until ca_session_step has something to do */
+extern long ca_session_timeout(CaSink *sink); /* ms until it has something to do */
 
 /* ---- farewell.c: the last words to a Redis that is left ---- */
 extern bool ca_farewell_said(CaSink *sink, CaRedis *redis, bool remove);

@@ -244,14 +244,12 @@ load_and_claim(CaSink *sink)
 static void
 claim_plainly(CaSink *sink)
 {
-	static bool told;
-
-	if (!told)
+	if (!sink->handshake.told)
 		ereport(
 			LOG,
 			(errmsg("guarded fills are not available with Redis %s", ca_status_now.redis_version),
 			 errdetail("They need functions (Redis 7 or Valkey); everything else works.")));
-	told = true;
+	sink->handshake.told = true;
 	sink->handshake.problem = CA_GUARD_NO_PROBLEM;
 	sink->handshake.claimed.role = CA_ROLE_WRITER;
 	ca_apply_use_plain(sink, sink->handshake.redis);

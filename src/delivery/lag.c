@@ -1,9 +1,9 @@
 /*
  * lag.c: how far is delivery, and how old is the oldest commit that is not delivered?
  *
- * In a session delivery.c knows: whatever is queued, in flight, or waits for a scan. When the session
+ * In a run delivery.c knows: whatever is queued, in flight, or waits for a scan. When the run
  * ends that is forgotten, to be read again by the next one; its age is kept here. If all was delivered
- * then, the log is watched for as long as there is no session, only until the first commit with keys
+ * then, the log is watched for as long as there is no run, only until the first commit with keys
  * shows up: what lies behind it is nobody's business yet. So an outage costs one reading of the log up
  * to that commit.
  *
@@ -67,7 +67,7 @@ begin(void)
 					  XidFromFullTransactionId(FullTransactionIdFromU64(barrier)));
 }
 
-/* There is no session. Returns true if there is more to read at once. */
+/* There is no run. Returns true if there is more to read at once. */
 bool
 ca_lag_look(void)
 {
@@ -85,12 +85,13 @@ ca_lag_look(void)
 	return result == CA_TAP_MORE;
 }
 
-/* There is one; `caught_up`: it has read what was in the log when it began. */
+/*
+ * There is one; `oldest`: commit time of the oldest of what it has read and not delivered, 0: there is none;
+ * `caught_up`: it has read what was in the log when it began.
+ */
 void
-ca_lag_note(CaSink *sink, bool caught_up)
+ca_lag_note(TimestampTz oldest, bool caught_up)
 {
-	TimestampTz oldest = ca_delivery_oldest(sink);
-
 	stop();
 	given_up = false;
 	ca_status_now.undelivered_from = InvalidXLogRecPtr;
@@ -98,28 +99,24 @@ ca_lag_note(CaSink *sink, bool caught_up)
 		ca_status_now.oldest = oldest;
 }
 
-/*
- * After a round of a session: how far it has come. `caught_up_to`: end of what was in the log when it
- * began; invalid: not read yet.
- */
+/* After a round: how far delivery has come. */
 void
-ca_lag_publish(CaSink *sink, XLogRecPtr read_end, XLogRecPtr visible, XLogRecPtr caught_up_to)
+ca_lag_publish(const CaLagRound *round)
 {
-	const CaPosition *position = ca_delivery_position(sink);
-	bool caught_up = !XLogRecPtrIsInvalid(caught_up_to);
+	const CaPosition *position = round->position;
+	bool caught_up = !XLogRecPtrIsInvalid(round->caught_up_to);
 
 	ca_status_now.timeline = position->timeline;
 	/* A resync is still to make good what was not delivered one by one: it is not confirmed yet. */
-	ca_status_now.confirmed = position->state == CA_POSITION_OK && !ca_arming_untold(sink)
+	ca_status_now.confirmed = position->state == CA_POSITION_OK && !round->untold
 								  ? position->confirmed
 								  : Min(ca_status_now.confirmed, position->confirmed);
 	ca_status_now.restart = position->restart;
 	ca_status_now.keep = ca_position_keep(position);
-	ca_status_now.read_end = read_end;
-	ca_status_now.visible = visible;
-	ca_lag_note(sink, caught_up);
-	ca_lost_sticks_settle(caught_up &&
-						  (ca_delivery_idle(sink) || position->confirmed >= caught_up_to));
+	ca_status_now.read_end = round->read_end;
+	ca_status_now.visible = round->visible;
+	ca_lag_note(round->oldest, caught_up);
+	ca_lost_sticks_settle(caught_up && (round->idle || position->confirmed >= round->caught_up_to));
 	if (ca_resync_running())
 		ca_status_state("resyncing");
 	else

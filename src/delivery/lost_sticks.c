@@ -17,12 +17,11 @@
 void
 ca_lost_sticks_begin(CaSink *sink, bool absent, XLogRecPtr end)
 {
-	static bool began;
-
-	sink->sticks.forgotten = absent && (began || ca_arming_untold(sink) || !ca_apply_guarded(sink))
-								 ? end
-								 : InvalidXLogRecPtr;
-	began = true;
+	sink->sticks.forgotten =
+		absent && (sink->sticks.began || ca_arming_untold(sink) || !ca_apply_guarded(sink))
+			? end
+			: InvalidXLogRecPtr;
+	sink->sticks.began = true;
 }
 
 /* Until what was in the log when the session began is delivered, Redis may lack sticks of before. */

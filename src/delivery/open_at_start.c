@@ -32,14 +32,7 @@
 static bool resync_early;     /* it began while some were open */
 static XLogRecPtr ends_below; /* the ends of all lie below it; invalid: some are open */
 
-/* As the next position has it. */
-static uint64
-barrier(CaSink *sink)
-{
-	return ca_delivery_barrier(sink);
-}
-
-/* A session begins with this position. */
+/* A run begins with this position. */
 void
 ca_open_at_start_begin(const CaPosition *position)
 {
@@ -47,28 +40,27 @@ ca_open_at_start_begin(const CaPosition *position)
 	ends_below = InvalidXLogRecPtr;
 }
 
-/* The tap forgot what those below `xid`, a full one, have logged. */
+/* The tap forgot what some have logged: the barrier was raised. */
 void
-ca_open_at_start_raise(CaSink *sink, uint64 xid)
+ca_open_at_start_raised(void)
 {
-	ca_delivery_raise_barrier(sink, xid);
 	ends_below = InvalidXLogRecPtr;
 }
 
 /* Has everybody ended, as a snapshot has it? */
 static bool
-all_ended(CaSink *sink, TransactionId oldest_running)
+all_ended(uint64 barrier, TransactionId oldest_running)
 {
-	TransactionId xid = XidFromFullTransactionId(FullTransactionIdFromU64(barrier(sink)));
+	TransactionId xid = XidFromFullTransactionId(FullTransactionIdFromU64(barrier));
 
 	return TransactionIdIsNormal(oldest_running) && !TransactionIdPrecedes(oldest_running, xid);
 }
 
 /* A resync of everything begins, after a snapshot with this oldest running transaction. */
 void
-ca_open_at_start_resync_begins(CaSink *sink, TransactionId oldest_running)
+ca_open_at_start_resync_begins(uint64 barrier, TransactionId oldest_running)
 {
-	resync_early = barrier(sink) && !all_ended(sink, oldest_running);
+	resync_early = barrier && !all_ended(barrier, oldest_running);
 }
 
 /* End of all that was written (standby: is being replayed): asynchronous commits are not flushed. */
@@ -80,10 +72,10 @@ written_end(void)
 
 /* `resync`: set to whether it asks for one. */
 bool
-ca_open_at_start_passed(CaSink *sink, XLogRecPtr read_end, TransactionId oldest_running,
+ca_open_at_start_passed(uint64 barrier, XLogRecPtr read_end, TransactionId oldest_running,
 						bool *resync)
 {
-	if (!barrier(sink) || !all_ended(sink, oldest_running))
+	if (!barrier || !all_ended(barrier, oldest_running))
 		return false;
 	if (XLogRecPtrIsInvalid(ends_below))
 		ends_below = written_end();

@@ -3,8 +3,9 @@
  * try again.
  *
  * One for each Redis that is delivered to; today the worker has one (role.c). What belongs to the server is not
- * in it: tap, queue, batches under construction, patterns and scans asked for, read tokens, the slot. Each part
- * belongs to the file it is named for, which alone looks into it; all zero is a sink that never connected.
+ * in it: the tap and what a run of delivery is about (run.h), queue, batches under construction, patterns and
+ * scans asked for, read tokens, the slot. Each part belongs to the file it is named for, which alone looks into
+ * it; all zero is a sink that never connected.
  */
 #ifndef CA_SINK_H
 #define CA_SINK_H
@@ -23,6 +24,7 @@ typedef enum CaPhase
 	CA_PHASE_WAITING,
 	CA_PHASE_OPENING,
 	CA_PHASE_CLAIMING,
+	CA_PHASE_CLAIMED,
 	CA_PHASE_RUNNING
 } CaPhase;
 
@@ -30,20 +32,10 @@ typedef struct CaSinkSession /* session.c */
 {
 	CaRedisAddress address; /* as it was when the session was opened */
 	CaPhase phase;
-	TimeLineID timeline;
 	MemoryContext cxt;
 	CaRedis *redis;
-	CaTap *tap;
-	TimestampTz retry_at; /* in WAITING and FOLLOWING */
-	bool resync_due;      /* begins when caught up, and is not over */
-	uint64 resync_ticket; /* 0: none is awaited */
-	CaResume resume;
-	bool log_gone;           /* survives the session that found it */
-	uint64 keys_before;      /* delivered by earlier sessions */
-	bool caught_up;          /* read to the end that was current after connecting */
-	XLogRecPtr catch_up_to;  /* that end */
-	XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
-	XLogRecPtr looked_at;    /* end of what was read at the last look for what is visible */
+	TimestampTz retry_at; /* in WAITING */
+	uint64 keys_before;   /* delivered by earlier sessions */
 } CaSinkSession;
 
 typedef struct CaSinkHandshake /* handshake.c */
@@ -56,6 +48,7 @@ typedef struct CaSinkHandshake /* handshake.c */
 	TimeLineID announced; /* in plain mode: the timeline that this server streamed just now */
 	bool library_older;
 	bool library_loaded; /* by this session */
+	bool told;           /* that it has no functions */
 } CaSinkHandshake;
 
 typedef struct CaSinkMemory /* resume.c: of the last session that ran in this process */
@@ -90,7 +83,6 @@ typedef struct CaSinkDialect /* apply.c */
 
 typedef struct CaSinkDelivery /* delivery.c */
 {
-	CaTap *tap;
 	CaRedis *redis;
 	dlist_head flight; /* batches without an answer */
 	int in_flight;
@@ -110,6 +102,7 @@ typedef struct CaSinkDelivery /* delivery.c */
 
 typedef struct CaSinkSticks /* lost_sticks.c */
 {
+	bool began;           /* a session, in this process */
 	XLogRecPtr forgotten; /* the next batch leaves a stick without a name; 0: it need not */
 } CaSinkSticks;
 

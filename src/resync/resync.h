@@ -37,6 +37,7 @@ typedef struct CaScan
 /* Adds a pattern to the next pass over the keyspace; the ticket is done when that pass is. */
 extern uint64 ca_scan_request(const char *pattern, Size len);
 extern uint64 ca_scan_done(void); /* tickets at or below it are done */
+extern void ca_scan_forget(void); /* all patterns, before a pass goes on anywhere */
 extern void ca_scan_reset(CaScan *scan);
 extern void ca_scan_step(CaScan *scan,
 						 CaRedis *redis); /* sends the next SCAN or UNLINK, if one is due */

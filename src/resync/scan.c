@@ -63,15 +63,21 @@ free_patterns(dlist_head *list)
 		pfree(dlist_container(Pattern, node, dlist_pop_head_node(list)));
 }
 
+/* Nothing waits for a pass any more. */
 void
-ca_scan_reset(CaScan *scan)
+ca_scan_forget(void)
 {
 	free_patterns(&wanted);
 	free_patterns(&served);
 	nwanted = 0;
 	wanted_bytes = 0;
-	scan->running = scan->waiting = false;
 	ended = begun;
+}
+
+void
+ca_scan_reset(CaScan *scan)
+{
+	scan->running = scan->waiting = false;
 	scan->page_count = scan->page_looked = scan->page_matched = 0;
 	scan->page_reached = NULL;
 	scan->failure[0] = '\0';

@@ -15,6 +15,7 @@
 #include "log/log.h"
 #include "resync/resync.h"
 #include "delivery/delivery.h"
+#include "delivery/run.h"
 #include "delivery/sink.h"
 #include "worker/worker.h"
 
@@ -37,7 +38,8 @@ typedef enum Duty
 } Duty;
 
 static Duty duty = NONE_YET;
-static CaSink the_sink;
+static CaSink sinks[1];
+static CaRun the_run = {.sinks = sinks, .nsinks = lengthof(sinks)};
 static bool moves; /* the settings name another Redis, or other keys */
 
 static Duty
@@ -61,7 +63,7 @@ leave_duty(Duty next)
 	if (duty == FOLLOW)
 		ca_follow_close();
 	else
-		ca_session_close(&the_sink);
+		ca_run_close(&the_run);
 	duty = next;
 	if (next != DELIVER && next != MISCONFIGURED)
 		ca_trouble_drop(CA_AREA_DELIVERY);
@@ -110,6 +112,18 @@ tell_left(Duty next)
 	ConditionVariableBroadcast(&ca_status_shared->progress);
 }
 
+/* Every Redis is told; true: it is over. */
+static bool
+has_said_farewell(bool remove)
+{
+	bool over = true;
+
+	CA_EACH_SINK (sink, &the_run)
+		over &=
+			ca_farewell_said(sink, ca_run_lasts(&the_run) ? ca_session_redis(sink) : NULL, remove);
+	return over;
+}
+
 /* Delivery ends, or goes on elsewhere: Redis is told first. True: it is over. */
 static bool
 has_parted(Duty next)
@@ -118,16 +132,14 @@ has_parted(Duty next)
 
 	if (duty == DELIVER)
 	{
-		if (!ca_farewell_said(&the_sink,
-							  ca_session_running(&the_sink) ? ca_session_redis(&the_sink) : NULL,
-							  remove))
+		if (!has_said_farewell(remove))
 			return false;
 		tell_left(next);
-		ca_session_close(&the_sink);
+		ca_run_close(&the_run);
 	}
 	else if (next == UNINSTALLED && duty != UNINSTALLED)
 	{
-		(void) ca_farewell_said(&the_sink, NULL, duty != FOLLOW); /* a standby left nothing there */
+		(void) ca_farewell_said(sinks, NULL, duty != FOLLOW); /* a standby left nothing there */
 		tell_left(next);
 	}
 	moves = false;
@@ -146,7 +158,7 @@ ca_role_step(void)
 	if (now != duty)
 		leave_duty(now);
 	if (duty == DELIVER)
-		return ca_session_step(&the_sink);
+		return ca_run_step(&the_run);
 	ca_ping_refuse();
 	if (duty == MISCONFIGURED)
 		return ca_lag_look();
@@ -171,7 +183,7 @@ ca_role_abandon(const char *what)
 	if (duty == FOLLOW)
 		ca_follow_close();
 	else
-		ca_session_close(&the_sink);
+		ca_run_close(&the_run);
 	if (duty != FOLLOW && duty != DELIVER)
 		return;
 	ca_trouble_begin(duty == FOLLOW ? CA_AREA_FOLLOWING : CA_AREA_DELIVERY, CA_TROUBLE_FAILING,
@@ -181,16 +193,16 @@ ca_role_abandon(const char *what)
 	ca_sync_outage();
 }
 
-CaSink *
-ca_role_sink(void)
+CaRun *
+ca_role_run(void)
 {
-	return &the_sink;
+	return &the_run;
 }
 
 CaRedis *
 ca_role_redis(void)
 {
-	return duty == FOLLOW ? ca_follow_redis() : ca_session_redis(&the_sink);
+	return duty == FOLLOW ? ca_follow_redis() : ca_session_redis(sinks);
 }
 
 /*
@@ -221,7 +233,7 @@ ca_role_timeout(void)
 
 	if (duty == FOLLOW)
 		return standby_pause();
-	timeout = duty == DELIVER ? ca_session_timeout(&the_sink) : IDLE_PAUSE;
+	timeout = duty == DELIVER ? ca_run_timeout(&the_run) : IDLE_PAUSE;
 	visit = ca_visits_timeout();
 	if (visit < 0)
 		visit = ca_census_timeout(ca_resync_running());
@@ -229,7 +241,7 @@ ca_role_timeout(void)
 		timeout = timeout < 0 ? visit : Min(timeout, visit);
 	if (duty != DELIVER)
 		return timeout;
-	if (RecoveryInProgress() && ca_session_running(&the_sink))
+	if (RecoveryInProgress() && ca_run_lasts(&the_run))
 		timeout = timeout < 0 ? standby_pause() : Min(timeout, standby_pause());
 	return timeout;
 }

@@ -163,15 +163,15 @@ static void
 finish(void)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LAST_DELIVERY);
+	CaRun *run = ca_role_run();
 
 	ca_wal_finish_by(deadline);
-	while (ca_session_running(ca_role_sink()) && !ca_session_settled(ca_role_sink()) &&
-		   GetCurrentTimestamp() < deadline)
+	while (ca_run_lasts(run) && !ca_run_settled(run) && GetCurrentTimestamp() < deadline)
 		if (!ca_role_step())
 			wait_for_event(FOR_ANSWER, PACE_MS);
-	if (ca_session_running(ca_role_sink()))
+	if (ca_run_lasts(run))
 	{
-		ca_delivery_heartbeat(ca_role_sink(), true);
+		ca_run_hurry(run);
 		ca_role_step();
 	}
 	ca_status_publish();
@@ -308,8 +308,8 @@ static void
 wait_for_waiters(void)
 {
 	wait_for_event(FOR_ANSWER, PACE_MS);
-	ca_session_listen(ca_role_sink());
-	if (!ca_delivery_unanswered(ca_role_sink()) && ca_sync_gather())
+	ca_run_listen(ca_role_run());
+	if (!ca_run_unanswered(ca_role_run()) && ca_sync_gather())
 	{
 		wait_for_event(FOR_ANYTHING, PACE_MS);
 		ca_sync_gathered();
@@ -329,9 +329,9 @@ run_round(void)
 		ca_ping_refuse();
 	ca_mishap_guard(&duty, do_duty);
 	keep_log();
-	ca_breaker_lives(ca_session_running(ca_role_sink()));
+	ca_breaker_lives(ca_run_lasts(ca_role_run()));
 	ca_status_publish();
-	if (ca_delivery_unanswered(ca_role_sink()) && ca_sync_active())
+	if (ca_run_unanswered(ca_role_run()) && ca_sync_active())
 		wait_for_waiters();
 	else if (saturated() && !more)
 		wait_for_event(FOR_TIME, PACE_MS);

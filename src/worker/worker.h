@@ -6,7 +6,7 @@
 
 #include "cache_aside.h"
 #include "redis/redis.h"
-#include "delivery/delivery.h"
+#include "delivery/run.h"
 
 /* ---- init.c: settings and start ---- */
 extern void ca_worker_init(void);
@@ -25,7 +25,7 @@ extern bool ca_role_step(void);
 extern void ca_role_reconnect(void); /* to the Redis that the settings name by now */
 extern void ca_role_abandon(const char *what);
 extern CaRedis *ca_role_redis(void);
-extern CaSink *ca_role_sink(void); /* the one there is */
+extern CaRun *ca_role_run(void); /* the one there is */
 extern long ca_role_timeout(void);
 
 #endif

@@ -2,7 +2,7 @@
 # the log says so, and when Redis is back everything that was missed is made good, once.
 #
 # It comes back without a position, so everything the rules could have cached is deleted. Fails
-# without `return absent ? "Redis holds no position" ...` in choose_position() (session.c): user:7 was
+# without `reason = absent ? "Redis holds no position" ...` in ca_resume_choose() (resume.c): user:7 was
 # written before the checkpoint from which reading resumes, so that only a resync can delete it.
 use strict;
 use warnings;

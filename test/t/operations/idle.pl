@@ -3,7 +3,7 @@
 # With replicas registered it says that it lives, once a second. Where the extension is not installed, or
 # delivery is off, it sleeps. After all of that a commit is delivered at once.
 #
-# Remedies: ca_publish_timeout() of nothing registered (publish.c), quiet_timeout() (session.c),
+# Remedies: ca_publish_timeout() of nothing registered (publish.c), quiet_timeout() (run.c),
 # STANDBY_IDLE_PAUSE (role.c).
 use strict;
 use warnings;

@@ -4,9 +4,9 @@
 # commit) into a batch; by an ERROR, which ends the worker alone; by log that cannot be read. Between deaths
 # nothing is written but the few notes of each session.
 #
-# Remedies: ca_breaker_begin() in begin_running (session.c): without, it dies for ever.
+# Remedies: ca_breaker_begin() in choose() (run.c): without, it dies for ever.
 # `return 1` for SAFE in deaths_at (breaker.c): without, the death of a worker that was well counts for none.
-# ca_breaker_gap() in run (session.c): without, log that cannot be read is tried again and again.
+# ca_breaker_gap() in give_up_log() (run.c): without, log that cannot be read is tried again and again.
 use strict;
 use warnings;
 

@@ -5,7 +5,7 @@
 # written is deleted. Then the worker dies before it has read anything, each time: from the fourth time on it
 # waits longer and longer before it begins, so that the server can be used; a reload ends the wait.
 #
-# Remedies: ca_breaker_end() in close_session (session.c): without, everything is deleted.
+# Remedies: ca_breaker_end() in end() (run.c): without, everything is deleted.
 # pause_before() in ca_breaker_attach (breaker.c): without, the server never stays up.
 use strict;
 use warnings;

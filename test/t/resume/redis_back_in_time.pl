@@ -2,7 +2,7 @@
 # demoted and comes back. What was delivered since is delivered again, because the position went back
 # together with the data it describes.
 #
-# Fails when handle_claim() (session.c) keeps not the text that Redis holds but the position that this
+# Fails when handle_claim() (handshake.c) keeps not the text that Redis holds but the position that this
 # process had acknowledged last. Fails without the slot (ca_slot_keep): the log of the last redelivery_window would be gone after two
 # checkpoints, and a resync would take the untouched keys, too.
 use strict;

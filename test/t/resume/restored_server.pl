@@ -2,7 +2,7 @@
 # (a new timeline) and, wrongly, without (the same timeline, less log). What was cached from commits
 # that no longer exist is deleted, once.
 #
-# Fails without the resync that cross_fork() (session.c) asks for, and without `position->confirmed >
+# Fails without the resync that cross_fork() (resume.c) asks for, and without `position->confirmed >
 # end` in resume_stored(): user:2 was cached from a commit that is lost, and nobody writes it again.
 use strict;
 use warnings;

@@ -2,7 +2,7 @@
 # Redis up, frozen and down meanwhile. After each restart every key of a committed row is gone, and no
 # other is missing.
 #
-# Fails when begin_running() (session.c) reads on from the end of the log (catch_up_to) and not from
+# Fails when open_tap() (run.c) reads on from the end of the log (catch_up_to) and not from
 # the position's restart LSN.
 use strict;
 use warnings;

@@ -2,7 +2,7 @@
 # invalidates it (what is lost then costs a resync), and done without when none is to be had.
 #
 # Fails without make_slot() where acquire_slot() (slot.c) finds none. Without
-# `Min(ca_status_now.confirmed, ...)` in publish_position() (session.c) wait_delivered() does not wait
+# `Min(ca_status_now.confirmed, ...)` in ca_lag_publish() (lag.c) wait_delivered() does not wait
 # for the resync.
 use strict;
 use warnings;

@@ -1,8 +1,8 @@
 # Unlogged tables are emptied by recovery: what was cached from their rows is gone after a crash, and
 # after a promotion, however clean. Keys of other tables stay; after a clean restart all do.
 #
-# Fails without log_crash() in run_round() (worker.c). After a promotion fails when note_caught_up()
-# (session.c) drops the resync of a clean switchover instead of keeping the unlogged tables' part, and
+# Fails without log_crash() in run_round() (worker.c). After a promotion fails when ca_catch_up_reached()
+# (catch_up.c) drops the resync of a clean switchover instead of keeping the unlogged tables' part, and
 # when server_crashed() (status.c) takes for a crash what a base backup says of its primary.
 use strict;
 use warnings;

@@ -1,0 +1,464 @@
+/*
+ * run.c: one reading of the log, from where the position says on, and its delivery to every sink.
+ *
+ * A run begins when every sink is claimed (session.c); resume.c decides where. Each round reads log, looks at
+ * what is visible, sends, and sees to what is due: resync, scans, arming, heartbeats. It ends when a session
+ * fails, when the timeline changes or the log is gone; every session that took part ends with it, everything
+ * queued is forgotten, and the next run reads it again. So there is one way to recover, and it is used every
+ * time.
+ *
+ * The worker has one thread; what Redis or other servers do meanwhile is what the claim's nonce, the
+ * compared position and the next session's questions are for. If we die between any two lines, the next
+ * run finds the position of the last batch that Redis applied.
+ *
+ * A server has one sink today. What a second one has to bring: the choice among several positions (begin),
+ * who gets which key (ca_delivery_send takes all), and that a commit is delivered when all have their part
+ * (ca_sync_delivered, ca_sync_confirmed).
+ */
+#include "cache_aside.h"
+#include "common/debug.h"
+#include "redis/redis.h"
+#include "shared/status.h"
+#include "shared/sync.h"
+#include "log/log.h"
+#include "resync/resync.h"
+#include "delivery/delivery.h"
+#include "delivery/redelete.h"
+#include "delivery/run.h"
+#include "delivery/sink.h"
+
+#include "access/transam.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define READ_BUDGET (1024 * 1024)
+
+/* ---- every connection ---- */
+
+static void
+advance(CaRun *run)
+{
+	CA_EACH_SINK (sink, run)
+		ca_session_advance(sink);
+}
+
+/* There is nobody to ask. */
+static void
+refuse_pings(CaRun *run)
+{
+	CA_EACH_SINK (sink, run)
+		if (!ca_session_waits(sink))
+			return;
+	ca_ping_refuse();
+}
+
+/* ---- beginning and end ---- */
+
+static void
+end(CaRun *run)
+{
+	if (run->on)
+		ca_lag_note(ca_sinks_oldest(run), run->caught_up); /* while it is known */
+	run->on = false;
+	CA_EACH_SINK (sink, run)
+		if (ca_session_running(sink))
+			ca_session_close(sink);
+	ca_status_now.settled = false;
+	ca_resync_interrupted();
+	ca_redelete_interrupted();
+	ca_queue_reset();
+	ca_batch_reset();
+	ca_scan_forget();
+	ca_tap_close(run->tap);
+	run->tap = NULL;
+	if (run->cxt)
+		MemoryContextReset(run->cxt);
+	ca_breaker_end(); /* nothing, if reading did not begin */
+}
+
+static void
+fail(CaRun *run, CaSink *sink, const char *why)
+{
+	char reason[256];
+
+	strlcpy(reason, why, sizeof(reason));
+	ca_status_now.retries++;
+	end(run);
+	ca_session_fail(sink, reason);
+	refuse_pings(run);
+}
+
+static void
+open_tap(CaRun *run)
+{
+	const CaPosition *position = &run->resume.position;
+
+	if (run->cxt == NULL)
+		run->cxt =
+			AllocSetContextCreate(TopMemoryContext, "cache_aside run", ALLOCSET_DEFAULT_SIZES);
+	run->tap = ca_tap_open(run->cxt, position->restart, position->confirmed,
+						   XidFromFullTransactionId(FullTransactionIdFromU64(position->barrier)));
+}
+
+/* Where the first sink says. */
+static bool
+choose(CaRun *run)
+{
+	CaSink *sink = run->sinks;
+	CaResume *resume = &run->resume;
+
+	CA_DEBUG_POINT("claimed");
+	ca_resume_choose(sink, resume, ca_handshake_result(sink), run->log_gone);
+	if (resume->fenced)
+	{
+		ca_session_fence(sink);
+		return false;
+	}
+	if (ca_breaker_begin(&resume->found, resume->position.sequence))
+		ca_resume_skip(resume);
+	if (resume->nonsense)
+		ca_handshake_drop_nonsense(sink);
+	return true;
+}
+
+static void
+begin(CaRun *run)
+{
+	CaPosition *position = &run->resume.position;
+
+	if (!choose(run))
+		return;
+	run->resync_due = run->resume.reason != NULL;
+	run->resync_ticket = 0;
+	ca_prepared_look(run->resume.nonsense);
+	ca_open_at_start_begin(position);
+	run->log_gone = false;
+	if (CA_DEBUG_SKIP("position"))
+	{
+		ca_wal_timeline(&position->restart);
+		position->confirmed = position->restart;
+	}
+	open_tap(run);
+	run->timeline = ca_wal_timeline(&run->catch_up_to);
+	run->caught_up = false;
+	run->looked_at = InvalidXLogRecPtr;
+	CA_EACH_SINK (sink, run)
+		ca_session_run(sink, position, run->catch_up_to);
+	run->on = true;
+	ca_status_state("catching up");
+	if (!ca_outage_lasts())
+		ca_sync_available();
+}
+
+/* ---- reading ---- */
+
+static void
+note_forgotten(CaRun *run, uint64 xid)
+{
+	if (xid == 0)
+		return;
+	CA_EACH_SINK (sink, run)
+		ca_delivery_raise_barrier(sink, xid);
+	ca_open_at_start_raised();
+}
+
+static bool
+read_log(CaRun *run)
+{
+	CaTapResult result;
+
+	if (ca_queue_full())
+		return false;
+	result = ca_tap_read(run->tap, READ_BUDGET, ca_queue_add, NULL);
+	note_forgotten(run, ca_tap_forgot(run->tap));
+	if (result == CA_TAP_GAP)
+		run->log_gone = true;
+	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
+	if (!run->caught_up && !ca_wal_ends_before(run->resume.position.confirmed) &&
+		(result == CA_TAP_END ||
+		 (result == CA_TAP_MORE && ca_tap_read_end(run->tap) >= run->catch_up_to)) &&
+		ca_resume_verified(&run->resume, &run->log_gone))
+		ca_catch_up_reached(run);
+	return result == CA_TAP_MORE;
+}
+
+/* 0: no token. Blind start: those who are open may have messages which nobody will ever read. */
+static TimeLineID
+token_timeline(CaRun *run)
+{
+	bool none = ca_sinks_position(run)->barrier != 0 || ca_sinks_barrier(run) != 0 ||
+				ca_wal_ends_before(ca_tap_read_end(run->tap));
+
+	return none ? 0 : run->timeline;
+}
+
+/* Up to where is what was read visible? Looks only if that may have changed. */
+static XLogRecPtr
+look(CaRun *run, TransactionId *oldest_running)
+{
+	XLogRecPtr read_end = ca_tap_read_end(run->tap);
+	TimeLineID timeline;
+
+	if (!ca_queue_waits() && ca_sinks_barrier(run) == 0 && read_end == run->looked_at)
+		return read_end;
+	timeline = token_timeline(run);
+	run->looked_at = timeline == 0 ? InvalidXLogRecPtr : read_end;
+	return ca_queue_look(read_end, timeline, oldest_running);
+}
+
+/* ---- delivering ---- */
+
+/* Guarded fills are admitted when nothing that may have been lost is undelivered. */
+static void
+arm_if_due(CaRun *run, CaSink *sink)
+{
+	if (run->caught_up && !run->resync_due && ca_apply_guarded(sink) && !ca_contest_second())
+		ca_delivery_arm(sink, run->caught_up_to, ca_tap_read_end(run->tap));
+}
+
+/* Returns the number of batches sent, or more if there is more to do at once. */
+static int
+serve(CaRun *run, CaSink *sink)
+{
+	int sent = ca_delivery_send(sink, run->tap);
+
+	ca_redelete_step(sink, ca_session_redis(sink));
+	if (ca_scan_begins(&sink->scan))
+		ca_delivery_raise_floor(sink, run->tap, false);
+	ca_scan_step(&sink->scan, ca_session_redis(sink));
+	arm_if_due(run, sink);
+	ca_delivery_renew(sink, ca_tap_read_end(run->tap));
+	return sent;
+}
+
+/* Of a commit that somebody waits for: is something of it queued, or not acknowledged? */
+static bool
+owes(void *arg, const CaAwaited *awaited)
+{
+	CaRun *run = arg;
+
+	CA_EACH_SINK (sink, run)
+		if (ca_delivery_owes(sink, awaited))
+			return true;
+	return ca_queue_owes(ca_queue_list(), awaited);
+}
+
+static void
+beat(CaRun *run, bool now)
+{
+	CA_EACH_SINK (sink, run)
+		ca_delivery_heartbeat(sink, run->tap, now);
+}
+
+/* Those who wait; true: call again at once. */
+static bool
+tell(CaRun *run)
+{
+	bool tells = true;
+
+	CA_EACH_SINK (sink, run)
+		tells &= ca_delivery_tells(sink);
+	return tells && ca_sync_answer(ca_tap_read_end(run->tap), owes, run);
+}
+
+static void
+publish(CaRun *run, XLogRecPtr visible)
+{
+	CaLagRound round = {0};
+
+	round.position = ca_sinks_position(run);
+	round.oldest = ca_sinks_oldest(run);
+	round.idle = ca_sinks_idle(run);
+	round.untold = ca_sinks_untold(run);
+	round.read_end = ca_tap_read_end(run->tap);
+	round.visible = visible;
+	round.caught_up_to = run->caught_up ? run->caught_up_to : InvalidXLogRecPtr;
+	ca_breaker_progress(round.position, run->caught_up && round.idle,
+						run->resync_due || ca_resync_running() || ca_census_running());
+	ca_lag_publish(&round);
+}
+
+/* What is visible goes out, and whatever else is due. Returns true if there is more to do at once. */
+static bool
+deliver(CaRun *run)
+{
+	TransactionId oldest_running = InvalidTransactionId;
+	XLogRecPtr visible = look(run, &oldest_running);
+	bool more;
+	int sent = 0;
+
+	ca_catch_up_resync(run, oldest_running);
+	if (run->caught_up)
+		ca_resync_step();
+	CA_EACH_SINK (sink, run)
+		sent += serve(run, sink);
+	ca_catch_up_progress(run, oldest_running);
+	beat(run, pg_atomic_read_u32(&ca_status_shared->waiters) > 0);
+	more = tell(run);
+	CA_EACH_SINK (sink, run)
+		ca_ping_send(sink, ca_session_redis(sink));
+	publish(run, visible);
+	return more || sent > 0;
+}
+
+/* An outage without a pause: what is left can be delivered at once. */
+static void
+give_up_log(CaRun *run)
+{
+	ca_breaker_gap();
+	CA_EACH_SINK (sink, run)
+		fail(run, sink, "the log that had to be delivered next is gone");
+	ca_run_close(run);
+}
+
+static bool
+go_on(CaRun *run)
+{
+	bool more;
+
+	advance(run); /* answers first: they make room */
+	CA_EACH_SINK (sink, run)
+		if (ca_session_error(sink) != NULL)
+		{
+			fail(run, sink, ca_session_error(sink));
+			return false;
+		}
+	CA_EACH_SINK (sink, run)
+		ca_session_note_healthy(sink, run->caught_up);
+	more = CA_DEBUG_SKIP("read") ? false : read_log(run);
+	CA_DEBUG_POINT("log-read");
+	if (run->log_gone)
+	{
+		give_up_log(run);
+		return true;
+	}
+	more |= deliver(run);
+	advance(run); /* and write what the round queued */
+	return more;
+}
+
+/* ---- steps ---- */
+
+static bool
+connect_sinks(CaRun *run)
+{
+	bool rest = true;
+	bool claimed = true;
+
+	refuse_pings(run);
+	CA_EACH_SINK (sink, run)
+		rest &= ca_session_rests(sink);
+	if (rest)
+		return ca_lag_look();
+	CA_EACH_SINK (sink, run)
+	{
+		ca_session_step(sink);
+		claimed &= ca_session_claimed(sink);
+	}
+	if (claimed)
+		begin(run);
+	refuse_pings(run);
+	return run->on;
+}
+
+/* We were promoted, or followed a promotion, while delivering: claim Redis for the new timeline. */
+static bool
+timeline_changed(CaRun *run)
+{
+	XLogRecPtr end;
+
+	return run->on && ca_wal_timeline(&end) != run->timeline;
+}
+
+bool
+ca_run_step(CaRun *run)
+{
+	if (ca_contest_step() || timeline_changed(run))
+		ca_run_close(run);
+	return run->on ? go_on(run) : connect_sinks(run);
+}
+
+void
+ca_run_listen(CaRun *run)
+{
+	if (run->on)
+		advance(run);
+}
+
+void
+ca_run_hurry(CaRun *run)
+{
+	if (run->on)
+		beat(run, true);
+}
+
+void
+ca_run_close(CaRun *run)
+{
+	end(run);
+	CA_EACH_SINK (sink, run)
+		ca_session_close(sink);
+}
+
+bool
+ca_run_lasts(CaRun *run)
+{
+	return run->on;
+}
+
+bool
+ca_run_settled(CaRun *run)
+{
+	XLogRecPtr end;
+
+	ca_wal_timeline(&end);
+	return run->on && ca_sinks_idle(run) && ca_tap_read_end(run->tap) >= end;
+}
+
+bool
+ca_run_unanswered(CaRun *run)
+{
+	CA_EACH_SINK (sink, run)
+		if (ca_delivery_unanswered(sink))
+			return true;
+	return false;
+}
+
+static long
+sooner(long a, long b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+/*
+ * Log without messages moves the position once a second. When there was none an idle worker wakes for
+ * the renewal alone: twice in two seconds, with the answer.
+ */
+static long
+quiet_timeout(CaRun *run)
+{
+	XLogRecPtr before = run->quiet_at;
+	long timeout = -1;
+
+	run->quiet_at = ca_tap_read_end(run->tap);
+	if (run->quiet_at != before)
+		return 1000;
+	CA_EACH_SINK (sink, run)
+		timeout = sooner(timeout, ca_arming_timeout(sink));
+	return timeout;
+}
+
+/* -1: only events matter */
+long
+ca_run_timeout(CaRun *run)
+{
+	long timeout = -1;
+
+	CA_EACH_SINK (sink, run)
+		timeout = sooner(timeout, ca_session_timeout(sink));
+	if (!run->on)
+		return timeout;
+	/* Nothing wakes us when a stalled commit becomes visible. */
+	timeout = sooner(timeout, ca_queue_waits() ? 1 : -1);
+	return sooner(timeout, quiet_timeout(run));
+}
