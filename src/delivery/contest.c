@@ -15,7 +15,7 @@
  * Redis before 7 knows no claims. There a newcomer looks at the position, which the holder writes every
  * two seconds even without news, and takes over when it has not changed for WATCH_MS.
  *
- * Of the worker alone, but for adopt(), which sets an atomic.
+ * One contest for each sink; adopt() is about all. Of the worker alone, but for adopt(), which sets an atomic.
  */
 #include "cache_aside.h"
 #include "common/common.h"
@@ -24,20 +24,14 @@
 #include "shared/trouble.h"
 #include "log/log.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 
 #include "access/xlog.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_adopt);
 
 #define WATCH_MS 5000
-
-static uint32 adopted; /* requests that were carried out */
-static bool forced;    /* the next claim is */
-static bool second;
-static bool claim_again;
-static int64 refused_before; /* newcomers, of this session */
 
 Datum
 cache_aside_adopt(PG_FUNCTION_ARGS)
@@ -58,48 +52,48 @@ cache_aside_adopt(PG_FUNCTION_ARGS)
 
 /* The worker begins: what was asked of another is none of its. */
 void
-ca_contest_attach(void)
+ca_contest_attach(CaSink *sink)
 {
-	adopted = pg_atomic_read_u32(&ca_status_shared->adopt_asked);
+	sink->contest.adopted = pg_atomic_read_u32(&ca_status_shared->adopt_asked);
 }
 
 /* True: claim anew. */
 bool
-ca_contest_step(void)
+ca_contest_step(CaSink *sink)
 {
 	uint32 asked = pg_atomic_read_u32(&ca_status_shared->adopt_asked);
-	bool again = claim_again;
+	bool again = sink->contest.claim_again;
 
-	claim_again = false;
-	if (asked == adopted)
+	sink->contest.claim_again = false;
+	if (asked == sink->contest.adopted)
 		return again;
-	adopted = asked;
-	forced = true;
+	sink->contest.adopted = asked;
+	sink->contest.forced = true;
 	ereport(LOG, (errmsg("cache_aside adopts Redis for this server, whoever delivers there")));
 	return true;
 }
 
 /* As the claim wants it. */
 const char *
-ca_contest_force(void)
+ca_contest_force(CaSink *sink)
 {
-	return forced ? "1" : second ? "2" : "0";
+	return sink->contest.forced ? "1" : sink->contest.second ? "2" : "0";
 }
 
 bool
-ca_contest_second(void)
+ca_contest_second(CaSink *sink)
 {
-	return second;
+	return sink->contest.second;
 }
 
 /* A claim was answered, or stands for one. */
 void
-ca_contest_claimed(CaRole role)
+ca_contest_claimed(CaSink *sink, CaRole role)
 {
-	forced = claim_again = false;
-	refused_before = 0;
-	second = role == CA_ROLE_SECOND;
-	if (second)
+	sink->contest.forced = sink->contest.claim_again = false;
+	sink->contest.refused_before = 0;
+	sink->contest.second = role == CA_ROLE_SECOND;
+	if (sink->contest.second)
 		ca_trouble_begin(CA_AREA_FILLS, CA_TROUBLE_SECOND,
 						 "another PostgreSQL system writes these keys; its fills are admitted, not "
 						 "those of this one");
@@ -130,17 +124,15 @@ tell_second(void)
 
 /* A renewal was answered. */
 void
-ca_contest_renewed(const CaArming *answer)
+ca_contest_renewed(CaSink *sink, const CaArming *answer)
 {
-	static bool told;
-
-	if (answer->refused > 0 && refused_before == 0)
+	if (answer->refused > 0 && sink->contest.refused_before == 0)
 		tell_refused();
-	refused_before = answer->refused;
-	if (answer->foreign > 0 && !told && answer->role == CA_ROLE_WRITER)
+	sink->contest.refused_before = answer->refused;
+	if (answer->foreign > 0 && !sink->contest.told_foreign && answer->role == CA_ROLE_WRITER)
 		tell_second();
-	told |= answer->foreign > 0;
-	claim_again = answer->role == CA_ROLE_TAKEN;
+	sink->contest.told_foreign |= answer->foreign > 0;
+	sink->contest.claim_again = answer->role == CA_ROLE_TAKEN;
 }
 
 /*
@@ -148,18 +140,16 @@ ca_contest_renewed(const CaArming *answer)
  * its server is gone.
  */
 bool
-ca_contest_watch(const char *stored)
+ca_contest_watch(CaSink *sink, const char *stored)
 {
-	static char watched[CA_POSITION_TEXT];
-	static instr_time since;
 	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
-	if (strcmp(watched, stored) != 0)
+	if (strcmp(sink->contest.watched, stored) != 0)
 	{
-		strlcpy(watched, stored, sizeof(watched));
-		since = now;
+		strlcpy(sink->contest.watched, stored, sizeof(sink->contest.watched));
+		sink->contest.watched_since = now;
 	}
-	INSTR_TIME_SUBTRACT(now, since);
-	return forced || INSTR_TIME_GET_MILLISEC(now) >= WATCH_MS;
+	INSTR_TIME_SUBTRACT(now, sink->contest.watched_since);
+	return sink->contest.forced || INSTR_TIME_GET_MILLISEC(now) >= WATCH_MS;
 }

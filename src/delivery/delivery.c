@@ -357,7 +357,7 @@ handle_guard(void *arg, const CaReply *reply)
 	sink->delivery.armed = answer.admits;
 	ca_arming_answered(sink, &answer);
 	if (answer.renewed)
-		ca_contest_renewed(&answer);
+		ca_contest_renewed(sink, &answer);
 }
 
 /* `arg`: the text that must be there */
@@ -433,7 +433,7 @@ ca_delivery_raise_floor(CaSink *sink, const CaTap *tap, bool clear)
 	char formatted[CA_POSITION_TEXT];
 	CaPosition next;
 
-	if (!ca_apply_guarded(sink) && !(ca_contest_second() && ca_apply_has_functions(sink)))
+	if (!ca_apply_guarded(sink) && !(ca_contest_second(sink) && ca_apply_has_functions(sink)))
 		return;
 	compute_position(sink, tap, &next);
 	next.confirmed = sink->delivery.sent.confirmed; /* this call delivers nothing */

@@ -236,13 +236,13 @@ extern bool ca_arming_renewal_due(CaSink *sink, XLogRecPtr read_end);
 extern bool ca_arming_untold(CaSink *sink); /* another process may still be armed: tell nobody */
 
 /* ---- contest.c: who else wants this Redis ---- */
-extern void ca_contest_attach(void);
-extern bool ca_contest_step(void); /* true: claim anew */
-extern const char *ca_contest_force(void);
-extern void ca_contest_claimed(CaRole role);
-extern void ca_contest_renewed(const CaArming *answer);
-extern bool ca_contest_second(void); /* another system's fills are admitted */
-extern bool ca_contest_watch(const char *stored);
+extern void ca_contest_attach(CaSink *sink);
+extern bool ca_contest_step(CaSink *sink); /* true: claim anew */
+extern const char *ca_contest_force(CaSink *sink);
+extern void ca_contest_claimed(CaSink *sink, CaRole role);
+extern void ca_contest_renewed(CaSink *sink, const CaArming *answer);
+extern bool ca_contest_second(CaSink *sink); /* another system's fills are admitted */
+extern bool ca_contest_watch(CaSink *sink, const char *stored);
 
 /* ---- announce.c: a standby that streams says so ---- */
 extern const char *ca_announce_key(void);
@@ -368,8 +368,9 @@ extern long ca_session_timeout(CaSink *sink); /* ms until it has something to do
 
 /* ---- farewell.c: the last words to a Redis that is left ---- */
 extern bool ca_farewell_said(CaSink *sink, CaRedis *redis, bool remove);
-extern bool ca_farewell_lasts(void);
-extern const char *ca_farewell_left(void); /* "": nothing */
+extern bool ca_farewell_lasts(CaSink *sink);
+extern void ca_farewell_over(CaSink *sink);
+extern const char *ca_farewell_left(CaSink *sink); /* "": nothing */
 
 /* ---- ping.c: round trips that backends ask for ---- */
 extern void ca_ping_send(CaSink *sink, CaRedis *redis); /* if one was asked for */

@@ -14,30 +14,21 @@
 #include "redis/redis.h"
 #include "log/log.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 
 #include "utils/timestamp.h"
-
-static enum {
-	SILENT,
-	DISARMING, /* and removing keys */
-	REMOVING   /* the library */
-} stage = SILENT;
 
 #define KEYS "the keys cache_aside:position:* and cache_aside:guard:* of this system"
 #define LIBRARY "the function library (FUNCTION DELETE)"
 
-static TimestampTz deadline;
-static int unanswered;
-static bool removes;
-static bool library_removed; /* under either name, or it is not to be */
-static char left[512];       /* what is; empty: nothing */
-
 static void
-note_left(const char *what, const char *why)
+note_left(CaSink *sink, const char *what, const char *why)
 {
+	char *left = sink->farewell.left;
 	Size len = strlen(left);
 
-	snprintf(left + len, sizeof(left) - len, "%s%s (%s)", len > 0 ? "; " : "", what, why);
+	snprintf(left + len, sizeof(sink->farewell.left) - len, "%s%s (%s)", len > 0 ? "; " : "", what,
+			 why);
 	for (char *p = left + len; *p; p++)
 		if (*p < ' ' || *p > '~') /* Redis's words */
 			*p = '?';
@@ -56,38 +47,43 @@ reason_of(const CaReply *reply)
 static void
 handle_disarm(void *arg, const CaReply *reply)
 {
+	CaSink *sink = arg;
 	bool ours;
 	int64 others;
 
-	unanswered--;
-	if (!removes)
+	sink->farewell.unanswered--;
+	if (!sink->farewell.removes)
 		return;
 	if (!ca_guard_read_disarm(reply, &ours, &others))
-		note_left(KEYS, reason_of(reply));
+		note_left(sink, KEYS, reason_of(reply));
 	else if (!ours)
-		note_left(KEYS, "another server delivers there by now");
+		note_left(sink, KEYS, "another server delivers there by now");
 	else if (others == 0)
 		return;
-	note_left(LIBRARY, "others may use it");
-	library_removed = true;
+	note_left(sink, LIBRARY, "others may use it");
+	sink->farewell.library_removed = true;
 }
 
 /* Without functions: the keys alone. */
 static void
 handle_unlink(void *arg, const CaReply *reply)
 {
-	unanswered--;
+	CaSink *sink = arg;
+
+	sink->farewell.unanswered--;
 	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_INTEGER)
-		note_left(KEYS, reason_of(reply));
+		note_left(sink, KEYS, reason_of(reply));
 }
 
 static void
-handle_library(void *last, const CaReply *reply)
+handle_library(void *arg, const CaReply *reply)
 {
-	unanswered--;
-	library_removed |= reply && ca_redis_reply_type(reply) != CA_REPLY_ERROR;
-	if (last && !library_removed)
-		note_left(LIBRARY, reason_of(reply));
+	CaSink *sink = arg;
+
+	sink->farewell.unanswered--;
+	sink->farewell.library_removed |= reply && ca_redis_reply_type(reply) != CA_REPLY_ERROR;
+	if (sink->farewell.unanswered == 0 && !sink->farewell.library_removed)
+		note_left(sink, LIBRARY, reason_of(reply));
 }
 
 static void
@@ -96,50 +92,49 @@ begin(CaSink *sink, CaRedis *redis, bool remove)
 	const char *argv[] = {"UNLINK", ca_position_key(), ca_guard_key()};
 	size_t len[] = {6, strlen(argv[1]), strlen(argv[2])};
 
-	stage = DISARMING;
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_command_timeout);
-	left[0] = '\0';
-	removes = remove;
-	library_removed = !remove || !ca_apply_has_functions(sink);
-	unanswered = 1;
+	sink->farewell.stage = CA_FAREWELL_DISARMING;
+	sink->farewell.deadline =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_command_timeout);
+	sink->farewell.left[0] = '\0';
+	sink->farewell.removes = remove;
+	sink->farewell.library_removed = !remove || !ca_apply_has_functions(sink);
+	sink->farewell.unanswered = 1;
 	if (ca_apply_has_functions(sink))
-		ca_guard_disarm(sink, redis, remove, handle_disarm, NULL);
+		ca_guard_disarm(sink, redis, remove, handle_disarm, sink);
 	else if (remove)
-		ca_redis_send(redis, lengthof(argv), argv, len, handle_unlink, NULL);
+		ca_redis_send(redis, lengthof(argv), argv, len, handle_unlink, sink);
 	else
-		unanswered = 0;
+		sink->farewell.unanswered = 0;
 }
 
 /* Under a name of its own, should another protocol have the plain one; else under that. */
 static void
-remove_library(CaRedis *redis)
+remove_library(CaSink *sink, CaRedis *redis)
 {
-	static char last;
 	const char *names[] = {"cache_aside_" CA_LIBRARY_PROTOCOL, "cache_aside"};
 
-	stage = REMOVING;
-	if (library_removed)
+	sink->farewell.stage = CA_FAREWELL_REMOVING;
+	if (sink->farewell.library_removed)
 		return;
 	for (int i = 0; i < lengthof(names); i++)
 	{
 		const char *argv[] = {"FUNCTION", "DELETE", names[i]};
 		size_t len[] = {8, 6, strlen(names[i])};
 
-		ca_redis_send(redis, lengthof(argv), argv, len, handle_library,
-					  i + 1 == lengthof(names) ? &last : NULL);
-		unanswered++;
+		ca_redis_send(redis, lengthof(argv), argv, len, handle_library, sink);
+		sink->farewell.unanswered++;
 	}
 }
 
 static bool
-end(bool remove, const char *why)
+end(CaSink *sink, bool remove, const char *why)
 {
 	if (why && remove)
 	{
-		left[0] = '\0';
-		note_left(KEYS ", and " LIBRARY, why);
+		sink->farewell.left[0] = '\0';
+		note_left(sink, KEYS ", and " LIBRARY, why);
 	}
-	stage = SILENT;
+	sink->farewell.stage = CA_FAREWELL_PARTED;
 	return true;
 }
 
@@ -150,32 +145,45 @@ end(bool remove, const char *why)
 bool
 ca_farewell_said(CaSink *sink, CaRedis *redis, bool remove)
 {
+	CaSinkFarewell *farewell = &sink->farewell;
+
+	if (farewell->stage == CA_FAREWELL_PARTED)
+		return true;
 	if (redis == NULL)
-		return end(remove, "no connection to Redis");
-	if (stage == SILENT)
+		return end(sink, remove, "no connection to Redis");
+	if (farewell->stage == CA_FAREWELL_SILENT)
 		begin(sink, redis, remove);
 	if (ca_redis_advance(redis) == CA_REDIS_FAILED)
-		return end(remove, ca_redis_error(redis));
-	if (unanswered == 0 && stage == DISARMING)
+		return end(sink, remove, ca_redis_error(redis));
+	if (farewell->unanswered == 0 && farewell->stage == CA_FAREWELL_DISARMING)
 	{
-		remove_library(redis);
+		remove_library(sink, redis);
 		(void) ca_redis_advance(redis);
 	}
-	if (unanswered == 0 && stage == REMOVING)
-		return end(remove, NULL);
-	if (GetCurrentTimestamp() >= deadline)
-		return end(remove, "no answer from Redis");
+	if (farewell->unanswered == 0 && farewell->stage == CA_FAREWELL_REMOVING)
+		return end(sink, remove, NULL);
+	if (GetCurrentTimestamp() >= farewell->deadline)
+		return end(sink, remove, "no answer from Redis");
 	return false;
 }
 
+/* It began and was not said, or its end was not taken note of. */
 bool
-ca_farewell_lasts(void)
+ca_farewell_lasts(CaSink *sink)
 {
-	return stage != SILENT;
+	return sink->farewell.stage != CA_FAREWELL_SILENT;
+}
+
+/* What was left is told, and the connection closed: the next one is another. */
+void
+ca_farewell_over(CaSink *sink)
+{
+	sink->farewell.stage = CA_FAREWELL_SILENT;
+	sink->farewell.left[0] = '\0';
 }
 
 const char *
-ca_farewell_left(void)
+ca_farewell_left(CaSink *sink)
 {
-	return left;
+	return sink->farewell.left;
 }

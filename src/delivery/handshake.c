@@ -202,7 +202,7 @@ send_claim(CaSink *sink)
 	call.announcement = ca_announce_key();
 	call.writers = pointers;
 	call.nwriters = keyspace.count;
-	call.force = ca_contest_force();
+	call.force = ca_contest_force(sink);
 	call.server = ca_status_shared->server_id;
 	sink->handshake.claimed.forced = call.force[0] == '1';
 	ca_guard_claim(sink, sink->handshake.redis, &call, handle_claim, sink);
@@ -270,7 +270,7 @@ is_plainly_occupied(CaSink *sink)
 						   &position) ||
 		position.timeline >= ca_wal_timeline(&end) ||
 		position.timeline == sink->handshake.announced ||
-		ca_contest_watch(sink->handshake.claimed.stored))
+		ca_contest_watch(sink, sink->handshake.claimed.stored))
 		return false;
 	snprintf(sink->handshake.failure, sizeof(sink->handshake.failure),
 			 "a server of timeline %u may deliver here; this one was not its standby just now",
@@ -285,7 +285,7 @@ conclude(CaSink *sink)
 		return CA_HANDSHAKE_FENCED;
 	if (is_plainly_occupied(sink))
 		return CA_HANDSHAKE_OCCUPIED;
-	ca_contest_claimed(sink->handshake.claimed.role);
+	ca_contest_claimed(sink, sink->handshake.claimed.role);
 	return CA_HANDSHAKE_DONE;
 }
 

@@ -212,7 +212,7 @@ look(CaRun *run, TransactionId *oldest_running)
 static void
 arm_if_due(CaRun *run, CaSink *sink)
 {
-	if (run->caught_up && !run->resync_due && ca_apply_guarded(sink) && !ca_contest_second())
+	if (run->caught_up && !run->resync_due && ca_apply_guarded(sink) && !ca_contest_second(sink))
 		ca_delivery_arm(sink, run->caught_up_to, ca_tap_read_end(run->tap));
 }
 
@@ -370,10 +370,15 @@ timeline_changed(CaRun *run)
 	return run->on && ca_wal_timeline(&end) != run->timeline;
 }
 
+/* One step, never blocking. */
 bool
 ca_run_step(CaRun *run)
 {
-	if (ca_contest_step() || timeline_changed(run))
+	bool anew = timeline_changed(run);
+
+	CA_EACH_SINK (sink, run)
+		anew |= ca_contest_step(sink);
+	if (anew)
 		ca_run_close(run);
 	return run->on ? go_on(run) : connect_sinks(run);
 }

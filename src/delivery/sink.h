@@ -75,6 +75,18 @@ typedef struct CaSinkArming /* arming.c */
 	bool to_tell;         /* Redis is to know, once it is read */
 } CaSinkArming;
 
+typedef struct CaSinkContest /* contest.c */
+{
+	uint32 adopted; /* requests of adopt() that were carried out, or are none of ours */
+	bool forced;    /* the next claim is */
+	bool second;
+	bool claim_again;
+	int64 refused_before; /* newcomers, of this session */
+	bool told_foreign;
+	char watched[CA_POSITION_TEXT]; /* Redis before 7: another's position ... */
+	instr_time watched_since;       /* ... and since when it is that */
+} CaSinkContest;
+
 typedef struct CaSinkDialect /* apply.c */
 {
 	bool plain; /* no functions here */
@@ -118,6 +130,22 @@ typedef struct CaSinkRedelete /* redelete.c; what is kept for it is the worker's
 	TimestampTz not_before; /* after an error */
 } CaSinkRedelete;
 
+typedef struct CaSinkFarewell /* farewell.c */
+{
+	enum
+	{
+		CA_FAREWELL_SILENT,
+		CA_FAREWELL_DISARMING, /* and removing keys */
+		CA_FAREWELL_REMOVING,  /* the library */
+		CA_FAREWELL_PARTED
+	} stage;
+	TimestampTz deadline;
+	int unanswered;
+	bool removes;
+	bool library_removed; /* under either name, or it is not to be */
+	char left[512];       /* what is; empty: nothing */
+} CaSinkFarewell;
+
 typedef struct CaSinkPing /* ping.c */
 {
 	uint32 sent; /* highest number the PING under way answers */
@@ -131,12 +159,14 @@ struct CaSink
 	CaSinkMemory memory;
 	CaSinkGuard guard;
 	CaSinkArming arming;
+	CaSinkContest contest;
 	CaSinkDialect dialect;
 	CaSinkDelivery delivery;
 	CaSinkSticks sticks;
 	CaScan scan;
 	CaSinkOutage outage;
 	CaSinkRedelete redelete;
+	CaSinkFarewell farewell;
 	CaSinkPing ping;
 };
 

@@ -42,6 +42,13 @@ static CaSink sinks[1];
 static CaRun the_run = {.sinks = sinks, .nsinks = lengthof(sinks)};
 static bool moves; /* the settings name another Redis, or other keys */
 
+void
+ca_role_attach(void)
+{
+	CA_EACH_SINK (sink, &the_run)
+		ca_contest_attach(sink);
+}
+
 static Duty
 current_duty(void)
 {
@@ -99,29 +106,53 @@ leave_duty(Duty next)
 static void
 tell_left(Duty next)
 {
-	const char *left = ca_farewell_left();
+	char all[sizeof(ca_status_shared->left)] = "";
 
-	if (left[0])
+	CA_EACH_SINK (sink, &the_run)
+	{
+		const char *left = ca_farewell_left(sink);
+
+		if (left[0] == '\0')
+			continue;
 		ereport(LOG, (errmsg("cache_aside leaves something behind in Redis: %s", left)));
+		strlcat(all, all[0] ? "; " : "", sizeof(all));
+		strlcat(all, left, sizeof(all));
+	}
 	if (next != UNINSTALLED)
 		return;
 	SpinLockAcquire(&ca_status_shared->mutex);
-	strlcpy(ca_status_shared->left, left, sizeof(ca_status_shared->left));
+	strlcpy(ca_status_shared->left, all, sizeof(ca_status_shared->left));
 	SpinLockRelease(&ca_status_shared->mutex);
 	pg_atomic_write_u32(&ca_status_shared->parted, 1);
 	ConditionVariableBroadcast(&ca_status_shared->progress);
 }
 
-/* Every Redis is told; true: it is over. */
+/* Each Redis that we deliver to is told. True: it is over. */
 static bool
 has_said_farewell(bool remove)
 {
-	bool over = true;
+	bool said = true;
 
 	CA_EACH_SINK (sink, &the_run)
-		over &=
+		said &=
 			ca_farewell_said(sink, ca_run_lasts(&the_run) ? ca_session_redis(sink) : NULL, remove);
-	return over;
+	return said;
+}
+
+static bool
+says_farewell(void)
+{
+	CA_EACH_SINK (sink, &the_run)
+		if (ca_farewell_lasts(sink))
+			return true;
+	return false;
+}
+
+static void
+end_farewell(void)
+{
+	CA_EACH_SINK (sink, &the_run)
+		ca_farewell_over(sink);
 }
 
 /* Delivery ends, or goes on elsewhere: Redis is told first. True: it is over. */
@@ -139,9 +170,10 @@ has_parted(Duty next)
 	}
 	else if (next == UNINSTALLED && duty != UNINSTALLED)
 	{
-		(void) ca_farewell_said(sinks, NULL, duty != FOLLOW); /* a standby left nothing there */
+		(void) has_said_farewell(duty != FOLLOW); /* a standby left nothing there */
 		tell_left(next);
 	}
+	end_farewell();
 	moves = false;
 	return true;
 }
@@ -153,7 +185,7 @@ ca_role_step(void)
 	Duty now = current_duty();
 
 	ca_census_step(ca_resync_running());
-	if ((now != duty || moves || ca_farewell_lasts()) && !has_parted(now))
+	if ((now != duty || moves || says_farewell()) && !has_parted(now))
 		return false;
 	if (now != duty)
 		leave_duty(now);

@@ -357,7 +357,7 @@ cache_aside_worker_main(Datum arg)
 	ca_status_attach();
 	ca_read_token_attach();
 	ca_sync_attach();
-	ca_contest_attach();
+	ca_role_attach();
 	ca_status_state("starting");
 	ca_breaker_attach();
 	round_cxt =

@@ -21,6 +21,7 @@ extern void ca_follow_reconnect(void);
 extern CaRedis *ca_follow_redis(void);
 
 /* ---- role.c: deliver, follow, or nothing ---- */
+extern void ca_role_attach(void); /* the worker begins */
 extern bool ca_role_step(void);
 extern void ca_role_reconnect(void); /* to the Redis that the settings name by now */
 extern void ca_role_abandon(const char *what);

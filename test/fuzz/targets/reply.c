@@ -126,8 +126,8 @@ handle_batch(void *arg, const CaReply *reply)
 	{
 		ca_arming_answered(&fuzz_sink, &arming);
 		if (arming.renewed)
-			ca_contest_renewed(&arming);
-		(void) ca_contest_step();
+			ca_contest_renewed(&fuzz_sink, &arming);
+		(void) ca_contest_step(&fuzz_sink);
 	}
 	(void) ca_arming_until(&fuzz_sink);
 	if (ca_apply_read(&fuzz_sink, reply, &applied))
