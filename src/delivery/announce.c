@@ -3,7 +3,7 @@
  *
  *	cache_aside:standby:<system>:<id>	the timeline that it streams; expires after EXPIRY_MS
  *
- * Written each ANNOUNCE_MS over the connection of follow.c, once the walreceiver has streamed for
+ * Written each ANNOUNCE_MS over the connection of followed.c, once the walreceiver has streamed for
  * STREAMING_MS, with the id of this server. When it is promoted, its claim names the key, and the library
  * compares the timeline with that of the claim it takes: a standby of a clone streams another one.
  *
@@ -17,6 +17,7 @@
 #include "redis/redis.h"
 #include "shared/status.h"
 #include "delivery/delivery.h"
+#include "delivery/sink.h"
 
 #include "access/xlog.h"
 #include "common/pg_prng.h"
@@ -29,7 +30,6 @@
 
 static TimestampTz streaming_since; /* 0: it does not */
 static TimeLineID streamed;
-static TimestampTz announced_at;
 
 const char *
 ca_announce_key(void)
@@ -61,7 +61,7 @@ ignore_answer(void *arg, const CaReply *reply)
 
 /* Called about once a second, with a connection that is ready. */
 void
-ca_announce_step(CaRedis *redis)
+ca_announce_step(CaSink *sink, CaRedis *redis)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimeLineID timeline = look();
@@ -75,9 +75,10 @@ ca_announce_step(CaRedis *redis)
 		streamed = timeline;
 	}
 	if (timeline == 0 || !TimestampDifferenceExceeds(streaming_since, now, STREAMING_MS) ||
-		(now >= announced_at && !TimestampDifferenceExceeds(announced_at, now, ANNOUNCE_MS)))
+		(now >= sink->announce.announced_at &&
+		 !TimestampDifferenceExceeds(sink->announce.announced_at, now, ANNOUNCE_MS)))
 		return;
-	announced_at = now;
+	sink->announce.announced_at = now;
 	snprintf(value, sizeof(value), "%u", timeline);
 	for (int i = 0; i < lengthof(argv); i++)
 		len[i] = strlen(argv[i]);

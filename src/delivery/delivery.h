@@ -246,7 +246,7 @@ extern bool ca_contest_watch(CaSink *sink, const char *stored);
 
 /* ---- announce.c: a standby that streams says so ---- */
 extern const char *ca_announce_key(void);
-extern void ca_announce_step(CaRedis *redis);
+extern void ca_announce_step(CaSink *sink, CaRedis *redis);
 
 /* ---- batch.c: entries of visible commits, as many as fit ---- */
 extern CaBatch *ca_batch_make(CaSink *sink);
@@ -359,8 +359,8 @@ extern void ca_session_run(CaSink *sink, const CaPosition *position, XLogRecPtr 
 extern bool ca_session_running(CaSink *sink);
 extern void ca_session_advance(CaSink *sink);      /* writes what is queued, takes answers */
 extern const char *ca_session_error(CaSink *sink); /* what stopped it, or NULL */
-extern void ca_session_note_healthy(CaSink *sink, bool caught_up); /* it has no error */
-extern void ca_session_fail(CaSink *sink, const char *why);        /* ends; again after a while */
+extern bool ca_session_healthy(CaSink *sink, bool caught_up); /* it has no error */
+extern void ca_session_fail(CaSink *sink, const char *why);   /* ends; again after a while */
 extern void ca_session_fence(CaSink *sink); /* another server delivers here by now */
 extern void ca_session_close(CaSink *sink); /* ends; again at the next step */
 extern CaRedis *ca_session_redis(CaSink *sink);

@@ -78,9 +78,9 @@ ca_outage_lasts(void)
 void
 ca_outage_end(CaSink *sink)
 {
+	sink->outage.backoff = 0;
 	if (!ca_outage_lasts())
 		return;
-	sink->outage.backoff = 0;
 	ca_trouble_over(CA_AREA_DELIVERY);
 	ca_sync_available();
 }

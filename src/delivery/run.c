@@ -311,6 +311,17 @@ give_up_log(CaRun *run)
 	ca_run_close(run);
 }
 
+/* It lasts until every Redis is healthy. */
+static void
+end_outage(CaRun *run)
+{
+	CA_EACH_SINK (sink, run)
+		if (!ca_session_healthy(sink, run->caught_up))
+			return;
+	CA_EACH_SINK (sink, run)
+		ca_outage_end(sink);
+}
+
 static bool
 go_on(CaRun *run)
 {
@@ -323,8 +334,7 @@ go_on(CaRun *run)
 			fail(run, sink, ca_session_error(sink));
 			return false;
 		}
-	CA_EACH_SINK (sink, run)
-		ca_session_note_healthy(sink, run->caught_up);
+	end_outage(run);
 	more = CA_DEBUG_SKIP("read") ? false : read_log(run);
 	CA_DEBUG_POINT("log-read");
 	if (run->log_gone)

@@ -199,11 +199,10 @@ ca_session_error(CaSink *sink)
  * A connection is no delivery: a Redis that is full or read only accepts every login. The outage
  * ends, and the back-off with it, when keys were acknowledged or none are left.
  */
-void
-ca_session_note_healthy(CaSink *sink, bool caught_up)
+bool
+ca_session_healthy(CaSink *sink, bool caught_up)
 {
-	if (ca_status_now.keys != sink->session.keys_before || (caught_up && ca_delivery_idle(sink)))
-		ca_outage_end(sink);
+	return ca_status_now.keys != sink->session.keys_before || (caught_up && ca_delivery_idle(sink));
 }
 
 CaRedis *

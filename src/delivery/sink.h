@@ -130,6 +130,25 @@ typedef struct CaSinkRedelete /* redelete.c; what is kept for it is the worker's
 	TimestampTz not_before; /* after an error */
 } CaSinkRedelete;
 
+typedef struct CaSinkAnnounce /* announce.c */
+{
+	TimestampTz announced_at;
+} CaSinkAnnounce;
+
+typedef struct CaSinkFollowed /* worker/followed.c: another server delivers there */
+{
+	CaRedisAddress address;
+	CaRedis *redis;
+	bool looking; /* at the position */
+	TimestampTz next_look;
+	XLogRecPtr read_end; /* of the log here, in this step */
+	bool told;           /* where delivery stands, or that there is none: */
+	TimeLineID timeline;
+	XLogRecPtr confirmed; /* invalid: there is none */
+	XLogRecPtr restart;
+	XLogRecPtr keep;
+} CaSinkFollowed;
+
 typedef struct CaSinkFarewell /* farewell.c */
 {
 	enum
@@ -166,6 +185,8 @@ struct CaSink
 	CaScan scan;
 	CaSinkOutage outage;
 	CaSinkRedelete redelete;
+	CaSinkAnnounce announce;
+	CaSinkFollowed followed;
 	CaSinkFarewell farewell;
 	CaSinkPing ping;
 };

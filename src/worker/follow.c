@@ -2,19 +2,18 @@
  * follow.c: a standby that does not deliver, but may have to one day.
  *
  * Two duties. It reads the replayed log and keeps track of what is visible, so that reads on this
- * standby get tokens. And once a second it reads the position from Redis and keeps the log from
- * there on, so that after a promotion nothing is missing that the old primary did not deliver.
+ * standby get tokens. And once a second it reads the position from each Redis (followed.c) and keeps the
+ * log from there on, so that after a promotion nothing is missing that the old primary did not deliver.
  *
- * It writes nothing to Redis but that it streams (announce.c). Redis being away changes nothing but that
- * the log kept is not let go.
  * Everything here is begun anew when it fails; nothing needs to survive it.
  */
 #include "cache_aside.h"
-#include "redis/redis.h"
 #include "shared/status.h"
 #include "shared/trouble.h"
 #include "log/log.h"
 #include "delivery/delivery.h"
+#include "delivery/run.h"
+#include "delivery/sink.h"
 #include "worker/worker.h"
 
 #include "access/transam.h"
@@ -23,41 +22,24 @@
 #include "utils/timestamp.h"
 
 #define READ_BUDGET (1024 * 1024)
-#define LOOK_INTERVAL 1000 /* ms between looks at the position, and between connections */
 
 static MemoryContext follow_cxt;
 static CaTap *tap;
-static CaRedis *redis;
 static TimeLineID timeline; /* the tap was opened on */
 static uint64 barrier; /* full xid; tokens are given once all below it have ended; 0: they are */
-static TimestampTz next_look;
-static bool looking;
 
-CaRedis *
-ca_follow_redis(void)
+void
+ca_follow_reconnect(CaRun *run)
 {
-	return redis;
-}
-
-static void
-hang_up(void)
-{
-	ca_redis_close(redis);
-	redis = NULL;
-	looking = false;
+	CA_EACH_SINK (sink, run)
+		ca_followed_forget(sink);
 }
 
 void
-ca_follow_reconnect(void)
+ca_follow_close(CaRun *run)
 {
-	hang_up();
-	next_look = 0;
-}
-
-void
-ca_follow_close(void)
-{
-	hang_up();
+	CA_EACH_SINK (sink, run)
+		ca_followed_hang_up(sink);
 	ca_breaker_end();
 	ca_queue_reset();
 	ca_tap_close(tap);
@@ -86,95 +68,49 @@ begin(void)
 	ca_status_state("standby");
 }
 
-/* ---- the position ---- */
+/* ---- the positions ---- */
 
+/* What was read last in each Redis; nothing is let go of until each has told. */
 static void
-note_trouble(const char *error)
+note_positions(CaRun *run)
 {
-	CaTrouble cause = ca_trouble_judge(error);
+	const CaSinkFollowed *lowest = NULL;
+	XLogRecPtr restart = PG_UINT64_MAX;
+	XLogRecPtr keep = PG_UINT64_MAX;
 
-	ca_status_redis_state(ca_trouble_is_answer(cause) ? "refuses" : "unreachable");
-	ca_trouble_begin(CA_AREA_FOLLOWING, cause, error);
-}
-
-static void
-handle_position(void *arg, const CaReply *reply)
-{
-	CaPosition position;
-	Size len;
-	const char *found;
-
-	looking = false;
-	if (reply != NULL && ca_redis_reply_type(reply) == CA_REPLY_ERROR)
-		note_trouble(ca_redis_reply_text(reply, &len));
-	if (reply == NULL || ca_redis_reply_type(reply) == CA_REPLY_ERROR)
-		return;
-	ca_trouble_over(CA_AREA_FOLLOWING);
-	ca_status_redis_state("connected");
-	/* Nobody delivered here yet: nothing to keep. */
-	ca_status_now.restart = ca_status_now.keep = ca_tap_read_end(tap);
-	if (ca_redis_reply_type(reply) != CA_REPLY_STRING)
-		return;
-	found = ca_redis_reply_text(reply, &len);
-	if (!ca_position_parse(found, len, &position))
-		return;
-	ca_status_now.timeline = position.timeline;
-	ca_status_now.confirmed = position.confirmed;
-	ca_status_now.restart = Min(position.restart, ca_tap_read_end(tap));
-	ca_status_now.keep = Min(ca_position_keep(&position), ca_tap_read_end(tap));
-}
-
-static void
-look_at_position(void)
-{
-	const char *argv[] = {"GET", ca_position_key()};
-	size_t len[] = {3, strlen(ca_position_key())};
-
-	ca_redis_send(redis, 2, argv, len, handle_position, NULL);
-	looking = true;
-}
-
-static void
-connect_redis(void)
-{
-	static CaRedisAddress address;
-	char *endpoint;
-
-	ca_redis_address_of_settings(&address);
-	redis = ca_redis_open(follow_cxt, &address, "cache_aside standby");
-	endpoint = ca_redis_address_endpoint(&address);
-	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
-	pfree(endpoint);
-	ca_status_redis_state("connecting");
-}
-
-static void
-follow_redis(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (ca_outage_misconfigured(CA_AREA_FOLLOWING))
+	CA_EACH_SINK (sink, run)
 	{
-		hang_up();
+		const CaSinkFollowed *followed = &sink->followed;
+
+		if (!followed->told)
+			return;
+		restart = Min(restart, followed->restart);
+		keep = Min(keep, followed->keep);
+		if (!XLogRecPtrIsInvalid(followed->confirmed) &&
+			(lowest == NULL || followed->confirmed < lowest->confirmed))
+			lowest = followed;
+	}
+	ca_status_now.restart = restart;
+	ca_status_now.keep = keep;
+	if (lowest == NULL)
 		return;
-	}
-	if (redis == NULL && now >= next_look)
-		connect_redis();
-	if (redis == NULL)
-		return;
-	if (ca_redis_advance(redis) == CA_REDIS_FAILED)
+	ca_status_now.timeline = lowest->timeline;
+	ca_status_now.confirmed = lowest->confirmed;
+}
+
+static void
+follow_sinks(CaRun *run)
+{
+	bool misconfigured = ca_outage_misconfigured(CA_AREA_FOLLOWING);
+
+	CA_EACH_SINK (sink, run)
 	{
-		note_trouble(ca_redis_error(redis));
-		hang_up();
-		next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
+		if (misconfigured)
+			ca_followed_hang_up(sink);
+		else
+			ca_followed_step(sink, follow_cxt, ca_tap_read_end(tap));
 	}
-	else if (ca_redis_state(redis) == CA_REDIS_READY && !looking && now >= next_look)
-	{
-		look_at_position();
-		ca_announce_step(redis);
-		ca_redis_advance(redis);
-		next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
-	}
+	note_positions(run);
 }
 
 /* ---- the log ---- */
@@ -191,7 +127,7 @@ lift_barrier(TransactionId oldest_running)
 }
 
 static bool
-follow_log(void)
+follow_log(CaRun *run)
 {
 	TransactionId oldest_running;
 	XLogRecPtr before = ca_tap_read_end(tap);
@@ -203,7 +139,7 @@ follow_log(void)
 	if (result == CA_TAP_GAP)
 	{
 		ca_breaker_gap();
-		ca_follow_close();
+		ca_follow_close(run);
 		return false;
 	}
 	if (ca_tap_read_end(tap) != before || ca_queue_waits())
@@ -218,17 +154,17 @@ follow_log(void)
 }
 
 bool
-ca_follow_step(void)
+ca_follow_step(CaRun *run)
 {
 	XLogRecPtr end;
 	bool more;
 
 	if (tap && ca_wal_timeline(&end) != timeline)
-		ca_follow_close(); /* the upstream was promoted: tokens name the new timeline */
+		ca_follow_close(run); /* the upstream was promoted: tokens name the new timeline */
 	if (tap == NULL)
 		begin();
-	more = follow_log();
+	more = follow_log(run);
 	if (tap)
-		follow_redis();
+		follow_sinks(run);
 	return more;
 }

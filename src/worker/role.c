@@ -63,12 +63,19 @@ current_duty(void)
 	return ca_outage_misconfigured(CA_AREA_DELIVERY) ? MISCONFIGURED : DELIVER;
 }
 
+static void
+stop_following(void)
+{
+	ca_follow_close(&the_run);
+	ca_follow_reconnect(&the_run);
+}
+
 /* Who is MISCONFIGURED keeps the log as in an outage; the other duties leave nothing behind. */
 static void
 leave_duty(Duty next)
 {
 	if (duty == FOLLOW)
-		ca_follow_close();
+		stop_following();
 	else
 		ca_run_close(&the_run);
 	duty = next;
@@ -194,14 +201,14 @@ ca_role_step(void)
 	ca_ping_refuse();
 	if (duty == MISCONFIGURED)
 		return ca_lag_look();
-	return duty == FOLLOW && ca_follow_step();
+	return duty == FOLLOW && ca_follow_step(&the_run);
 }
 
 void
 ca_role_reconnect(void)
 {
 	if (duty == FOLLOW)
-		ca_follow_reconnect();
+		ca_follow_reconnect(&the_run);
 	else
 		moves = true;
 }
@@ -213,7 +220,7 @@ ca_role_abandon(const char *what)
 	if (ca_census_running())
 		ca_census_yield();
 	if (duty == FOLLOW)
-		ca_follow_close();
+		ca_follow_close(&the_run);
 	else
 		ca_run_close(&the_run);
 	if (duty != FOLLOW && duty != DELIVER)
@@ -234,7 +241,7 @@ ca_role_run(void)
 CaRedis *
 ca_role_redis(void)
 {
-	return duty == FOLLOW ? ca_follow_redis() : ca_session_redis(sinks);
+	return duty == FOLLOW ? ca_followed_redis(sinks) : ca_session_redis(sinks);
 }
 
 /*

@@ -15,10 +15,15 @@ extern void ca_worker_init(void);
 extern void ca_worker_register(void);
 
 /* ---- follow.c: a standby that does not deliver ---- */
-extern bool ca_follow_step(void);
-extern void ca_follow_close(void);
-extern void ca_follow_reconnect(void);
-extern CaRedis *ca_follow_redis(void);
+extern bool ca_follow_step(CaRun *run); /* of which it would deliver to these sinks */
+extern void ca_follow_close(CaRun *run);
+extern void ca_follow_reconnect(CaRun *run);
+
+/* ---- followed.c: a Redis that another server delivers to ---- */
+extern void ca_followed_step(CaSink *sink, MemoryContext cxt, XLogRecPtr read_end);
+extern void ca_followed_hang_up(CaSink *sink);
+extern void ca_followed_forget(CaSink *sink); /* what it told, too */
+extern CaRedis *ca_followed_redis(CaSink *sink);
 
 /* ---- role.c: deliver, follow, or nothing ---- */
 extern void ca_role_attach(void); /* the worker begins */
