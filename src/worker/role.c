@@ -238,10 +238,29 @@ ca_role_run(void)
 	return &the_run;
 }
 
+static CaRedis *
+connection(CaSink *sink)
+{
+	return duty == FOLLOW ? ca_followed_redis(sink) : ca_session_redis(sink);
+}
+
+/* All there are now, but no more than so many. */
+int
+ca_role_connections(CaRedis **connections, int most)
+{
+	int n = 0;
+
+	CA_EACH_SINK (sink, &the_run)
+		if (n < most && connection(sink) != NULL)
+			connections[n++] = connection(sink);
+	return n;
+}
+
+/* What is published stands in one Redis. */
 CaRedis *
 ca_role_redis(void)
 {
-	return duty == FOLLOW ? ca_followed_redis(sinks) : ca_session_redis(sinks);
+	return connection(sinks);
 }
 
 /*

@@ -33,6 +33,7 @@
 #include "routing/routing.h"
 #include "worker/mishap.h"
 #include "worker/worker.h"
+#include "worker/worker_wait.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -56,18 +57,6 @@
 
 PGDLLEXPORT void cache_aside_worker_main(Datum arg);
 
-/* What may end a wait, besides time. Without the latch, committing backends make no system call. */
-typedef enum WaitKind
-{
-	FOR_ANYTHING, /* latch, socket */
-	FOR_ANSWER,   /* socket: synchronous committers wait for the batch under way */
-	FOR_TIME,     /* nothing: pacing */
-	KINDS
-} WaitKind;
-
-static WaitEventSet *sets[KINDS];
-static const CaRedis *set_redis;
-static uint32 set_generation;
 static uint32 wait_main;
 static uint32 wait_pace;
 static bool paused; /* it may not do its duty yet */
@@ -91,49 +80,13 @@ ca_worker_register(void)
 /* ---- waiting ---- */
 
 static void
-free_sets(void)
+wait_for_event(CaWaitKind kind, long timeout)
 {
-	for (int i = 0; i < KINDS; i++)
-	{
-		if (sets[i])
-			FreeWaitEventSet(sets[i]);
-		sets[i] = NULL;
-	}
-}
+	CaRedis *connections[CA_MOST_CONNECTIONS];
+	int n = ca_role_connections(connections, lengthof(connections));
 
-/* Sockets come and go; a descriptor may even come back with the same number. */
-static void
-make_sets(const CaRedis *redis, pgsocket socket)
-{
-	free_sets();
-	for (int i = 0; i < KINDS; i++)
-	{
-		sets[i] = ca_create_wait_set(TopMemoryContext, 3);
-		AddWaitEventToSet(sets[i], WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-		if (i != FOR_TIME && socket != PGINVALID_SOCKET)
-			AddWaitEventToSet(sets[i], WL_SOCKET_READABLE, socket, NULL, NULL);
-		if (i == FOR_ANYTHING)
-			AddWaitEventToSet(sets[i], WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	}
-	set_redis = redis;
-	set_generation = redis ? ca_redis_generation(redis) : 0;
-}
-
-static void
-wait_for_event(WaitKind kind, long timeout)
-{
-	const CaRedis *redis = ca_role_redis();
-	pgsocket socket = redis ? ca_redis_socket(redis) : PGINVALID_SOCKET;
-	WaitEvent event;
-
-	if (sets[0] == NULL || redis != set_redis ||
-		(redis && ca_redis_generation(redis) != set_generation))
-		make_sets(redis, socket);
-	if (kind != FOR_TIME && socket != PGINVALID_SOCKET)
-		ModifyWaitEvent(sets[kind], 1, ca_redis_events(redis), NULL);
-	WaitEventSetWait(sets[kind], timeout, &event, 1, kind == FOR_ANYTHING ? wait_main : wait_pace);
-	if (kind == FOR_ANYTHING)
-		ResetLatch(MyLatch);
+	ca_worker_wait_for(kind, connections, n, timeout,
+					   kind == CA_WAIT_ANYTHING ? wait_main : wait_pace);
 }
 
 /* ---- the loop ---- */
@@ -168,7 +121,7 @@ finish(void)
 	ca_wal_finish_by(deadline);
 	while (ca_run_lasts(run) && !ca_run_settled(run) && GetCurrentTimestamp() < deadline)
 		if (!ca_role_step())
-			wait_for_event(FOR_ANSWER, PACE_MS);
+			wait_for_event(CA_WAIT_ANSWER, PACE_MS);
 	if (ca_run_lasts(run))
 	{
 		ca_run_hurry(run);
@@ -307,11 +260,11 @@ next_timeout(void)
 static void
 wait_for_waiters(void)
 {
-	wait_for_event(FOR_ANSWER, PACE_MS);
+	wait_for_event(CA_WAIT_ANSWER, PACE_MS);
 	ca_run_listen(ca_role_run());
 	if (!ca_run_unanswered(ca_role_run()) && ca_sync_gather())
 	{
-		wait_for_event(FOR_ANYTHING, PACE_MS);
+		wait_for_event(CA_WAIT_ANYTHING, PACE_MS);
 		ca_sync_gathered();
 	}
 }
@@ -334,9 +287,9 @@ run_round(void)
 	if (ca_run_unanswered(ca_role_run()) && ca_sync_active())
 		wait_for_waiters();
 	else if (saturated() && !more)
-		wait_for_event(FOR_TIME, PACE_MS);
+		wait_for_event(CA_WAIT_TIME, PACE_MS);
 	else
-		wait_for_event(FOR_ANYTHING, more ? 0 : next_timeout());
+		wait_for_event(CA_WAIT_ANYTHING, more ? 0 : next_timeout());
 }
 
 void

@@ -30,6 +30,7 @@ extern void ca_role_attach(void); /* the worker begins */
 extern bool ca_role_step(void);
 extern void ca_role_reconnect(void); /* to the Redis that the settings name by now */
 extern void ca_role_abandon(const char *what);
+extern int ca_role_connections(CaRedis **connections, int most);
 extern CaRedis *ca_role_redis(void);
 extern CaRun *ca_role_run(void); /* the one there is */
 extern long ca_role_timeout(void);

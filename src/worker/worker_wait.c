@@ -1,0 +1,91 @@
+/*
+ * worker_wait.c: the worker waits: for time, for any of its connections, for its latch.
+ *
+ * A set for each kind of waiting, over all connections; made anew when one of them came, went or has another
+ * socket, which its generation tells (a descriptor may come back with the same number). What a connection
+ * waits for, reading or writing, is set each time.
+ */
+#include "cache_aside.h"
+#include "common/common.h"
+#include "redis/redis.h"
+#include "worker/worker_wait.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+
+static WaitEventSet *sets[CA_WAIT_KINDS];
+static int places[CA_MOST_CONNECTIONS]; /* in the sets; -1: it has no socket */
+static uint32 generations[CA_MOST_CONNECTIONS];
+static int ngenerations;
+
+static void
+free_sets(void)
+{
+	for (int i = 0; i < CA_WAIT_KINDS; i++)
+	{
+		if (sets[i])
+			FreeWaitEventSet(sets[i]);
+		sets[i] = NULL;
+	}
+}
+
+static bool
+are_current(CaRedis *const *connections, int n)
+{
+	if (sets[0] == NULL || n != ngenerations)
+		return false;
+	for (int i = 0; i < n; i++)
+		if (generations[i] != ca_redis_generation(connections[i]))
+			return false;
+	return true;
+}
+
+/* Sockets have the same place in each set that has them. */
+static void
+add_sockets(WaitEventSet *set, CaRedis *const *connections, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		pgsocket socket = ca_redis_socket(connections[i]);
+
+		places[i] = socket == PGINVALID_SOCKET
+						? -1
+						: AddWaitEventToSet(set, WL_SOCKET_READABLE, socket, NULL, NULL);
+	}
+}
+
+static void
+make_sets(CaRedis *const *connections, int n)
+{
+	free_sets();
+	for (int i = 0; i < CA_WAIT_KINDS; i++)
+	{
+		sets[i] = ca_create_wait_set(TopMemoryContext, n + 2);
+		AddWaitEventToSet(sets[i], WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		if (i != CA_WAIT_TIME)
+			add_sockets(sets[i], connections, n);
+		if (i == CA_WAIT_ANYTHING)
+			AddWaitEventToSet(sets[i], WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	}
+	ngenerations = n;
+	for (int i = 0; i < n; i++)
+		generations[i] = ca_redis_generation(connections[i]);
+}
+
+/* Until something happens or `timeout` ms have passed (-1: for ever). At most CA_MOST_CONNECTIONS. */
+void
+ca_worker_wait_for(CaWaitKind kind, CaRedis *const *connections, int n, long timeout, uint32 name)
+{
+	WaitEvent event;
+
+	Assert(n <= CA_MOST_CONNECTIONS);
+	if (!are_current(connections, n))
+		make_sets(connections, n);
+	for (int i = 0; i < n && kind != CA_WAIT_TIME; i++)
+		if (places[i] >= 0)
+			ModifyWaitEvent(sets[kind], places[i], ca_redis_events(connections[i]), NULL);
+	WaitEventSetWait(sets[kind], timeout, &event, 1, name);
+	if (kind == CA_WAIT_ANYTHING)
+		ResetLatch(MyLatch);
+}
