@@ -60,15 +60,17 @@ $(script): $(parts) $(here)/Makefile | $(CURDIR)/sql
 	cat $(parts) >$@
 $(CURDIR)/sql:
 	mkdir -p $@
-# What runs inside Redis, as string literals: the worker loads it without a file.
+# What runs inside Redis, as string literals: the worker loads it without a file. And the numbers in it, which the
+# source repeats: function_library.c compares.
 text = src/delivery/lua_text.h
 src/delivery/function_library.o src/delivery/function_library.bc: $(text)
-$(text): $(here)/src/delivery/cache_aside.lua $(here)/src/delivery/apply_plain.lua | $(CURDIR)/src/delivery
-	for file in $^; do \
+$(text): $(here)/src/delivery/cache_aside.lua $(here)/src/delivery/apply_plain.lua $(here)/Makefile | $(CURDIR)/src/delivery
+	for file in $(filter %.lua,$^); do \
 		echo "#define CA_$$(basename $$file .lua | tr a-z A-Z)_LUA \\"; \
 		sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n" \\/' $$file; \
 		echo; \
 	done >$@
+	sed -n 's/^local \(PROTOCOL\|REVISION\) = \([0-9]*\).*/#define CA_LUA_\1 \2/p' $< >>$@
 else
 $(or $(filter-out $(people),$(MAKECMDGOALS)),all):
 	@$(can_build)

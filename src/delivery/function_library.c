@@ -13,6 +13,12 @@
 const char ca_function_library_plain[] = CA_APPLY_PLAIN_LUA;
 static const char library[] = CA_CACHE_ASIDE_LUA;
 
+/* A worker that expects a newer one than it loads would load it for ever; one that expects an older, never. */
+StaticAssertDecl(CA_LUA_REVISION == CA_LIBRARY_REVISION,
+				 "cache_aside.h and cache_aside.lua differ");
+StaticAssertDecl(CA_LUA_PROTOCOL == CA_LIBRARY_PROTOCOL_NUMBER,
+				 "cache_aside.h and cache_aside.lua differ");
+
 static void
 send_load(CaRedis *redis, bool replace, const char *code, size_t len, CaReplyHandler handler,
 		  void *arg)
