@@ -19,6 +19,7 @@
 
 #define FENCED_RETRY 5000
 #define REFUSED_RETRY 1000
+#define CREDENTIAL_RETRY 5
 
 /* ---- the end of a session ---- */
 
@@ -120,6 +121,19 @@ advance_claim(CaSink *sink)
 	}
 }
 
+/* May a connection be made? It may have to wait for a credential, or fail for want of one. */
+static bool
+may_open(CaSink *sink)
+{
+	CaCredentialState state = ca_credential_command_ready();
+
+	if (state == CA_CREDENTIAL_LACKING)
+		ca_session_fail(sink, ca_credential_command_error());
+	else if (state == CA_CREDENTIAL_AWAITED)
+		retry_in(sink, CREDENTIAL_RETRY);
+	return state == CA_CREDENTIAL_READY;
+}
+
 /* One step until it is claimed, never blocking. */
 void
 ca_session_step(CaSink *sink)
@@ -129,7 +143,11 @@ ca_session_step(CaSink *sink)
 	if (ca_session_rests(sink))
 		return;
 	if (sink->session.phase == CA_PHASE_WAITING)
+	{
+		if (!may_open(sink))
+			return;
 		open_session(sink);
+	}
 	state = ca_redis_advance(sink->session.redis);
 	if (state == CA_REDIS_FAILED)
 		ca_session_fail(sink, ca_redis_error(sink->session.redis));
@@ -184,6 +202,7 @@ ca_session_running(CaSink *sink)
 void
 ca_session_advance(CaSink *sink)
 {
+	ca_redis_login_again(sink->session.redis);
 	ca_redis_advance(sink->session.redis);
 }
 

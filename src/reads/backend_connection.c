@@ -8,6 +8,9 @@
  * an answer; interrupts are served, and a cancelled wait leaves a connection that is closed when the
  * transaction ends, or at the next use, for its answers would come too late.
  *
+ * What redis_credential_command gave last is used (credential.c): an open connection logs in anew when there is a newer
+ * one; a login that was refused is tried once more when the worker has got another, within connect_timeout.
+ *
  * After a failure nothing is tried for RETRY_MS, so that a query over many rows costs one time-out
  * while Redis is down, not one per row.
  *
@@ -32,6 +35,7 @@
 #include "utils/wait_event.h"
 
 #define RETRY_MS 1000
+#define TURN_MS 10 /* between two looks for a credential */
 #define MAX_NEWS 8 /* causes in one statement */
 
 static MemoryContext ask_cxt;
@@ -134,27 +138,62 @@ open_connection(void)
 	return true;
 }
 
+static bool
+open_and_wait(void)
+{
+	if (!open_connection())
+		return false;
+	if (!ca_redis_wait(connection, guc_connect_timeout, PG_WAIT_EXTENSION))
+	{
+		note_failure();
+		return false;
+	}
+	failed_at = 0;
+	return true;
+}
+
+/* A login failed for want of a good credential: the worker gets another. True: here it is. */
+static bool
+await_credential(uint64 before)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_connect_timeout);
+	CaTrouble cause = ca_trouble_judge(problem);
+
+	if (!ca_credential_command_is_set() ||
+		(cause != CA_TROUBLE_WRONGPASS && cause != CA_TROUBLE_CREDENTIAL))
+		return false;
+	ca_status_wake_worker();
+	while (ca_credential_number() == before && GetCurrentTimestamp() < end)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, TURN_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return ca_credential_number() != before;
+}
+
 static CaRedis *
 connect_redis(void)
 {
+	uint64 credential;
+
 	if (holders > 0)
 		return ca_redis_state(connection) == CA_REDIS_READY ? connection : NULL;
 	ca_redis_url_require();
 	ca_allowance_stop_clock();
 	if (usable())
+	{
+		ca_redis_login_again(connection);
 		return connection;
+	}
 	close_connection();
 	if (failed_at != 0 && !TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), RETRY_MS))
 		return NULL;
-	if (!open_connection())
-		return NULL;
-	if (!ca_redis_wait(connection, guc_connect_timeout, PG_WAIT_EXTENSION))
-	{
-		note_failure();
-		return NULL;
-	}
-	failed_at = 0;
-	return connection;
+	credential = ca_credential_number();
+	if (open_and_wait() || (await_credential(credential) && open_and_wait()))
+		return connection;
+	return NULL;
 }
 
 CaRedis *

@@ -6,10 +6,13 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "redis/credential.h"
 #include "redis/redis.h"
 
 char *guc_redis_url;
 char *guc_redis_password_file;
+char *guc_redis_credential_command;
+int guc_redis_credential_timeout;
 int guc_connect_timeout;
 int guc_command_timeout;
 
@@ -17,6 +20,26 @@ CA_RANGE(connect_timeout, 10, 60000, " ms",
 		 "One second suits most networks; an outage is known only after this time.")
 CA_RANGE(command_timeout, 10, 60000, " ms",
 		 "Redis answers within milliseconds; what is not answered in time is sent again.")
+
+CA_RANGE(redis_credential_timeout, 100, 600000, " ms",
+		 "A token is signed within a second; who waits for a credential waits so long.")
+
+static void
+define_credentials(void)
+{
+	DefineCustomStringVariable(
+		"cache_aside.redis_credential_command",
+		"Program that prints user, password and when they expire.",
+		"Run by the worker, without a shell, before it connects and before the credential expires; "
+		"prints lines \"user NAME\", \"password SECRET\", \"expires SECONDS\".",
+		&guc_redis_credential_command, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+		ca_credential_words_check, NULL, NULL);
+	ca_settings_number("cache_aside.redis_credential_timeout",
+					   "Longest time that redis_credential_command may take.",
+					   "From 100 ms to 10 min; then it is killed with all that it began.",
+					   &guc_redis_credential_timeout, 10000, PGC_SIGHUP, GUC_UNIT_MS,
+					   check_redis_credential_timeout);
+}
 
 static void
 define_settings(void)
@@ -26,11 +49,12 @@ define_settings(void)
 							   "unix:///path/redis.sock?db=N",
 							   &guc_redis_url, "", PGC_SIGHUP, /* no Redis that was not asked for */
 							   GUC_SUPERUSER_ONLY, ca_redis_url_check, NULL, NULL);
-	DefineCustomStringVariable(
-		"cache_aside.redis_password_file", "File whose first line is the password for Redis.",
-		"Read again at each connection, so that a rotated password needs no "
-		"restart; overrides the password in redis_url.",
-		&guc_redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("cache_aside.redis_password_file",
+							   "File whose first line is the password for Redis.",
+							   "Read again at each connection, so that a rotated password needs no "
+							   "restart; overrides the password in redis_url.",
+							   &guc_redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   ca_credential_words_check_file, NULL, NULL);
 	ca_settings_number("cache_aside.connect_timeout",
 					   "Longest time to establish a connection to Redis.",
 					   "From 10 ms to 60 s; name resolution and login included.",
@@ -45,4 +69,7 @@ void
 ca_redis_init(void)
 {
 	define_settings();
+	define_credentials();
+	if (ca_preload_done())
+		ca_preload_shmem(ca_credential_shmem_request, ca_credential_shmem_init);
 }

@@ -11,8 +11,10 @@
 /* ---- init.c: settings and start ---- */
 extern char *guc_redis_url;
 extern char *guc_redis_password_file;
-extern int guc_connect_timeout; /* ms */
-extern int guc_command_timeout; /* ms */
+extern char *guc_redis_credential_command;
+extern int guc_redis_credential_timeout; /* ms */
+extern int guc_connect_timeout;          /* ms */
+extern int guc_command_timeout;          /* ms */
 extern void ca_redis_init(void);
 
 /* ---- redis_address.c: where a Redis is, and how to log in there ---- */
@@ -30,8 +32,9 @@ typedef struct CaRedisHost
 
 typedef enum CaCredentials
 {
-	CA_CREDENTIALS_GIVEN, /* user and password as they stand here; empty: none */
-	CA_CREDENTIALS_FILE   /* the password is the first line of a file, read at each connection */
+	CA_CREDENTIALS_GIVEN,  /* user and password as they stand here; empty: none */
+	CA_CREDENTIALS_FILE,   /* the password is the first line of a file, read at each connection */
+	CA_CREDENTIALS_COMMAND /* user and password are what a command gave, see credential.c */
 } CaCredentials;
 
 /* All zero names no Redis. One that is connected to has a path, or one host: the first. */
@@ -46,6 +49,7 @@ typedef struct CaRedisAddress
 	CaCredentials credentials;
 	char password[CA_REDIS_MAX_PASSWORD];
 	char password_file[MAXPGPATH];
+	uint64 credential; /* COMMAND: the number of the one that is used; of a connection */
 } CaRedisAddress;
 
 /* What the settings say now; all zero if they name no Redis (ca_redis_url_lacking) */
@@ -54,6 +58,27 @@ extern void ca_redis_address_of_settings(CaRedisAddress *address);
 extern bool ca_redis_address_equals(const CaRedisAddress *a, const CaRedisAddress *b);
 /* "host:port/db" or "path?db=N", never with a secret; palloc'd. Empty if it names no Redis. */
 extern char *ca_redis_address_endpoint(const CaRedisAddress *address);
+
+/* ---- credential_command.c: what the worker's connections log in with ---- */
+#define CA_CREDENTIAL_LACKS "redis_credential_command"
+
+typedef enum CaCredentialState
+{
+	CA_CREDENTIAL_READY,   /* a connection may be opened */
+	CA_CREDENTIAL_AWAITED, /* the command runs: ask again soon */
+	CA_CREDENTIAL_LACKING  /* it failed, and there is none */
+} CaCredentialState;
+
+extern bool ca_credential_command_is_set(void);
+/* Of the worker, in each round; never blocks. `wanted`: somebody may connect. */
+extern void ca_credential_command_step(bool wanted);
+extern long ca_credential_command_timeout(void); /* ms until the next step; -1: none is needed */
+extern CaCredentialState ca_credential_command_ready(void);
+extern const char *ca_credential_command_error(void); /* begins with CA_CREDENTIAL_LACKS */
+
+/* ---- credential.c: for everybody ---- */
+extern uint64 ca_credential_number(void); /* of the present one; 0: there is none */
+extern void ca_credential_refuse(uint64 number);
 
 /* ---- redis.c: one connection; the only file with hiredis ---- */
 typedef struct CaRedis CaRedis;
@@ -110,6 +135,8 @@ extern const char *ca_redis_error(const CaRedis *redis);
  */
 extern void ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
 						  CaReplyHandler handler, void *arg);
+/* A connection that is READY logs in anew if there is a newer credential; what is sent goes on. */
+extern void ca_redis_login_again(CaRedis *redis);
 extern int ca_redis_in_flight(const CaRedis *redis); /* commands without an answer */
 extern Size ca_redis_unsent_bytes(const CaRedis *redis);
 /*

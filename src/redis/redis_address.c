@@ -18,7 +18,12 @@ ca_redis_address_of_settings(CaRedisAddress *address)
 		explicit_bzero(address, sizeof(*address));
 		return;
 	}
-	if (guc_redis_password_file && guc_redis_password_file[0])
+	if (guc_redis_credential_command && guc_redis_credential_command[0])
+	{
+		address->credentials = CA_CREDENTIALS_COMMAND;
+		explicit_bzero(address->password, sizeof(address->password));
+	}
+	else if (guc_redis_password_file && guc_redis_password_file[0])
 	{
 		address->credentials = CA_CREDENTIALS_FILE;
 		explicit_bzero(address->password, sizeof(address->password));

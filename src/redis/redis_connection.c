@@ -61,6 +61,12 @@ ca_redis_connection_address(const CaRedis *redis)
 	return &redis->address;
 }
 
+CaRedisAddress *
+ca_redis_connection_login(CaRedis *redis)
+{
+	return &redis->address;
+}
+
 const char *
 ca_redis_connection_client_name(const CaRedis *redis)
 {

@@ -14,10 +14,15 @@
  * over the password is cut out. Texts are made printable ASCII: they reach the log, and an SQL
  * result in whatever encoding.
  *
+ * What a command gives (credential.c) is taken from shared memory at each connection, and logs an open one in anew
+ * when there is a newer one: AUTH goes into the pipeline between other commands, none of which waits. A credential
+ * that is refused is noted, so that the worker gets another.
+ *
  * The password file is read at each connection (a rotated password needs no reload). It must be a
  * regular file: opening a FIFO could block.
  */
 #include "cache_aside.h"
+#include "redis/credential.h"
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 
@@ -65,16 +70,32 @@ keep_first_line(char *buffer, ssize_t n, Size size)
 	return NULL;
 }
 
-const char *
-ca_redis_login_password(CaRedisAddress *address)
+/* The present one, if there is one. */
+static bool
+take_credential(CaRedisAddress *address)
+{
+	CaCredential credential;
+	bool there = ca_credential_copy(&credential);
+
+	if (there)
+	{
+		if (credential.user[0])
+			strlcpy(address->user, credential.user, sizeof(address->user));
+		strlcpy(address->password, credential.password, sizeof(address->password));
+		address->credential = credential.number;
+	}
+	ca_credential_wipe(&credential);
+	return there;
+}
+
+static const char *
+read_password_file(CaRedisAddress *address)
 {
 	struct stat st;
 	const char *reason = NULL;
 	ssize_t n;
 	int fd;
 
-	if (address->credentials != CA_CREDENTIALS_FILE)
-		return NULL;
 	fd = BasicOpenFile(address->password_file, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT   ? "the password file does not exist"
@@ -90,6 +111,16 @@ ca_redis_login_password(CaRedisAddress *address)
 	}
 	close(fd);
 	return reason;
+}
+
+const char *
+ca_redis_login_password(CaRedisAddress *address)
+{
+	if (address->credentials == CA_CREDENTIALS_FILE)
+		return read_password_file(address);
+	if (address->credentials == CA_CREDENTIALS_COMMAND && !take_credential(address))
+		return CA_CREDENTIAL_LACKS " has given nothing yet";
+	return NULL;
 }
 
 void
@@ -155,6 +186,14 @@ begins_with(const CaReply *reply, const char *prefix)
 	return len >= strlen(prefix) && memcmp(said, prefix, strlen(prefix)) == 0;
 }
 
+/* Would another credential do? Not if Redis is what is in the way. */
+static bool
+is_of_credential(const char *code)
+{
+	return strcmp(code, "LOADING") != 0 && strcmp(code, "MASTERDOWN") != 0 &&
+		   strcmp(code, "DENIED") != 0 && strcmp(code, "BUSY") != 0 && strncmp(code, "ERR", 3) != 0;
+}
+
 static void
 on_auth(void *arg, const CaReply *reply)
 {
@@ -162,6 +201,7 @@ on_auth(void *arg, const CaReply *reply)
 		"WRONGPASS",  "NOAUTH", "NOPERM", "LOADING",
 		"MASTERDOWN", "DENIED", "BUSY",   "ERR max number of clients"};
 	CaRedis *redis = arg;
+	uint64 credential = ca_redis_connection_address(redis)->credential;
 
 	if (reply == NULL || !is_error(reply))
 		return;
@@ -175,10 +215,13 @@ on_auth(void *arg, const CaReply *reply)
 	{
 		if (begins_with(reply, known[i]))
 		{
+			if (is_of_credential(known[i]))
+				ca_credential_refuse(credential);
 			ca_redis_connection_fail(redis, "AUTH was refused: %s", known[i]);
 			return;
 		}
 	}
+	ca_credential_refuse(credential);
 	ca_redis_connection_fail(redis,
 							 "AUTH was refused (the server's words may contain the password)");
 }
@@ -226,16 +269,35 @@ say(CaRedis *redis, int argc, const char **argv, CaReplyHandler handler)
 	ca_redis_connection_queue(redis, argc, argv, argvlen, handler, redis);
 }
 
+static void
+say_auth(CaRedis *redis, const CaRedisAddress *address)
+{
+	if (address->user[0])
+		say(redis, 3, (const char *[]){"AUTH", address->user, address->password}, on_auth);
+	else if (address->password[0])
+		say(redis, 2, (const char *[]){"AUTH", address->password}, on_auth);
+}
+
+void
+ca_redis_login_again(CaRedis *redis)
+{
+	CaRedisAddress *address = ca_redis_connection_login(redis);
+
+	if (address->credentials != CA_CREDENTIALS_COMMAND ||
+		ca_credential_number() <= address->credential || ca_redis_state(redis) != CA_REDIS_READY)
+		return;
+	if (take_credential(address))
+		say_auth(redis, address);
+	explicit_bzero(address->password, sizeof(address->password));
+}
+
 void
 ca_redis_login_begin(CaRedis *redis)
 {
 	const CaRedisAddress *address = ca_redis_connection_address(redis);
 	char db[12];
 
-	if (address->user[0])
-		say(redis, 3, (const char *[]){"AUTH", address->user, address->password}, on_auth);
-	else if (address->password[0])
-		say(redis, 2, (const char *[]){"AUTH", address->password}, on_auth);
+	say_auth(redis, address);
 	if (address->db != 0)
 	{
 		snprintf(db, sizeof(db), "%d", address->db);

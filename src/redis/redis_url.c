@@ -19,6 +19,7 @@
  * inherit from the postmaster.
  */
 #include "cache_aside.h"
+#include "redis/credential.h"
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 
@@ -234,6 +235,8 @@ ca_redis_url_check(char **newval, void **extra, GucSource source)
 	if (setting[0] == '\0' && source == PGC_S_DEFAULT)
 		return true;
 	refused = reason = ca_redis_url_parse(setting, &address);
+	if (reason == NULL && address.password[0])
+		reason = ca_credential_words_refuse_password();
 	explicit_bzero(address.password, sizeof(address.password));
 	if (reason == NULL)
 		return true;

@@ -15,7 +15,7 @@
  * gives its answer in the end, and at most CA_MAX_LOOKUPS requests exist at any time.
  *
  * Concurrency: the list is private to the process and used by its main thread only. After a fork
- * nothing of it is used: no process that resolves names forks another.
+ * nothing of it is used: a process that resolves names forks only to execute another program (child.c).
  */
 #include "cache_aside.h"
 #include "redis/redis_private.h"

@@ -51,11 +51,18 @@ static const Entry entries[CA_TROUBLES] = {
 						"TLS with Redis fails", KEPT,
 						"Compare certificate, name and CA with the parameters of "
 						"cache_aside.redis_url."},
+	[CA_TROUBLE_CREDENTIAL] = {"no credential", ERRCODE_INVALID_PASSWORD, false,
+							   "there is no credential for Redis", KEPT,
+							   "cache_aside.redis_credential_command gives none; the server log "
+							   "has what it said. It is run "
+							   "again after pauses of a second to a minute, and at once after a "
+							   "reload that changes it. See "
+							   "docs/credentials.md."},
 	[CA_TROUBLE_WRONGPASS] =
 		{"WRONGPASS", ERRCODE_INVALID_PASSWORD, true, "Redis refuses the login", KEPT,
 		 "Put the password into the file that cache_aside.redis_password_file "
-		 "names, which is read at each attempt, or into cache_aside.redis_url; "
-		 "and is the user right?"},
+		 "names, which is read at each attempt, or into cache_aside.redis_url; what "
+		 "cache_aside.redis_credential_command gives is asked for again. And is the user right?"},
 	[CA_TROUBLE_NOPERM] = {"NOPERM", ERRCODE_INSUFFICIENT_PRIVILEGE, true,
 						   "the Redis user lacks a right", KEPT, ACL},
 	[CA_TROUBLE_READONLY] = {"READONLY", ERRCODE_READ_ONLY_SQL_TRANSACTION, true,
@@ -240,6 +247,8 @@ is_answer(const char *error)
 CaTrouble
 ca_trouble_judge(const char *error)
 {
+	if (strncmp(error, CA_CREDENTIAL_LACKS, strlen(CA_CREDENTIAL_LACKS)) == 0)
+		return CA_TROUBLE_CREDENTIAL;
 	if (has_word(error, "max number of clients"))
 		return CA_TROUBLE_MAXCLIENTS;
 	for (int i = 0; i < lengthof(codes); i++)

@@ -15,6 +15,7 @@ typedef enum CaTrouble
 	CA_TROUBLE_MISCONFIGURED, /* no Redis was named */
 	CA_TROUBLE_UNREACHABLE,   /* nothing listens, answers, or holds the connection */
 	CA_TROUBLE_TLS,
+	CA_TROUBLE_CREDENTIAL, /* a command gives none */
 	CA_TROUBLE_WRONGPASS,
 	CA_TROUBLE_NOPERM,
 	CA_TROUBLE_READONLY,

@@ -108,6 +108,19 @@ connect_redis(CaSink *sink, MemoryContext cxt)
 	ca_status_redis_state("connecting");
 }
 
+static bool
+may_connect(CaSinkFollowed *followed)
+{
+	CaCredentialState state = ca_credential_command_ready();
+
+	if (state == CA_CREDENTIAL_LACKING)
+	{
+		note_trouble(ca_credential_command_error());
+		followed->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_INTERVAL);
+	}
+	return state == CA_CREDENTIAL_READY;
+}
+
 /* One step, never blocking; `read_end`: of the log here. */
 void
 ca_followed_step(CaSink *sink, MemoryContext cxt, XLogRecPtr read_end)
@@ -116,7 +129,7 @@ ca_followed_step(CaSink *sink, MemoryContext cxt, XLogRecPtr read_end)
 	TimestampTz now = GetCurrentTimestamp();
 
 	followed->read_end = read_end;
-	if (followed->redis == NULL && now >= followed->next_look)
+	if (followed->redis == NULL && now >= followed->next_look && may_connect(followed))
 		connect_redis(sink, cxt);
 	if (followed->redis == NULL)
 		return;
@@ -129,6 +142,7 @@ ca_followed_step(CaSink *sink, MemoryContext cxt, XLogRecPtr read_end)
 	else if (ca_redis_state(followed->redis) == CA_REDIS_READY && !followed->looking &&
 			 now >= followed->next_look)
 	{
+		ca_redis_login_again(followed->redis);
 		look_at_position(sink);
 		ca_announce_step(sink, followed->redis);
 		ca_redis_advance(followed->redis);

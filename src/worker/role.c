@@ -192,6 +192,7 @@ ca_role_step(void)
 	Duty now = current_duty();
 
 	ca_census_step(ca_resync_running());
+	ca_credential_command_step(now == DELIVER || now == FOLLOW || now == SWITCHED_OFF);
 	if ((now != duty || moves || says_farewell()) && !has_parted(now))
 		return false;
 	if (now != duty)
@@ -282,24 +283,27 @@ standby_pause(void)
 	return quiet < 200 ? STANDBY_QUIET_PAUSE : STANDBY_IDLE_PAUSE;
 }
 
+static long
+sooner(long a, long b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 /* Milliseconds until ca_role_step has something to do; -1: only events matter. */
 long
 ca_role_timeout(void)
 {
-	long timeout;
+	long timeout = ca_credential_command_timeout();
 	long visit;
 
 	if (duty == FOLLOW)
-		return standby_pause();
-	timeout = duty == DELIVER ? ca_run_timeout(&the_run) : IDLE_PAUSE;
+		return sooner(timeout, standby_pause());
+	timeout = sooner(timeout, duty == DELIVER ? ca_run_timeout(&the_run) : IDLE_PAUSE);
 	visit = ca_visits_timeout();
 	if (visit < 0)
 		visit = ca_census_timeout(ca_resync_running());
-	if (visit >= 0)
-		timeout = timeout < 0 ? visit : Min(timeout, visit);
-	if (duty != DELIVER)
-		return timeout;
-	if (RecoveryInProgress() && ca_run_lasts(&the_run))
-		timeout = timeout < 0 ? standby_pause() : Min(timeout, standby_pause());
+	timeout = sooner(timeout, visit);
+	if (duty == DELIVER && RecoveryInProgress() && ca_run_lasts(&the_run))
+		timeout = sooner(timeout, standby_pause());
 	return timeout;
 }

@@ -98,6 +98,7 @@ reload(void)
 	CaRedisAddress *before = palloc(sizeof(CaRedisAddress));
 	CaRedisAddress *now = palloc(sizeof(CaRedisAddress));
 	char *prefix = pstrdup(guc_key_prefix);
+	char *command = pstrdup(guc_redis_credential_command);
 
 	ca_redis_address_of_settings(before);
 	ConfigReloadPending = false;
@@ -105,7 +106,8 @@ reload(void)
 	ca_breaker_end_pause();
 	ca_mishap_end_rests();
 	ca_redis_address_of_settings(now);
-	if (!ca_redis_address_equals(before, now) || strcmp(prefix, guc_key_prefix) != 0)
+	if (!ca_redis_address_equals(before, now) || strcmp(prefix, guc_key_prefix) != 0 ||
+		strcmp(command, guc_redis_credential_command) != 0)
 		ca_role_reconnect();
 	explicit_bzero(before->password, sizeof(before->password));
 	explicit_bzero(now->password, sizeof(now->password));

@@ -4,6 +4,7 @@
  */
 #include "fuzz.h"
 
+#include "redis/credential.h"
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 
@@ -15,6 +16,7 @@
 
 char *guc_redis_url = "redis://user:secret@localhost/3";
 char *guc_redis_password_file;
+char *guc_redis_credential_command;
 int guc_connect_timeout = 1000;
 int guc_command_timeout = 1000;
 
@@ -125,6 +127,36 @@ int
 BasicOpenFile(const char *fileName, int fileFlags)
 {
 	return -1;
+}
+
+/* ---- credential.c: there is none ---- */
+
+bool
+ca_credential_copy(CaCredential *credential)
+{
+	return false;
+}
+
+void
+ca_credential_wipe(CaCredential *credential)
+{
+}
+
+uint64
+ca_credential_number(void)
+{
+	return 0;
+}
+
+void
+ca_credential_refuse(uint64 number)
+{
+}
+
+const char *
+ca_credential_words_refuse_password(void)
+{
+	return NULL;
 }
 
 /* ---- waiting: until all is answered or the input has ended ---- */

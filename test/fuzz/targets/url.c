@@ -6,11 +6,19 @@
  */
 #include "fuzz.h"
 
+#include "redis/credential.h"
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 
 char *guc_redis_url;
 char *guc_redis_password_file;
+char *guc_redis_credential_command;
+
+const char *
+ca_credential_words_refuse_password(void)
+{
+	return NULL;
+}
 
 static void
 check_parts(const CaRedisAddress *address)
