@@ -35,8 +35,6 @@ extern bool ca_credential_is_refused(uint64 number);
 extern int ca_credential_words_split(const char *command, char *words);
 extern bool ca_credential_words_check(char **newval, void **extra, GucSource source);
 extern bool ca_credential_words_check_file(char **newval, void **extra, GucSource source);
-/* Whether redis_url may have a password: NULL, or why not. */
-extern const char *ca_credential_words_refuse_password(void);
 
 /* ---- credential_output.c: what the command printed ---- */
 /* NULL, or what is wrong, which quotes nothing; also then the password is there if it was read. */

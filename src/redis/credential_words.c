@@ -143,11 +143,3 @@ ca_credential_words_check_file(char **newval, void **extra, GucSource source)
 	GUC_check_errhint("Reset that, reload the configuration, and set this then.");
 	return false;
 }
-
-const char *
-ca_credential_words_refuse_password(void)
-{
-	if (IsTransactionState() && is_set(guc_redis_credential_command))
-		return "cache_aside.redis_credential_command gives the password: leave it out here.";
-	return NULL;
-}

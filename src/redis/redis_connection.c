@@ -64,7 +64,7 @@ ca_redis_connection_address(const CaRedis *redis)
 CaRedisAddress *
 ca_redis_connection_login(CaRedis *redis)
 {
-	return &redis->address;
+	return redis->step == STEP_READY ? &redis->address : NULL;
 }
 
 const char *

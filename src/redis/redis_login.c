@@ -283,8 +283,8 @@ ca_redis_login_again(CaRedis *redis)
 {
 	CaRedisAddress *address = ca_redis_connection_login(redis);
 
-	if (address->credentials != CA_CREDENTIALS_COMMAND ||
-		ca_credential_number() <= address->credential || ca_redis_state(redis) != CA_REDIS_READY)
+	if (address == NULL || address->credentials != CA_CREDENTIALS_COMMAND ||
+		ca_credential_number() <= address->credential)
 		return;
 	if (take_credential(address))
 		say_auth(redis, address);

@@ -140,7 +140,8 @@ extern void ca_redis_begin_wait(CaRedis *redis);
 extern void ca_redis_connection_queue(CaRedis *redis, int argc, const char **argv,
 									  const size_t *argvlen, CaReplyHandler handler, void *arg);
 extern const CaRedisAddress *ca_redis_connection_address(const CaRedis *redis);
-extern CaRedisAddress *ca_redis_connection_login(CaRedis *redis); /* whose credentials may change */
+/* Whose credentials may change; NULL unless it is READY. */
+extern CaRedisAddress *ca_redis_connection_login(CaRedis *redis);
 extern const char *ca_redis_connection_client_name(const CaRedis *redis);
 
 #endif

@@ -19,12 +19,12 @@
  * inherit from the postmaster.
  */
 #include "cache_aside.h"
-#include "redis/credential.h"
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 
 #include <arpa/inet.h>
 
+#include "access/xact.h"
 #include "utils/guc.h"
 
 static const char *refused; /* why; NULL: the last value was taken */
@@ -235,8 +235,9 @@ ca_redis_url_check(char **newval, void **extra, GucSource source)
 	if (setting[0] == '\0' && source == PGC_S_DEFAULT)
 		return true;
 	refused = reason = ca_redis_url_parse(setting, &address);
-	if (reason == NULL && address.password[0])
-		reason = ca_credential_words_refuse_password();
+	if (reason == NULL && address.password[0] && IsTransactionState() &&
+		guc_redis_credential_command && guc_redis_credential_command[0])
+		reason = "cache_aside.redis_credential_command gives the password: leave it out here.";
 	explicit_bzero(address.password, sizeof(address.password));
 	if (reason == NULL)
 		return true;

@@ -5,6 +5,8 @@
 #include "fuzz.h"
 
 #include "redis/credential.h"
+#include "access/xact.h"
+
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 
@@ -153,10 +155,10 @@ ca_credential_refuse(uint64 number)
 {
 }
 
-const char *
-ca_credential_words_refuse_password(void)
+bool
+IsTransactionState(void)
 {
-	return NULL;
+	return false;
 }
 
 /* ---- waiting: until all is answered or the input has ended ---- */

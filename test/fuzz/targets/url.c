@@ -6,7 +6,8 @@
  */
 #include "fuzz.h"
 
-#include "redis/credential.h"
+#include "access/xact.h"
+
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 
@@ -14,10 +15,10 @@ char *guc_redis_url;
 char *guc_redis_password_file;
 char *guc_redis_credential_command;
 
-const char *
-ca_credential_words_refuse_password(void)
+bool
+IsTransactionState(void)
 {
-	return NULL;
+	return false;
 }
 
 static void
