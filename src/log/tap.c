@@ -11,8 +11,8 @@
  * after it wrote its commit record and before the running set is logged, so its end was read before
  * the xl_running_xacts that omits it.
  *
- * Records are input that any role can write: record.c says which are believed. The others are counted,
- * and logged once in the life of a worker, so that nobody can fill the server's log with them.
+ * Records are input that any role can write: record.c says which are believed, not_followed.c tells of the
+ * others.
  *
  * What can fail: a segment is not there. Around a promotion that lasts a moment (core renames the
  * last segment of the old timeline), so the caller is told to retry until MISSING_PATIENCE is over;
@@ -24,7 +24,6 @@
 #include "cache_aside.h"
 #include "common/common.h"
 #include "common/debug.h"
-#include "shared/status.h"
 #include "log/log.h"
 #include "log/open.h"
 #include "log/wal.h"
@@ -107,36 +106,6 @@ ca_tap_close(CaTap *tap)
 
 /* ---- messages ---- */
 
-/* Each reconnect reads some of the log again; what is there is counted once. */
-static bool
-is_new(const CaTap *tap)
-{
-	static XLogRecPtr counted;
-
-	if (tap->reader->ReadRecPtr <= counted)
-		return false;
-	counted = tap->reader->ReadRecPtr;
-	return true;
-}
-
-static void
-note_foreign(CaTap *tap)
-{
-	static bool logged;
-
-	ca_status_count(CA_COUNT_FOREIGN_RECORDS, is_new(tap));
-	if (!logged)
-		ereport(LOG, (errmsg("cache_aside does not follow a message in the log at " CA_LSN_TEXT
-							 " that has its name but not its mark",
-							 LSN_FORMAT_ARGS(tap->reader->ReadRecPtr)),
-					  errdetail(
-						  "Transaction %u wrote %u bytes. Any role can write such a message with "
-						  "pg_logical_emit_message(). It invalidates nothing, and further ones are "
-						  "only counted.",
-						  XLogRecGetXid(tap->reader), XLogRecGetDataLen(tap->reader))));
-	logged = true;
-}
-
 /* No transaction carries it, so none will ask for the resync: it asks by itself, here and now. */
 static void
 hand_over_orphan(CaTap *tap, const char *why)
@@ -161,19 +130,9 @@ static void
 note_unreadable(CaTap *tap, const char *problem)
 {
 	static const char why[] = "a transaction logged what this version cannot read";
-	static bool logged;
 	TransactionId xid = XLogRecGetXid(tap->reader);
 
-	ca_status_count(CA_COUNT_UNREADABLE_RECORDS, is_new(tap));
-	if (!logged)
-		ereport(LOG,
-				(errmsg("cache_aside cannot read a message of its own in the log at " CA_LSN_TEXT,
-						LSN_FORMAT_ARGS(tap->reader->ReadRecPtr)),
-				 errdetail("%s Transaction %u wrote %u bytes. Further ones are only counted.",
-						   problem, xid, XLogRecGetDataLen(tap->reader)),
-				 errhint("A newer version of the library may have written it. Everything is "
-						 "deleted from the cache when its transaction commits.")));
-	logged = true;
+	ca_not_followed_unreadable(tap->reader, problem);
 	if (TransactionIdIsValid(xid))
 		ca_open_add_unread(tap->open, xid, tap->reader->ReadRecPtr, why);
 	else
@@ -212,7 +171,7 @@ note_message(CaTap *tap)
 		case CA_RECORD_OTHER:
 			break;
 		case CA_RECORD_FOREIGN:
-			note_foreign(tap);
+			ca_not_followed_foreign(tap->reader);
 			break;
 		case CA_RECORD_UNREADABLE:
 			note_unreadable(tap, problem);

@@ -1,11 +1,17 @@
 /*
  * wal.c: the server's own log: where it stands, core's reader, our messages in it.
  *
- * Reads flushed WAL on a primary and replayed WAL on a standby, through core's
- * read_local_xlog_page_no_wait, which follows timelines. Between two pages, of one record even,
- * ProcSignal barriers are answered, and a stop or a reload makes it give up (ca_wal_interrupted): the
- * record is read again from its beginning, after a reload once. The reader grows its buffers in the current
- * memory context, so callers switch to a context that lives as long as the reader does.
+ * On a primary flushed WAL is read, on a standby replayed WAL, page by page with core's
+ * read_local_xlog_page_no_wait, which follows timelines.
+ *
+ * One record may have a gigabyte, and the worker must not be deaf for so long. So before each page it answers
+ * ProcSignal barriers, and when the server stops or a reload was asked for it gives the record up: the read
+ * fails, ca_wal_interrupted says why, and the caller reads the same record again from its beginning. For a reload
+ * a record is given up once only, else one that takes longer than the reloads are apart would never be read.
+ * When the server stops, reading goes on until a deadline (ca_wal_finish_by), for what can still be delivered.
+ *
+ * The reader grows its buffers in the current memory context: callers switch to one that lives as long as the
+ * reader does.
  */
 #include "cache_aside.h"
 #include "common/common.h"
@@ -36,7 +42,7 @@ ca_wal_timeline(XLogRecPtr *end)
 	return timeline;
 }
 
-/* A standby that restarted may have yet to replay what it had read, and delivered. */
+/* A standby that was restarted replays its log again: it may have read, and delivered, more than it has now. */
 bool
 ca_wal_ends_before(XLogRecPtr lsn)
 {
@@ -47,8 +53,8 @@ ca_wal_ends_before(XLogRecPtr lsn)
 }
 
 /*
- * The redo point of the last checkpoint and, as a full xid, the oldest transaction wholly after it.
- * The file may be read while it is being written; what memory knows instead is no less safe.
+ * The redo point of the last checkpoint, and a full xid: whoever has that or a later one began after it. From the
+ * control file; it may be written at the moment and be torn, and then we take what this server knows of its own.
  */
 XLogRecPtr
 ca_wal_last_checkpoint(uint64 *next_xid)
@@ -76,8 +82,9 @@ ca_wal_xid_after(TransactionId xid)
 }
 
 /*
- * The end of the log: of a record that is written for it, for the flush LSN may lie inside one; on a
- * standby, of what was replayed. `next_xid` is looked at afterwards: a full xid above any before it.
+ * The end of the log, which is the end of a record: on a primary of one written for this, because the flush
+ * LSN may lie inside a record; on a standby, of what was replayed. `next_xid` is asked for afterwards: every
+ * transaction that has something in the log before that end has a lower one.
  */
 XLogRecPtr
 ca_wal_end(uint64 *next_xid)
@@ -96,8 +103,9 @@ ca_wal_end(uint64 *next_xid)
 }
 
 /*
- * On a primary: the end of a record that is written now, above all that was visible before; whoever
- * reads the log comes to it soon, for the log's writer flushes it. On a standby: behind what was replayed.
+ * A place in the log above every commit that was visible before the call, which reading will come to soon. On
+ * a primary: the end of a record that is written now, and which the log's writer is told to flush. On a
+ * standby: just behind what was replayed.
  */
 XLogRecPtr
 ca_wal_mark(void)
@@ -123,7 +131,7 @@ ca_wal_finish_by(TimestampTz deadline)
 	finish_by = deadline;
 }
 
-/* A record can have a gigabyte, and is read as a whole: shall it be read again, later or never? */
+/* Is there something else to do, so that this record is read again later, or never? */
 static bool
 should_give_up(XLogRecPtr record)
 {
@@ -173,7 +181,7 @@ ca_wal_reader(ReadLocalXLogPageNoWaitPrivate *end, bool gives_way)
 	return reader;
 }
 
-/* The end of one record may be the very start of a page, where the next begins behind the header. */
+/* Where the record begins that follows one that ends here: on a new page, behind its header. */
 XLogRecPtr
 ca_wal_record_start(XLogRecPtr lsn)
 {
@@ -194,8 +202,8 @@ ca_wal_message(XLogReaderState *reader, CaMessage *message, const char **problem
 }
 
 /*
- * End of the log. On a page boundary the insert position is past the next page's header, which
- * belongs to a record nobody wrote yet; a standby can never have replayed it.
+ * The end of the last record. Where that fills its page, core's insert position lies behind the header of the
+ * next page, which nobody has written yet: a standby could never be said to have replayed it.
  */
 XLogRecPtr
 ca_wal_inserted(void)

@@ -17,4 +17,8 @@ extern XLogRecPtr ca_wal_record_start(XLogRecPtr lsn);
 extern CaRecordKind ca_wal_message(XLogReaderState *reader, CaMessage *message,
 								   const char **problem);
 
+/* ---- not_followed.c: records that have our name and are not believed ---- */
+extern void ca_not_followed_foreign(XLogReaderState *reader);
+extern void ca_not_followed_unreadable(XLogReaderState *reader, const char *problem);
+
 #endif

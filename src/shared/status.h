@@ -28,8 +28,8 @@ typedef enum CaCount
 	CA_COUNT_RESYNCS,            /* resync.c */
 	CA_COUNT_REDELETED,          /* redelete.c: keys deleted again */
 	CA_COUNT_REDELETE_DROPPED,   /* redelete.c: keys for which there was no room */
-	CA_COUNT_FOREIGN_RECORDS,    /* tap.c: messages in the log that have our name only */
-	CA_COUNT_UNREADABLE_RECORDS, /* tap.c: ... our mark, but cannot be read */
+	CA_COUNT_FOREIGN_RECORDS,    /* not_followed.c: messages in the log that have our name only */
+	CA_COUNT_UNREADABLE_RECORDS, /* not_followed.c: ... our mark, but cannot be read */
 	CA_COUNT_LOG_SKIPS,          /* breaker.c */
 	CA_COUNTS
 } CaCount;

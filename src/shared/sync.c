@@ -1,77 +1,53 @@
 /*
- * sync.c: with cache_aside.synchronous, COMMIT returns when its keys are deleted.
+ * sync.c: sessions that wait until the keys of their commit are deleted: who waits, and for what.
  *
- * The backend comes here after its commit released its locks (commit.c). It enters a queue in shared
- * memory, ordered by LSN, and sleeps on its latch. The worker takes out of the queue exactly those
- * whose commit Redis acknowledged and sets their latches; deliveries are out of order while some
- * other commit is stalled, so the confirmed LSN alone would make them wait for that one.
+ * With cache_aside.synchronous a session that has committed and let go of its locks (commit.c) enters a queue
+ * in shared memory, ordered by LSN, and sleeps (sync_wait.c). The worker takes out those whose commit Redis has
+ * acknowledged, and wakes them. It goes by the commit and not by the confirmed LSN: while one commit is
+ * stalled, others behind it are delivered, but the confirmed LSN stays below it.
  *
- *	backend                                     worker
- *	enlist (lock), look at acked                acknowledgement: advance acked, then
- *	sleep                                       look at waiting; take out and wake (lock)
+ *	session                                     worker
+ *	1 enters the queue (lock)                   1 writes acked, the highest commit acknowledged
+ *	2 reads acked                               2 reads how many wait
+ *	3 sleeps                                    3 takes out those it is about, and wakes them (lock)
  *
- * acked is the highest commit acknowledged. Below it our own may have been acknowledged already, just
- * before we enlisted; only the worker knows. Then, and after a COMMIT PREPARED, of which nobody knows
- * here whether it carried keys, the waiter asks: the worker answers in a later round whether anything
- * of it is left (ca_sync_answer). acked and waiting are each written before the other is read, with a
- * barrier between: either the worker sees the waiter or the waiter asks. Nor does anybody here know
- * where the record of a COMMIT PREPARED ends, only that it lies behind the log's end as it was before
- * the statement: what is asked for is a commit of that kind in between.
+ * Each writes before it reads, with a barrier in between, so one of them sees the other. A session that finds
+ * acked above its own commit cannot tell: was its commit acknowledged just before it entered the queue, or is
+ * it still under way? So it asks, and the worker says in a later round whether anything of that commit is left
+ * (ca_sync_answer). After a COMMIT PREPARED a session always asks: it knows neither whether that transaction
+ * had keys nor where its commit record ends, only that it is a COMMIT PREPARED between the end of the log
+ * before the statement and its end now.
  *
- * Nothing in ca_sync_wait allocates or raises: after the commit record it would be a PANIC. Cancel
- * and termination are polled, as core does for synchronous replication, since interrupts are held
- * off; whatever ends the wait, the commit stands and delivery follows. The queue's entries belong to
- * backends by their proc number, and every path out of the wait leaves the queue. ProcSignal barriers
- * are not served meanwhile, as in core's own wait for a standby: what a barrier asks for may raise.
+ * An entry of the queue belongs to a backend, by its proc number. Nothing that a backend calls here allocates
+ * or raises: after the commit record it would be a PANIC.
  *
- * Who gets here: whoever committed a transaction of his own with messages in it. Parallel workers,
- * subtransactions and autovacuum log none; an apply worker waits like anybody if its role says so.
- *
- * Asynchronous commits: Redis acts on commits after they were flushed, but values cached from a commit
- * that a crash then loses are invalidated by nobody. The worker has to know that there are such
- * commits, so until it wrote that into the position every commit with keys is flushed
- * (ca_sync_must_flush). One that is waited for is flushed always.
+ * Asynchronous commits: the worker delivers what is flushed. A commit whose values are in the cache and which
+ * a crash then takes back is invalidated by nobody, so the resync after the crash has to do it, and the
+ * position in Redis has to say that there were such commits. Until it does, every commit with keys is flushed
+ * (ca_sync_must_flush). One that is waited for always is.
  */
 #include "cache_aside.h"
 #include "shared/shared.h"
 #include "shared/sync.h"
-#include "shared/trouble.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
-#include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #define TRANCHE "cache_aside_sync"
 #define ACTIVE_US 10000 /* synchronous committers come again: no pacing for so long */
 
-typedef enum Outcome
-{
-	IDLE,
-	WAITING,
-	DELIVERED,
-	OUTAGE,
-	NO_WORKER,
-	NO_DELIVERY,
-	/* found by the backend itself */
-	TIMED_OUT,
-	CANCELED,
-	TERMINATED
-} Outcome;
-
 /* Written under the lock, except that its owner alone reads `outcome` without. */
 typedef struct Waiter
 {
-	dlist_node node; /* in the queue while WAITING */
+	dlist_node node; /* in the queue while CA_SYNC_WAITING */
 	CaAwaited awaited;
 	bool asks;     /* the worker has to look whether it is owed anything */
 	bool seen;     /* the worker's next snapshot is newer than this waiter's commit */
@@ -84,7 +60,7 @@ typedef struct CaSync
 	dlist_head queue;          /* of Waiters, by LSN; under the lock */
 	CaGather gather;           /* counts who is in it */
 	pg_atomic_uint32 asking;   /* of those, how many ask */
-	pg_atomic_uint32 delivery; /* WAITING: goes on as far as is known; else why not */
+	pg_atomic_uint32 delivery; /* CA_SYNC_WAITING: goes on as far as is known; else why not */
 	pg_atomic_uint64 acked;    /* highest commit acknowledged by Redis */
 	pg_atomic_uint64 confirmed;
 	pg_atomic_uint32 async_recorded;       /* Redis holds a position that says async */
@@ -96,7 +72,6 @@ int guc_synchronous_timeout;
 
 static CaSync *shared;
 static LWLock *lock;
-static uint32 wait_event;
 
 /* of the worker */
 static int *woken; /* proc numbers whose latches are to be set */
@@ -123,12 +98,12 @@ ca_sync_shmem_init(void)
 	dlist_init(&shared->queue);
 	ca_gather_init(&shared->gather);
 	pg_atomic_init_u32(&shared->asking, 0);
-	pg_atomic_init_u32(&shared->delivery, NO_WORKER);
+	pg_atomic_init_u32(&shared->delivery, CA_SYNC_NO_WORKER);
 	pg_atomic_init_u64(&shared->acked, 0);
 	pg_atomic_init_u64(&shared->confirmed, 0);
 	pg_atomic_init_u32(&shared->async_recorded, 0);
 	for (int i = 0; i < MaxBackends; i++)
-		pg_atomic_init_u32(&shared->waiters[i].outcome, IDLE);
+		pg_atomic_init_u32(&shared->waiters[i].outcome, CA_SYNC_IDLE);
 }
 
 /* ---- the queue, under the lock ---- */
@@ -153,7 +128,7 @@ insert(Waiter *waiter)
 }
 
 static void
-remove_waiter(Waiter *waiter, Outcome outcome)
+remove_waiter(Waiter *waiter, CaSyncOutcome outcome)
 {
 	dlist_delete(&waiter->node);
 	pg_atomic_fetch_sub_u32(&shared->gather.waiting, 1);
@@ -175,7 +150,7 @@ ca_sync_wake(void)
 
 /* Takes it out of the queue; ca_sync_wake sets its latch when the lock is released. */
 static void
-wake(Waiter *waiter, Outcome outcome)
+wake(Waiter *waiter, CaSyncOutcome outcome)
 {
 	remove_waiter(waiter, outcome);
 	if (nwoken == MaxBackends) /* somebody left and came back meanwhile */
@@ -184,7 +159,7 @@ wake(Waiter *waiter, Outcome outcome)
 }
 
 static void
-wake_all(Outcome outcome)
+wake_all(CaSyncOutcome outcome)
 {
 	dlist_mutable_iter iter;
 
@@ -197,7 +172,7 @@ wake_all(Outcome outcome)
 
 /* Who enlists after wake_all let go of the lock sees the reason. */
 static void
-stop_waiting(Outcome why)
+stop_waiting(CaSyncOutcome why)
 {
 	pg_atomic_write_u32(&shared->delivery, why);
 	wake_all(why);
@@ -206,7 +181,7 @@ stop_waiting(Outcome why)
 static void
 detach(int code, Datum arg)
 {
-	stop_waiting(NO_WORKER);
+	stop_waiting(CA_SYNC_NO_WORKER);
 }
 
 void
@@ -214,7 +189,7 @@ ca_sync_attach(void)
 {
 	woken = MemoryContextAlloc(TopMemoryContext, mul_size(MaxBackends, sizeof(int)));
 	before_shmem_exit(detach, (Datum) 0);
-	pg_atomic_write_u32(&shared->delivery, WAITING);
+	pg_atomic_write_u32(&shared->delivery, CA_SYNC_WAITING);
 }
 
 /* What Redis holds is read anew; the first acknowledgement tells. */
@@ -227,19 +202,19 @@ ca_sync_connecting(void)
 void
 ca_sync_available(void)
 {
-	pg_atomic_write_u32(&shared->delivery, WAITING);
+	pg_atomic_write_u32(&shared->delivery, CA_SYNC_WAITING);
 }
 
 void
 ca_sync_outage(void)
 {
-	stop_waiting(OUTAGE);
+	stop_waiting(CA_SYNC_OUTAGE);
 }
 
 void
 ca_sync_switched_off(void)
 {
-	stop_waiting(NO_DELIVERY);
+	stop_waiting(CA_SYNC_NO_DELIVERY);
 }
 
 void
@@ -262,7 +237,7 @@ wake_range(XLogRecPtr above, XLogRecPtr upto)
 		if (waiter->awaited.lsn > upto)
 			break;
 		if (waiter->awaited.lsn > above)
-			wake(waiter, DELIVERED);
+			wake(waiter, CA_SYNC_DELIVERED);
 	}
 	LWLockRelease(lock);
 }
@@ -310,7 +285,7 @@ ca_sync_answer(XLogRecPtr read_end, CaOwes owes, void *arg)
 		if (!waiter->asks || waiter->awaited.lsn > read_end)
 			continue;
 		if (waiter->seen && !owes(arg, &waiter->awaited))
-			wake(waiter, DELIVERED);
+			wake(waiter, CA_SYNC_DELIVERED);
 		again |= !waiter->seen;
 		waiter->seen = true;
 	}
@@ -347,11 +322,10 @@ ca_sync_active(void)
 
 /* ---- backends ---- */
 
-void
-ca_sync_prepare(bool waits)
+static Waiter *
+own_place(void)
 {
-	if (waits && wait_event == 0)
-		wait_event = ca_wait_event("CacheAsideSynchronous");
+	return &shared->waiters[ca_my_proc_number()];
 }
 
 bool
@@ -368,135 +342,54 @@ ca_sync_wakes_later(bool waits)
 	return waits && shared != NULL && ca_gather_active(&shared->gather);
 }
 
-static Outcome
-enlist(Waiter *me, const CaAwaited *awaited)
+/* This session enters the queue, unless it need not wait, or cannot. */
+CaSyncOutcome
+ca_sync_enlist(const CaAwaited *awaited)
 {
-	Outcome outcome;
+	CaSyncOutcome outcome;
+	Waiter *me;
 
+	if (shared == NULL)
+		return CA_SYNC_NO_WORKER;
+	me = own_place();
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	outcome = pg_atomic_read_u32(&shared->delivery);
-	if (outcome == WAITING)
+	if (outcome == CA_SYNC_WAITING)
 	{
 		me->awaited = *awaited;
 		me->seen = false;
-		pg_atomic_write_u32(&me->outcome, WAITING);
+		pg_atomic_write_u32(&me->outcome, CA_SYNC_WAITING);
 		insert(me); /* counting is a barrier: then look */
 		me->asks = awaited->kind != CA_AWAITED_COMMIT ||
 				   pg_atomic_read_u64(&shared->acked) >= awaited->lsn;
 		if (me->asks)
 			pg_atomic_fetch_add_u32(&shared->asking, 1);
 		if (pg_atomic_read_u64(&shared->confirmed) >= awaited->lsn)
-			remove_waiter(me, outcome = DELIVERED);
+			remove_waiter(me, outcome = CA_SYNC_DELIVERED);
 	}
 	LWLockRelease(lock);
-	if (outcome == WAITING && (me->asks || ca_gather_complete(&shared->gather)))
+	if (outcome == CA_SYNC_WAITING && (me->asks || ca_gather_complete(&shared->gather)))
 		ca_status_wake_worker();
 	return outcome;
 }
 
-/* Leaves the queue, unless the worker took us out meanwhile: then its word counts. */
-static Outcome
-give_up(Waiter *me, Outcome why)
+CaSyncOutcome
+ca_sync_outcome(void)
 {
-	Outcome outcome;
+	return pg_atomic_read_u32(&own_place()->outcome);
+}
+
+/* It leaves the queue, unless the worker has taken it out meanwhile: then the worker's word counts. */
+CaSyncOutcome
+ca_sync_leave(CaSyncOutcome why)
+{
+	Waiter *me = own_place();
+	CaSyncOutcome outcome;
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	outcome = pg_atomic_read_u32(&me->outcome);
-	if (outcome == WAITING)
+	if (outcome == CA_SYNC_WAITING)
 		remove_waiter(me, outcome = why);
 	LWLockRelease(lock);
 	return outcome;
-}
-
-static Outcome
-sleep_until_delivered(Waiter *me)
-{
-	instr_time start;
-
-	INSTR_TIME_SET_CURRENT(start);
-	for (;;)
-	{
-		Outcome outcome;
-		instr_time now;
-		long left;
-
-		ResetLatch(MyLatch);
-		outcome = pg_atomic_read_u32(&me->outcome); /* setting the latch was a barrier */
-		if (outcome != WAITING)
-			return outcome;
-		if (ProcDiePending)
-			return give_up(me, TERMINATED);
-		if (QueryCancelPending)
-		{
-			QueryCancelPending = false;
-			return give_up(me, CANCELED);
-		}
-		INSTR_TIME_SET_CURRENT(now);
-		INSTR_TIME_SUBTRACT(now, start);
-		left = guc_synchronous_timeout - (long) INSTR_TIME_GET_MILLISEC(now);
-		if (left <= 0)
-			return give_up(me, TIMED_OUT);
-		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_POSTMASTER_DEATH, left, wait_event) &
-			WL_POSTMASTER_DEATH)
-		{
-			ProcDiePending = InterruptPending = true;
-			whereToSendOutput = DestNone;
-			return give_up(me, TERMINATED);
-		}
-	}
-}
-
-/* Once per statement: a procedure may commit a million times before its client reads. */
-static void
-warn(Outcome outcome, CaAwaitedKind kind)
-{
-	static TimestampTz warned;
-	const char *later = kind == CA_AWAITED_PREPARED
-							? "The transaction is committed. If it has keys, they are in the log, "
-							  "and are deleted as soon as Redis takes the command."
-							: "The transaction is committed. Its keys are in the log, and are "
-							  "deleted as soon as Redis takes the command.";
-
-	if (outcome == DELIVERED || warned == GetCurrentStatementStartTimestamp())
-		return;
-	warned = GetCurrentStatementStartTimestamp();
-	switch (outcome)
-	{
-		case OUTAGE:
-			ca_commit_warning_send(ca_trouble_excuse(), later);
-			break;
-		case NO_DELIVERY:
-			ca_commit_warning_send("this server does not deliver, see cache_aside.status", later);
-			break;
-		case NO_WORKER:
-			ca_commit_warning_send("the worker is not running", later);
-			break;
-		case TIMED_OUT:
-			ca_commit_warning_send("no answer within cache_aside.synchronous_timeout", later);
-			break;
-		case CANCELED:
-			ca_commit_warning_send("the wait was canceled", later);
-			break;
-		case TERMINATED:
-			ca_commit_warning_send("the connection is being terminated", later);
-			break;
-		default:
-			break;
-	}
-}
-
-void
-ca_sync_wait(const CaAwaited *awaited)
-{
-	Outcome outcome = NO_WORKER;
-
-	if (shared)
-	{
-		Waiter *me = &shared->waiters[ca_my_proc_number()];
-
-		outcome = enlist(me, awaited);
-		if (outcome == WAITING)
-			outcome = sleep_until_delivered(me);
-	}
-	warn(outcome, awaited->kind);
 }

@@ -1,7 +1,7 @@
 /*
  * sync.h: synchronous commit of invalidations, between the backends that wait and the worker.
  *
- * See sync.c for who calls what and why nothing here raises.
+ * See sync.c for how the two meet, and sync_wait.c for why nothing raises in a backend.
  */
 #ifndef CA_SYNC_H
 #define CA_SYNC_H
@@ -17,8 +17,7 @@ extern int guc_synchronous_timeout; /* ms */
 extern void ca_sync_shmem_request(void);
 extern void ca_sync_shmem_init(void);
 
-/* ---- backends ---- */
-extern void ca_sync_prepare(bool waits); /* before the commit record: what may raise */
+/* ---- sync.c: in backends ---- */
 /* Must a transaction that logged messages be flushed at its commit, whatever the session asked? */
 extern bool ca_sync_must_flush(bool waits);
 /* Is the worker woken when a commit of this session enters the queue, and not before? */
@@ -39,9 +38,31 @@ typedef struct CaAwaited
 	XLogRecPtr lsn;
 } CaAwaited;
 
+typedef enum CaSyncOutcome
+{
+	CA_SYNC_IDLE,
+	CA_SYNC_WAITING,
+	CA_SYNC_DELIVERED,
+	CA_SYNC_OUTAGE,
+	CA_SYNC_NO_WORKER,
+	CA_SYNC_NO_DELIVERY,
+	/* found by the session itself */
+	CA_SYNC_TIMED_OUT,
+	CA_SYNC_CANCELED,
+	CA_SYNC_TERMINATED
+} CaSyncOutcome;
+
+extern CaSyncOutcome ca_sync_enlist(const CaAwaited *awaited);
+extern CaSyncOutcome ca_sync_outcome(void);
+extern CaSyncOutcome ca_sync_leave(CaSyncOutcome why);
+
+/* ---- sync_wait.c ---- */
+extern void ca_sync_wait_prepare(bool waits); /* before the commit record: what may raise */
 /* Waits until it was delivered; never raises. */
 extern void ca_sync_wait(const CaAwaited *awaited);
-extern void ca_commit_warning_send(const char *reason, const char *detail); /* commit_warning.c */
+
+/* ---- commit_warning.c ---- */
+extern void ca_commit_warning_send(const char *reason, const char *detail);
 
 /* ---- gather.c: how many waiters are worth waking the worker for ---- */
 typedef struct CaGather
@@ -60,7 +81,7 @@ extern bool ca_gather_complete(CaGather *gather);
 extern bool ca_gather_begin(CaGather *gather);
 extern void ca_gather_end(CaGather *gather);
 
-/* ---- worker ---- */
+/* ---- sync.c: in the worker ---- */
 typedef bool (*CaOwes)(void *arg, const CaAwaited *awaited);
 
 extern void ca_sync_attach(void);

@@ -412,7 +412,7 @@ at_transaction_event(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			ca_sync_prepare(ca_commit_waits());
+			ca_sync_wait_prepare(ca_commit_waits());
 			set.preparing = event == XACT_EVENT_PRE_PREPARE;
 			log_set();
 			break;
