@@ -5,7 +5,7 @@
  *							  region, conninfo, weight, by ("replica" or "primary"), at
  *	   cache_aside:primary	  JSON: lsn (end of the log), timeline, system, name, conninfo, region, at
  *
- * Every publish_interval while the log moves, else every QUIET_INTERVAL, so that readers see that the
+ * Every publish_interval while the log moves, else about every two seconds, so that readers see that the
  * publisher lives; not at all while nothing is registered; and at once when the registry or this server's role changed. `at` is Redis'
  * clock in milliseconds, the same for all, so nobody's clock matters; both keys expire after
  * EXPIRY_INTERVALS, entries of the hash are dropped when they are that old: a dead publisher is
@@ -37,8 +37,10 @@
 #include "utils/timestamp.h"
 
 #define EXPIRY_INTERVALS 20
-#define MIN_EXPIRY 5000     /* ms */
-#define QUIET_INTERVAL 1000 /* ms; less than CA_PUBLISHED_TTL_MS */
+#define MIN_EXPIRY 5000 /* ms */
+#define QUIET_INTERVAL                                                                             \
+	1900 /* ms; a little less than the arming is renewed (arming.c): one wake for both, */
+#define QUIET_PATIENCE 2500 /* and more, if nothing else wakes us; half of CA_PUBLISHED_TTL_MS */
 #define BUSY_MS 2000        /* the log moved so recently */
 #define CLOSE_LOOK 10       /* ms between looks at replay while it moves */
 
@@ -63,7 +65,7 @@ static const char replicas_script[] =
 	"for i = 3, #ARGV, 2 do\n"
 	"  local name, json = ARGV[i], ARGV[i + 1]\n"
 	"  listed[name] = true\n"
-	"  local better = ARGV[2] == 'replica' or not own[name] or now - at[name] > expiry / 4\n"
+	"  local better = ARGV[2] == 'replica' or not own[name] or now - at[name] > expiry / 2\n"
 	"  if json ~= '' and better then\n"
 	"    redis.call('hset', KEYS[1], name, json .. string.format('%.0f}', now))\n"
 	"    at[name] = now\n"
@@ -422,12 +424,16 @@ report_replay(TimestampTz now)
 	ca_report_replay();
 }
 
+static bool
+is_quiet(TimestampTz now)
+{
+	return TimestampDifferenceExceeds(moved_at, now, BUSY_MS);
+}
+
 static long
 interval(TimestampTz now)
 {
-	bool busy = !TimestampDifferenceExceeds(moved_at, now, BUSY_MS);
-
-	return busy ? guc_publish_interval : Max(guc_publish_interval, QUIET_INTERVAL);
+	return is_quiet(now) ? Max(guc_publish_interval, QUIET_INTERVAL) : guc_publish_interval;
 }
 
 static void
@@ -478,5 +484,7 @@ ca_publish_timeout(void)
 		return CLOSE_LOOK;
 	if (overdue && connected)
 		return guc_publish_interval;
-	return published_count > 0 ? interval(now) : -1;
+	if (published_count == 0)
+		return -1;
+	return is_quiet(now) ? Max(guc_publish_interval, QUIET_PATIENCE) : guc_publish_interval;
 }

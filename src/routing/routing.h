@@ -13,7 +13,7 @@
 extern void ca_routing_init(void);
 
 #define CA_MAX_PUBLISHED 64      /* replicas that Redis may tell about; more are ignored */
-#define CA_PUBLISHED_TTL_MS 2000 /* what a replica published counts for so long */
+#define CA_PUBLISHED_TTL_MS 5000 /* what a replica published counts for so long */
 
 /* ---- wait_for.c ---- */
 extern int64 ca_wait_for_interval_ms(const Interval *interval, const char *argument);

@@ -20,11 +20,14 @@
 #include "worker/worker.h"
 
 #include "access/xlog.h"
+#include "storage/latch.h"
 
 #define IDLE_PAUSE 10000 /* ms, when there is nothing to do here */
 #define STANDBY_PAUSE 10
-#define STANDBY_QUIET_PAUSE 100 /* a second without any log */
-#define STANDBY_IDLE_PAUSE 1000 /* ten seconds */
+#define STANDBY_QUIET_PAUSE 100 /* a second without any log: */
+#define QUIET_LOOKS 100
+#define STANDBY_IDLE_PAUSE 1000 /* ten seconds: */
+#define IDLE_LOOKS 200
 
 typedef enum Duty
 {
@@ -40,7 +43,8 @@ typedef enum Duty
 static Duty duty = NONE_YET;
 static CaSink sinks[1];
 static CaRun the_run = {.sinks = sinks, .nsinks = lengthof(sinks)};
-static bool moves; /* the settings name another Redis, or other keys */
+static bool moves;        /* the settings name another Redis, or other keys */
+static int looks_in_vain; /* at the log of a standby, which had nothing new */
 
 void
 ca_role_attach(void)
@@ -245,12 +249,34 @@ connection(CaSink *sink)
 	return duty == FOLLOW ? ca_followed_redis(sink) : ca_session_redis(sink);
 }
 
-/* All there are now, but no more than so many. */
+/*
+ * A standby that follows and has no log to read wakes for that alone, and reads then what Redis answered
+ * before: it moves nothing but the log that is kept. Each answer would be a wake-up of its own.
+ */
+static bool
+is_patient(void)
+{
+	if (duty != FOLLOW || looks_in_vain < IDLE_LOOKS)
+		return false;
+	CA_EACH_SINK (sink, &the_run)
+	{
+		const CaRedis *redis = connection(sink);
+
+		if (redis && (ca_redis_state(redis) != CA_REDIS_READY ||
+					  (ca_redis_events(redis) & WL_SOCKET_WRITEABLE) != 0))
+			return false;
+	}
+	return true;
+}
+
+/* Those whose answers are waited for, but no more than so many. */
 int
 ca_role_connections(CaRedis **connections, int most)
 {
 	int n = 0;
 
+	if (is_patient())
+		return 0;
 	CA_EACH_SINK (sink, &the_run)
 		if (n < most && connection(sink) != NULL)
 			connections[n++] = connection(sink);
@@ -272,15 +298,14 @@ static long
 standby_pause(void)
 {
 	static XLogRecPtr before;
-	static int quiet;
 	XLogRecPtr end;
 
 	ca_wal_timeline(&end);
-	quiet = end == before ? quiet + 1 : 0;
+	looks_in_vain = end == before ? looks_in_vain + 1 : 0;
 	before = end;
-	if (quiet < 100)
+	if (looks_in_vain < QUIET_LOOKS)
 		return STANDBY_PAUSE;
-	return quiet < 200 ? STANDBY_QUIET_PAUSE : STANDBY_IDLE_PAUSE;
+	return looks_in_vain < IDLE_LOOKS ? STANDBY_QUIET_PAUSE : STANDBY_IDLE_PAUSE;
 }
 
 static long

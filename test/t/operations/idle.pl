@@ -1,10 +1,11 @@
 # An idle server: its worker wakes no more than once a second on the average, answers of Redis included,
 # writes nothing into the log, and sends Redis nothing that writes: what it renews is memory of the library.
-# With replicas registered it says that it lives, once a second. Where the extension is not installed, or
+# So does that of a standby that follows, which reads an answer when it looks at the log next, and that of a
+# server with replicas, which says that it lives when it renews. Where the extension is not installed, or
 # delivery is off, it sleeps. After all of that a commit is delivered at once.
 #
 # Remedies: ca_publish_timeout() of nothing registered (publish.c), quiet_timeout() (run.c),
-# STANDBY_IDLE_PAUSE (role.c).
+# STANDBY_IDLE_PAUSE and is_patient() (role.c), QUIET_INTERVAL and QUIET_PATIENCE (publish.c).
 use strict;
 use warnings;
 
@@ -72,6 +73,9 @@ sub wait_quiet
 	return;
 }
 
+# It writes a snapshot into the log up to 15 s after something else was written.
+my $bgwriter = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'});
+kill 'STOP', $bgwriter;
 my $worker = wait_worker($node);
 $node->poll_query_until('postgres', 'SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ $$cache_aside (survey|topology)$$', '0');
 idle('not installed', $worker, 1);
@@ -96,18 +100,19 @@ $node->wait_for_catchup($standby, 'replay', $node->lsn('flush'));
 my $follower = wait_worker($standby);
 wait_until(sub { wakes($follower) > 100 });    # it looked often in the first seconds
 wait_quiet($follower);
-idle('following', $follower, 3);
+idle('following', $follower, 1.3);
 
 # ---- replicas are registered
 $node->safe_psql('postgres', q{SELECT cache_aside.add_replica('standby', 'host=x')});
 wait_until(sub { $redis->exists('cache_aside:primary') });
 wait_quiet($worker);
-idle('with a replica', $worker, 4);
+idle('with a replica', $worker, 1.3);
 $standby->stop;
 
 # ---- switched off
 reload_conf($node, 'cache_aside.delivery' => 'off');
 status_is($node, 'state', 'off');
 idle('off', $worker, 1);
+kill 'CONT', $bgwriter;
 $node->stop;
 done_testing();
