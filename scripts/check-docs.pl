@@ -5,8 +5,10 @@
 #	anchor   a link to a heading that does not exist
 #	index    a page of docs/ that its index (docs/README.md, docs/internals/README.md) does not name
 #	path     a file of this tree, named with its folder or alone, that does not exist
-#	name     a ca_..., Ca..., CA_... or `function()` that no source has; in docs/internals and CONTRIBUTING.md
+#	name     a ca_..., Ca..., CA_... or `function()` that no source has, or not the file in which it is said to
+#	         be; in docs/internals and CONTRIBUTING.md
 #	told     a state, trouble, wait event or message of the worker that docs do not explain, or one that only docs know
+#	folder   a folder of src/LAYERS that the table in architecture.md lacks, or one too many
 #	length   README.md is longer than 250 lines
 #
 # What only a server knows (settings, defaults, rights, columns) is compared by test/t/operations/documented.
@@ -145,13 +147,17 @@ sub check_names
 		{
 			finding("$page:$number", 'name', "$name()") unless $called{$name};
 		}
+		while ($line =~ m{`(\w+)\(\)` in `([\w/.]+)`}g)
+		{
+			my ($name, $file) = ($1, $2);
+			my ($path) = grep { -f } $file, "src/$file";
+			finding("$page:$number", 'name', "$name() is not in $file") if $path && slurp($path) !~ /\b$name *\(/;
+		}
 	}
 	return;
 }
 
 # ---- what the worker tells
-
-sub first_column { my ($page) = @_; return map { $_->[1] =~ /^\| ((?:`[^|]*`(?:, )?)+) \|/ ? $1 =~ /`([^`]+)`/g : () } prose($page); }
 
 # Both ways: what the source tells is explained, what is explained is told.
 sub check_told
@@ -196,6 +202,19 @@ sub check_messages
 	return;
 }
 
+# The rooms of architecture.md are those of LAYERS.
+sub check_folders
+{
+	my %folders = map { $_ => 1 } slurp('src/LAYERS') =~ /^(\w+):/mg;
+	my $page = 'docs/internals/architecture.md';
+	foreach my $name (map { $_->[1] =~ /^\| `(\w+)` \|/ ? $1 : () } prose($page))
+	{
+		finding("$page:1", 'folder', $name) unless delete $folders{$name};
+	}
+	finding("$page:1", 'folder', "$_ is not described") foreach sort keys %folders;
+	return;
+}
+
 my @pages = grep { -e } qw(README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md), files('\.md', 'docs', 'examples');
 foreach my $page (@pages)
 {
@@ -206,6 +225,7 @@ foreach my $page (@pages)
 }
 check_index($_) foreach grep { -d } qw(docs docs/internals);
 check_worker();
+check_folders();
 my $lines = () = slurp('README.md') =~ /\n/g;
 finding('README.md:1', 'length', "$lines lines, 250 are allowed") if $lines > 250;
 exit $found;
