@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use CacheAside;
+use PostgreSQL::Test::Utils;
 use RedisServer;
 use Test::More;
 
@@ -168,4 +169,11 @@ make_example();
 foreach my $page ('README.md', map { s{^\Q$tree\E/}{}r } glob "$tree/docs/*.md") { $examples{$page} = examples($page); }
 cmp_ok($examples{'README.md'}, '>', 4, 'the README has examples');
 $node->stop;
+
+# make psql
+my $said = $redis->dir . '/said';
+is(`perl $tree/scripts/psql.pl -Atc 'SELECT state FROM cache_aside.status' 2>$said`, "delivering\n", 'make psql: a server that delivers');
+my ($socket) = PostgreSQL::Test::Utils::slurp_file($said) =~ /^Redis +redis-cli -s (.*)$/m;
+ok($socket && !-e $socket, '... with a Redis, which is gone when psql is');
+
 done_testing();
