@@ -179,9 +179,15 @@ sub check_worker
 	my @states = map { /"([^"]+)"/g } $c =~ /ca_status_state\((.*?)\);/gs;
 	my $column = sub { my ($t) = @_; map { /`([^`]+)`/g } $t =~ /^\| (`[^|]*`) \|/mg };
 	check_told('state', $page, [@states], [ grep { $_ ne 'status.state' } $column->(section($page, 'States')) ]);
-	my @troubles = slurp('src/shared/trouble.c') =~ /\[CA_TROUBLE_\w+\] =\s*\{"([^"]+)",/g;
+	my $view = slurp('src/shared/status_view.c'); # which says some of them itself
+	my @troubles = (
+		(grep { $_ ne 'waits for a database' } slurp('src/shared/trouble.c') =~ /\[CA_TROUBLE_\w+\] =\s*\{"([^"]+)",/g),
+		$view =~ /"(no worker)"/, map { "$_ ..." } $view =~ /"(waits for [^%"]*?) %s"/);
 	check_told('trouble', $page, \@troubles, [ grep { $_ ne 'trouble' } $column->(section($page, 'Causes')) ]);
 	my $monitoring = slurp('docs/monitoring.md');
+	my %redis_state = map { $_ => 1 } map { /"([^"]+)"/g } $c =~ /ca_status_redis_state\((.*?)\);/gs;
+	finding('docs/monitoring.md:1', 'told', "redis_state '$_' is not explained")
+	  foreach grep { index($monitoring, "`$_`") < 0 } sort keys %redis_state;
 	check_told('wait event', 'docs/monitoring.md', [ $c =~ /ca_wait_event\("(\w+)"\)/g ], [ $monitoring =~ /`(CacheAside\w+)`/g ]);
 	check_messages($c, $monitoring);
 	return;
