@@ -7,6 +7,7 @@
 #	path     a file of this tree, named with its folder or alone, that does not exist
 #	name     a ca_..., Ca..., CA_... or `function()` that no source has, or not the file in which it is said to
 #	         be; in docs/internals and CONTRIBUTING.md
+#	number   "8192 (`QUEUE_LIMIT`)" and its like: the constant is another
 #	told     a state, trouble, wait event or message of the worker that docs do not explain, or one that only docs know
 #	folder   a folder of src/LAYERS that the table in architecture.md lacks, or one too many
 #	length   README.md is longer than 250 lines
@@ -157,6 +158,34 @@ sub check_names
 	return;
 }
 
+# Constants, in bytes or as they are; one that is defined twice may be either.
+my %constant;
+while ($text =~ /^#define (\w+) +(\(?[^\n"]*?)(?: *\/\*.*)?$/mg)
+{
+	my ($name, $value) = ($1, $2);
+	$value =~ s/\(Size\)|INT64CONST//g;
+	push @{ $constant{$name} }, eval $value if $value =~ m{^[\d\s*+/()]+$};
+}
+
+sub check_numbers
+{
+	my ($page) = @_;
+	my %unit = (kB => 1024, MB => 1024 * 1024, ms => 1);
+	foreach (prose($page))
+	{
+		my ($number, $line) = @$_;
+		while ($line =~ /(\d[\d ]*\d|\d)(?: (kB|MB|ms))? \(`([A-Z]\w+)`/g)
+		{
+			my ($said, $unit, $name) = ($1, $2, $3);
+			$said =~ s/ //g;
+			$said *= $unit{$unit} if $unit;
+			next if grep { $_ == $said } @{ $constant{$name} // [] };
+			finding("$page:$number", 'number', "$name is not $said");
+		}
+	}
+	return;
+}
+
 # ---- what the worker tells
 
 # Both ways: what the source tells is explained, what is explained is told.
@@ -228,6 +257,7 @@ foreach my $page (@pages)
 	check_links($page);
 	check_paths($page, $inside);
 	check_names($page) if $inside;
+	check_numbers($page) if $inside;
 }
 check_index($_) foreach grep { -d } qw(docs docs/internals);
 check_worker();
