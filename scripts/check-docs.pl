@@ -8,7 +8,8 @@
 #	name     a ca_..., Ca..., CA_... or `function()` that no source has, or not the file in which it is said to
 #	         be; in docs/internals and CONTRIBUTING.md
 #	number   "8192 (`QUEUE_LIMIT`)" and its like: the constant is another
-#	told     a state, trouble, wait event or message of the worker that docs do not explain, or one that only docs know
+#	told     a state, trouble, wait event or message of the worker, or a gap, that docs do not explain, or one that
+#	         only docs know
 #	folder   a folder of src/LAYERS that the table in architecture.md lacks, or one too many
 #	length   README.md is longer than 250 lines
 #
@@ -222,6 +223,22 @@ sub check_worker
 	return;
 }
 
+# What the view gaps says, up to a colon or a bracket; what varies is "...".
+sub check_gaps
+{
+	my $said = qr/(?:trigger|triggers|TRUNCATE|the|no|an|its|writes|logical|columns?) /;
+	my $shorten = sub {
+		my ($text) = @_;
+		return $text =~ s/''/'/gr =~ s/\\?"?%\w\\?"?/.../gr =~ s/(?:: |; | \().*//sr =~ s/(?<=\w)\.{3}$//r =~ s/\.{3} \.{3}/.../gr;
+	};
+	my @told = map { $shorten->($_) } grep { /^$said/ && tr/ // > 2 }
+	  (map { slurp($_) =~ /VIEW cache_aside\.(?:version_)?gaps AS(.*?);\n\n/s ? $1 =~ s/'\n\s*'//gr =~ /'((?:[^']|'')*)'/g : () } qw(sql/parts/rules.sql sql/parts/rows.sql)),
+	  slurp('src/rules/rule_view.c') =~ /"((?:trigger|the|an|its|column) (?:[^"\\]|\\.)*)"/g;
+	my @explained = map { $shorten->($_) } grep { /^$said/ } section('docs/rules.md', 'Gaps') =~ /`([^`]+)`/g;
+	check_told('gap', 'docs/rules.md', \@told, \@explained);
+	return;
+}
+
 # Each message that goes to the log alone has a row: the beginning of it, up to what varies.
 sub check_messages
 {
@@ -261,6 +278,7 @@ foreach my $page (@pages)
 }
 check_index($_) foreach grep { -d } qw(docs docs/internals);
 check_worker();
+check_gaps();
 check_folders();
 my $lines = () = slurp('README.md') =~ /\n/g;
 finding('README.md:1', 'length', "$lines lines, 250 are allowed") if $lines > 250;
