@@ -89,8 +89,10 @@ send_plain(CaSink *sink, CaRedis *redis, const CaBatch *batch, const char *expec
 
 	args.n = 0;
 	snprintf(numkeys, sizeof(numkeys), "%d", 2 + batch->nkeys);
-	add_text(&args, "EVALSHA");
-	add_text(&args, sink->dialect.plain_sha);
+	/* Where SCRIPT LOAD is forbidden there is none; EVAL need not be. */
+	add_text(&args, sink->dialect.plain_sha[0] ? "EVALSHA" : "EVAL");
+	add_text(&args,
+			 sink->dialect.plain_sha[0] ? sink->dialect.plain_sha : ca_function_library_plain);
 	add_text(&args, numkeys);
 	add_text(&args, ca_position_key());
 	add_text(&args, ca_guard_key());

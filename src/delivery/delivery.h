@@ -118,10 +118,10 @@ typedef struct CaApplied
 typedef enum CaGuardProblem
 {
 	CA_GUARD_NO_PROBLEM,
-	CA_GUARD_NOT_LOADED,    /* ca_function_library_load, then again */
-	CA_GUARD_UNSUPPORTED,   /* Redis before 7: send ca_function_library_plain by EVAL */
-	CA_GUARD_FENCED,        /* a server of a newer timeline delivers here: touch nothing */
-	CA_GUARD_OCCUPIED,      /* the claim is another's, who lives */
+	CA_GUARD_NOT_LOADED,  /* ca_function_library_load, then again */
+	CA_GUARD_UNSUPPORTED, /* Redis before 7, or forbidden: send ca_function_library_plain by EVAL */
+	CA_GUARD_FENCED,      /* a server of a newer timeline delivers here: touch nothing */
+	CA_GUARD_OCCUPIED,    /* the claim is another's, who lives */
 	CA_GUARD_CONNECT_AGAIN, /* this Redis is not what it was, or the position is another */
 	CA_GUARD_OTHER          /* OOM, READONLY, ...: Redis's own */
 } CaGuardProblem;

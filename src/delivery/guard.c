@@ -306,7 +306,7 @@ ca_guard_problem(const CaReply *reply)
 		return CA_GUARD_CONNECT_AGAIN;
 	if (strncmp(error, "ERR Function not found", 22) == 0)
 		return CA_GUARD_NOT_LOADED;
-	if (strncmp(error, "ERR unknown command", 19) == 0)
+	if (ca_redis_reply_forbids(reply))
 		return CA_GUARD_UNSUPPORTED;
 	return CA_GUARD_OTHER;
 }

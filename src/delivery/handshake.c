@@ -3,8 +3,9 @@
  *
  * INFO tells its version and the identity of its data; the claim of the function library puts this
  * connection's nonce into Redis and answers with the stored position. A library that is missing or
- * older is loaded and the claim repeated. Redis before 7 knows no functions: the position
- * is read with GET and deliveries use a plain script.
+ * older is loaded and the claim repeated. Redis before 7 knows no functions, and services forbid them: the
+ * position is read with GET and deliveries use a plain script. Where INFO is forbidden, nobody knows whether a Redis is
+ * the one that it was: an absent position costs a resync then.
  *
  * Handlers run inside ca_redis_advance; when all answers are in, ca_handshake_step decides. Nothing is
  * written to Redis here but the nonce, the library, and what stands where the position belongs.
@@ -57,6 +58,12 @@ handle_info(void *arg, const CaReply *reply)
 	Size len;
 	const char *info;
 
+	if (reply && ca_redis_reply_forbids(reply))
+	{
+		sink->handshake.answers_missing--;
+		ca_status_now.redis_version[0] = '\0';
+		return;
+	}
 	if (!claim_answered(sink, reply) || ca_redis_reply_type(reply) != CA_REPLY_STRING)
 		return;
 	info = ca_redis_reply_text(reply, &len);
@@ -117,6 +124,15 @@ handle_position(void *arg, const CaReply *reply)
 }
 
 static void
+note_forbidden(CaSink *sink, const CaReply *reply)
+{
+	Size len;
+
+	strlcpy(sink->handshake.forbidden, ca_redis_reply_text(reply, &len),
+			sizeof(sink->handshake.forbidden));
+}
+
+static void
 handle_claim(void *arg, const CaReply *reply)
 {
 	CaSink *sink = arg;
@@ -125,6 +141,8 @@ handle_claim(void *arg, const CaReply *reply)
 
 	sink->handshake.answers_missing--;
 	sink->handshake.problem = ca_guard_problem(reply);
+	if (sink->handshake.problem == CA_GUARD_UNSUPPORTED)
+		note_forbidden(sink, reply);
 	if (sink->handshake.problem == CA_GUARD_OTHER ||
 		sink->handshake.problem == CA_GUARD_CONNECT_AGAIN ||
 		sink->handshake.problem == CA_GUARD_OCCUPIED)
@@ -152,6 +170,13 @@ handle_load(void *arg, const CaReply *reply)
 {
 	CaSink *sink = arg;
 	Size len;
+
+	if (reply && ca_redis_reply_forbids(reply))
+	{
+		sink->handshake.answers_missing--;
+		note_forbidden(sink, reply);
+		return;
+	}
 
 	/* One of the two always is; the claim that follows tells whether one was loaded. */
 	if (reply && ca_redis_reply_type(reply) == CA_REPLY_ERROR &&
@@ -216,6 +241,7 @@ ca_handshake_begin(CaSink *sink, CaRedis *new_redis)
 	memset(&sink->handshake.claimed, 0, sizeof(sink->handshake.claimed));
 	sink->handshake.failure[0] = '\0';
 	sink->handshake.library_loaded = sink->handshake.library_older = false;
+	sink->handshake.forbidden[0] = '\0';
 	sink->handshake.answers_missing = 2;
 	ca_apply_use_functions(sink);
 	send_words(sink, handle_info, "INFO", "server");
@@ -223,10 +249,35 @@ ca_handshake_begin(CaSink *sink, CaRedis *new_redis)
 	send_claim(sink);
 }
 
+/* No functions here: deliver without guard. */
+static void
+claim_plainly(CaSink *sink)
+{
+	if (!sink->handshake.told)
+		ereport(LOG, (errmsg("guarded fills are not available with Redis %s",
+							 ca_status_now.redis_version),
+					  errdetail("They need functions (Redis 7 or Valkey); everything else works. "
+								"Redis said: %s",
+								sink->handshake.forbidden),
+					  errhint("SELECT * FROM cache_aside.check_redis() says what is forbidden.")));
+	sink->handshake.told = true;
+	sink->handshake.problem = CA_GUARD_NO_PROBLEM;
+	sink->handshake.claimed.role = CA_ROLE_WRITER;
+	ca_apply_use_plain(sink, sink->handshake.redis);
+	send_words(sink, handle_position, "GET", ca_position_key());
+	send_words(sink, handle_announcement, "GET", ca_announce_key());
+	sink->handshake.answers_missing += 2;
+}
+
 /* The library is missing or older: load it and claim again. */
 static void
 load_and_claim(CaSink *sink)
 {
+	if (sink->handshake.forbidden[0])
+	{
+		claim_plainly(sink);
+		return;
+	}
 	if (sink->handshake.library_loaded)
 	{
 		strlcpy(sink->handshake.failure, "Redis does not keep the function library",
@@ -238,24 +289,6 @@ load_and_claim(CaSink *sink)
 							 sink);
 	sink->handshake.answers_missing += 2;
 	send_claim(sink);
-}
-
-/* No functions here: deliver without guard. */
-static void
-claim_plainly(CaSink *sink)
-{
-	if (!sink->handshake.told)
-		ereport(
-			LOG,
-			(errmsg("guarded fills are not available with Redis %s", ca_status_now.redis_version),
-			 errdetail("They need functions (Redis 7 or Valkey); everything else works.")));
-	sink->handshake.told = true;
-	sink->handshake.problem = CA_GUARD_NO_PROBLEM;
-	sink->handshake.claimed.role = CA_ROLE_WRITER;
-	ca_apply_use_plain(sink, sink->handshake.redis);
-	send_words(sink, handle_position, "GET", ca_position_key());
-	send_words(sink, handle_announcement, "GET", ca_announce_key());
-	sink->handshake.answers_missing += 2;
 }
 
 /* Is what is stored of a server of an older timeline, that may live? */
@@ -286,6 +319,9 @@ conclude(CaSink *sink)
 	if (is_plainly_occupied(sink))
 		return CA_HANDSHAKE_OCCUPIED;
 	ca_contest_claimed(sink, sink->handshake.claimed.role);
+	sink->handshake.told &= !ca_apply_has_functions(sink);
+	strlcpy(ca_status_now.redis_mode, ca_apply_has_functions(sink) ? "functions" : "plain",
+			sizeof(ca_status_now.redis_mode));
 	return CA_HANDSHAKE_DONE;
 }
 

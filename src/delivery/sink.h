@@ -48,6 +48,7 @@ typedef struct CaSinkHandshake /* handshake.c */
 	TimeLineID announced; /* in plain mode: the timeline that this server streamed just now */
 	bool library_older;
 	bool library_loaded; /* by this session */
+	char forbidden[128]; /* why the library cannot be loaded or called; empty: it can */
 	bool told;           /* that it has no functions */
 } CaSinkHandshake;
 

@@ -113,6 +113,8 @@ extern const char *ca_redis_reply_text(const CaReply *reply, Size *len); /* STAT
 extern int64 ca_redis_reply_integer(const CaReply *reply);
 extern Size ca_redis_reply_count(const CaReply *reply); /* ARRAY */
 extern const CaReply *ca_redis_reply_element(const CaReply *reply, Size i);
+/* An error that says: this command is not to be had here, or not by this user? */
+extern bool ca_redis_reply_forbids(const CaReply *reply);
 
 /*
  * Begins a connection to that address, of which it keeps a copy; never blocks, never raises for what

@@ -237,7 +237,7 @@ on_select(void *arg, const CaReply *reply)
 static bool
 is_optional_failure(const CaReply *reply)
 {
-	return begins_with(reply, "NOPERM") || begins_with(reply, "ERR unknown") ||
+	return begins_with(reply, "NOPERM") || ca_redis_reply_forbids(reply) ||
 		   begins_with(reply, "ERR Unknown") || begins_with(reply, "ERR syntax");
 }
 

@@ -128,3 +128,31 @@ ca_redis_reply_element(const CaReply *reply, Size i)
 	Assert(i < ca_redis_reply_count(reply));
 	return (const CaReply *) ((const redisReply *) reply)->element[i];
 }
+
+/*
+ * Servers without the command, users without the right to it (but not those without a right to a key), services
+ * and proxies that do not pass it on: each has its words.
+ */
+bool
+ca_redis_reply_forbids(const CaReply *reply)
+{
+	static const char *const words[] = {"unknown command", "unknown subcommand", "unsupported",
+										"not supported",   "not available",      "not allowed",
+										"disabled"};
+	Size len;
+	const char *said = ca_redis_reply_text(reply, &len);
+	char low[160];
+
+	if (ca_redis_reply_type(reply) != CA_REPLY_ERROR)
+		return false;
+	if (strncmp(said, "NOPERM", 6) == 0)
+		return strstr(said, "to run") != NULL;
+	strlcpy(low, said, sizeof(low));
+	for (char *c = low; *c; c++)
+		*c = pg_ascii_tolower((unsigned char) *c);
+	for (int i = 0; i < lengthof(words); i++)
+		if ((strncmp(low, "err", 3) == 0 || strncmp(low, "unsupported", 11) == 0) &&
+			strstr(low, words[i]))
+			return true;
+	return false;
+}

@@ -57,6 +57,7 @@ typedef struct CaStatus
 	char redis_state[24]; /* connecting, connected, refuses, unreachable, ... */
 	char endpoint[256];   /* never a secret */
 	char redis_version[24];
+	char redis_mode[12];     /* functions, or plain: without them */
 	TimestampTz redis_since; /* of redis_state */
 	TimeLineID timeline;
 	XLogRecPtr confirmed;

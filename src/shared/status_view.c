@@ -160,6 +160,7 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 	put_trouble(&row, &s);
 	put_time(&row, s.stats_reset);
 	put_count(&row, ca_allowance_used());
+	put_text(&row, s.redis_mode);
 	if (row.n != desc->natts)
 		ereport(
 			ERROR,
