@@ -379,6 +379,11 @@ SELECT v.relation, v.rule,
    AND (c.relkind OPERATOR(pg_catalog.=) 'p' OR a.apart
         OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s
                     WHERE s.srrelid OPERATOR(pg_catalog.=) v.relation))
+   -- which is the next gap, with a remedy that repairs both
+   AND NOT EXISTS (SELECT FROM below b
+                     JOIN pg_catalog.pg_class f ON f.oid OPERATOR(pg_catalog.=) b.relation
+                      AND f.relkind OPERATOR(pg_catalog.=) 'f'
+                    WHERE b.ancestor OPERATOR(pg_catalog.=) v.relation)
 UNION ALL
 SELECT v.relation, v.rule,
        pg_catalog.format('writes that reach a foreign table below fail: %s',

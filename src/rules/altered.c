@@ -153,6 +153,19 @@ ca_altered_new_name(Oid relid)
 	return schema == NULL ? NULL : quote_qualified_identifier(schema, NameStr(form->relname));
 }
 
+char *
+ca_altered_schema_name(Oid schema)
+{
+	char *before = get_namespace_name(schema);
+	HeapTuple after = fetch_by_oid(NamespaceRelationId, NamespaceOidIndexId, schema, SnapshotSelf);
+	const char *now;
+
+	if (before == NULL || after == NULL)
+		return NULL;
+	now = NameStr(((Form_pg_namespace) GETSTRUCT(after))->nspname);
+	return strcmp(before, now) == 0 ? NULL : pstrdup(now);
+}
+
 /* ---- the hook ---- */
 
 static void

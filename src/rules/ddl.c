@@ -12,13 +12,14 @@
  *	foreign tables below a rule that works by statement                utility hook (foreign.c)
  *	CREATE TRIGGER by hand                                             utility hook, checked; object
  *	                                                                   access hook: by whom (approval.c)
- *	a table with rules gets another name or is dropped                 object access hook (heir.c)
+ *	a table with rules, or its schema, gets another name, or is        object access hook (former.c, heir.c)
+ *	dropped
  *	a watched column changes                                           both (watch.c)
  *	a new owner                                                        object access hook (approval.c)
  *
  * Input: the statement or the object. Output: the pattern of every rule concerned (reach.c), in the
  * pending set of the same transaction: rolled back with it. cache_aside.ddl_invalidates switches all
- * of that off.
+ * of that off, but for REFRESH: what that brings are rows.
  *
  * A dropped table's triggers are dropped before it, one by one; the hook remembers what they were
  * and uses it when the table itself goes. Dropping a trigger alone invalidates nothing. The memory
@@ -46,6 +47,7 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
 #include "nodes/parsenodes.h"
 #include "storage/bufmgr.h"
@@ -172,9 +174,15 @@ add_dropped_table(Oid relid, bool patterns)
 }
 
 static bool
+captures(void)
+{
+	return guc_enabled && !RecoveryInProgress();
+}
+
+static bool
 is_on(void)
 {
-	return guc_enabled && guc_ddl_invalidates && !RecoveryInProgress();
+	return captures() && guc_ddl_invalidates;
 }
 
 static void
@@ -190,6 +198,8 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 		if (ca_altered_name(object))
 			ca_former_note(object, ca_altered_new_name(object));
 	}
+	if (access == OAT_POST_ALTER && class == NamespaceRelationId)
+		ca_former_note_schema(object);
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part > 0)
 		ca_watch_after_alter(object, part);
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) && is_on())
@@ -403,7 +413,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 		ca_commit_note_prepared(since);
 	if (IsA(node, CreateExtensionStmt)) /* ours, or one that brings it with CASCADE */
 		ca_commit_note_created();
-	if (is_on())
+	if (is_on() || (captures() && IsA(node, RefreshMatViewStmt)))
 		ca_altered_note_statement(node);
 	if (OidIsValid(relid))
 	{

@@ -1,7 +1,7 @@
 /*
  * former.c: the names that a table with rules or versions had before.
  *
- * Input: a table that gets another name or schema. Output: the names it had, oldest first, as the
+ * Input: a table that gets another name or schema, or a schema that gets another name. Output: the names it had, oldest first, as the
  * comment of one trigger of each rule (the one for TRUNCATE, which a rule has once) and of the trigger for
  * versions: heir.c asks whether another table has one of them now. A comment is dumped, follows
  * transactions, and goes with the trigger; one that a user wrote is left alone.
@@ -13,9 +13,14 @@
 #include "cache_aside.h"
 #include "rules/rules.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "commands/comment.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
 
 #define COMMENT_BEGIN "cache_aside: of "
 #define MOST_NAMES 8
@@ -123,4 +128,28 @@ ca_former_note(Oid relid, char *new_name)
 
 	if (renamed.now != NULL)
 		ca_rule_trigger_each(relid, AccessShareLock, note_trigger, &renamed);
+}
+
+/* Likewise: of every table in it. */
+void
+ca_former_note_schema(Oid schema)
+{
+	const char *now = ca_altered_schema_name(schema);
+	Relation catalog;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	if (now == NULL)
+		return;
+	catalog = table_open(RelationRelationId, AccessShareLock);
+	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (form->relnamespace == schema)
+			ca_former_note(form->oid, quote_qualified_identifier(now, NameStr(form->relname)));
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
 }

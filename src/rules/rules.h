@@ -98,6 +98,7 @@ extern Relation ca_heir_open(const char *name, LOCKMODE mode);
 /* ---- former.c: names that a table with rules had before ---- */
 /* Inside the command that renames a table, before the caches know. */
 extern void ca_former_note(Oid relid, char *new_name);
+extern void ca_former_note_schema(Oid schema);
 extern List *ca_former_names(Oid trigger); /* qualified and quoted, oldest first */
 
 /* ---- view_rule.c: rules of materialized views ---- */
@@ -137,8 +138,9 @@ extern void ca_altered_note(ObjectAccessType access, Oid class, Oid object, int 
 extern void ca_altered_note_statement(Node *node); /* after it ran */
 /* Inside a command that altered the column: has it another name, type, collation, expression? */
 extern bool ca_altered_column(Oid relid, int attnum);
-extern bool ca_altered_name(Oid relid);      /* has the relation another name or schema? */
-extern char *ca_altered_new_name(Oid relid); /* qualified and quoted, or NULL */
+extern bool ca_altered_name(Oid relid);          /* has the relation another name or schema? */
+extern char *ca_altered_new_name(Oid relid);     /* qualified and quoted, or NULL */
+extern char *ca_altered_schema_name(Oid schema); /* that it gets; NULL: none */
 
 /* ---- watched.c: columns that a row trigger watches ---- */
 /* Attribute numbers in pg_trigger.tgqual; 0 stands for the whole row. */

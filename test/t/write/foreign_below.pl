@@ -5,7 +5,8 @@
 #
 # Remedies: ca_relatives_foreign_below() in check_statement_level() of src/rules/attach_check.c (attached, and writes fail);
 # ca_foreign_after() in src/rules/foreign.c (no warning); "writes that reach a foreign table" in the view gaps, and
-# the level of the rule there for a foreign table that inherits (a statement that is refused).
+# the level of the rule there for a foreign table that inherits (a statement that is refused); its "which is the
+# next gap" (two with one remedy).
 
 use strict;
 use warnings;
@@ -76,6 +77,7 @@ is(says(q{SELECT cache_aside.attach('p', 's:{id}')}, $partition), '', 'nor a rul
 sql("SET client_min_messages = error; $rules; " . sprintf($query, 'p'), $partition, $child, 'INSERT INTO k VALUES (1, 1)');
 my (undef, undef, $err) = $node->psql('postgres', 'INSERT INTO p VALUES (11, 1)');
 note($err);
+is(sql(q{SELECT count(*) FROM cache_aside.gaps WHERE relation = 'p'::regclass AND rule = 's:{id}'}), 1, 'one gap: its remedy repairs all');
 sql($_) foreach split /\n/, sql(q{SELECT remedy FROM cache_aside.gaps WHERE relation = 'p'::regclass AND gap ~ 'foreign'});
 is(sql($gaps =~ s/ORDER/AND relation = 'p'::regclass ORDER/r), '', 'partitions: no gap any more');
 is(sql('BEGIN', 'INSERT INTO p VALUES (11, 1), (1, 1); UPDATE p SET id = 12 WHERE id = 1', $pending, 'ROLLBACK'), 's:1 s:11 s:12',
