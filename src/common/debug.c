@@ -15,6 +15,8 @@
  *	reread-later     a large transaction's log is read on in another round
  *	signals          the worker answers signals
  *	publish-begins   the worker is about to publish replicas, whether there are any or not
+ *	crash-noted      the server crashed, and the log is about to say so
+ *	stops            the server stops, what is in the log is about to be delivered
  *	slot-moves       the slot is held, its restart LSN about to move
  *	poison-read      a message was read that has the word "poison" in it
  *	poison-key       a key with that word is put into a batch

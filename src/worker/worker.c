@@ -120,6 +120,7 @@ finish(void)
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LAST_DELIVERY);
 	CaRun *run = ca_role_run();
 
+	CA_DEBUG_POINT("stops");
 	ca_wal_finish_by(deadline);
 	while (ca_run_lasts(run) && !ca_run_settled(run) && GetCurrentTimestamp() < deadline)
 		if (!ca_role_step())
@@ -160,6 +161,7 @@ log_crash(void)
 
 	if (!ca_status_shared->crashed || RecoveryInProgress())
 		return;
+	CA_DEBUG_POINT("crash-noted");
 	initStringInfo(&entries);
 	ca_message_append(&entries, CA_ENTRY_CRASH, "", 0);
 	StartTransactionCommand();

@@ -2,9 +2,9 @@
 # its other duties go on; status names it; a reload makes it try at once, and then everything is as it was:
 # what was written meanwhile is deleted, and nothing else. DROP DATABASE and a stop are not held up.
 #
-# Remedies: each ca_mishap_guard() in run_round() (worker.c); `until` in rest() and `told` in tell()
-# (mishap.c): an error a round; let_go_of_everything(): the next transaction fails; visiting = false in
-# begin_round() (visit_registries.c).
+# Remedies: each ca_mishap_guard() in run_round() and shut_down() (worker.c); `until` in rest() and `told` in
+# tell() (mishap.c): an error a round; let_go_of_everything(): the next transaction fails;
+# ca_mishap_end_rests(): a reload changes nothing; visiting = false in begin_round() (visit_registries.c).
 use strict;
 use warnings;
 
@@ -17,6 +17,7 @@ use Test::More;
 use Time::HiRes 'time';
 
 RedisServer->skip_all_unless_available;
+$RedisServer::deadline = 40;
 my $why = debug_build();
 plan(skip_all => $why) if $why;
 my $redis = RedisServer->new->start;
@@ -81,4 +82,25 @@ cmp_ok(time - $start, '<', 5, 'DROP DATABASE meanwhile');
 $start = time;
 $node->stop;
 cmp_ok(time - $start, '<', 5, 'and a stop');
+
+# ---- a crash is noted late: what it lost is deleted then, and keys meanwhile
+$node->append_conf('postgresql.auto.conf', "cache_aside.debug_point = 'crash-noted=error'\n");
+$node->start;
+$node->safe_psql('postgres', 'SET synchronous_commit = off; UPDATE users SET v = v + 1 WHERE id = 600');
+wait_delivered($node);
+$node->stop('immediate');
+my $log = log_position($node);
+cache_users($redis, 1 .. 1000);
+$node->start;
+ok(wait_until(sub { log_since($node, $log) =~ /rests from noting that the server crashed: debug point "crash-noted"/ }),
+	'a crash: said that it could not be noted');
+$node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 700');
+ok(keys_gone($redis, 'user:700'), 'delivery goes on');
+is($redis->exists(user_keys(1 .. 1000)), 999, 'nothing else is deleted');
+reload_conf($node, 'cache_aside.debug_point' => '');
+ok(keys_gone($redis, user_keys(1 .. 1000)), 'noted after a reload: everything is');
+$log = log_position($node);
+reload_conf($node, 'cache_aside.debug_point' => 'stops=error');
+$node->stop;
+like(log_since($node, $log), qr/met an error and rests from its duty: debug point "stops"/, 'a stop that raises is in order');
 done_testing();

@@ -12,6 +12,7 @@ use RedisServer;
 use Test::More;
 
 RedisServer->skip_all_unless_available;
+$RedisServer::deadline = 40;
 my ($redis, $other) = map { RedisServer->new(name => $_)->start } 'first', 'other';
 my $node = CacheAside->new_node('main', redis => $redis);
 make_users($node, 9);
@@ -25,7 +26,7 @@ foreach my $to ($other, $redis)
 {
 	my $from = $to == $redis ? $other : $redis;
 	reload_conf($_, 'cache_aside.redis_url' => $to->url) foreach $node, $standby;
-	ok(wait_until(sub { $clients->($to) == 1 && $clients->($from) == 0 }), 'it is connected to ' . $to->name);
+	ok(wait_until(sub { $clients->($to) == 1 && $clients->($from) == 0 }), 'it is connected to ' . $to->name) or die 'elsewhere';
 	$node->safe_psql('postgres', 'UPDATE users SET v = v + 1');
 	ok( wait_until(
 			sub {
