@@ -33,6 +33,8 @@
  *	old-key          an UPDATE gives the new key alone
  *	merge, watch, named, truncate-clone	merge.c, watch.c's look at renamed columns, reach.c's at query
  *	                 rules, the TRUNCATE triggers of partitions
+ *	newest           a query rule sees no more than its transaction's snapshot
+ *	start            a read token may be younger than the start of its transaction
  *	reserved         backends log keys whose names are reserved
  *	patience         not a remedy: log that cannot be read is given up at once
  *	clock            not a remedy: the wall clock, as samples for tokens see it, was set back by an hour

@@ -20,6 +20,7 @@
  * Not seen: a row that another transaction moves into a join of the query at the same moment.
  */
 #include "cache_aside.h"
+#include "common/debug.h"
 #include "keys/keys.h"
 #include "rules/owner.h"
 #include "rules/rule.h"
@@ -144,8 +145,9 @@ static void
 push_newest_snapshot(void)
 {
 	CommandCounterIncrement();
-	PushActiveSnapshot(IsolationUsesXactSnapshot() ? GetLatestSnapshot()
-												   : GetTransactionSnapshot());
+	PushActiveSnapshot(IsolationUsesXactSnapshot() && !CA_DEBUG_SKIP("newest")
+						   ? GetLatestSnapshot()
+						   : GetTransactionSnapshot());
 }
 
 static void

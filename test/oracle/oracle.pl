@@ -38,12 +38,12 @@ sub run
 	for (my $n = $job; $n < $sequences && $findings < $most && time < $start + $seconds; $n += $jobs)
 	{
 		my $found = $oracle->sequence($seed + $n);
-		print map { ($_->{sql} // '-- look') . ";\n" . ($_->{error} ? "-- ERROR: $_->{error}\n" : '') } @{ $oracle->{done} } if $ENV{SHOW};
+		print map { ($_->{second} ? '-- second: ' : '') . ($_->{sql} // ($_->{look} ? '-- look' : "-- $_->{fill} @{ $_->{of} // [] }")) . ";\n" . ($_->{error} ? "-- ERROR: $_->{error}\n" : '') } @{ $oracle->{done} } if $ENV{SHOW};
 		next unless $found;
 		$findings++;
 		report($oracle, $found);
 	}
-	my $count = $oracle->{count};
+	my $count = { %{ $oracle->{count} }, $oracle->{fills} ? %{ $oracle->{fills}{count} } : () };
 	printf "%d sequences from seed %d, %.1f a second; %s; found: %d\n", $count->{sequences}, $seed + $job,
 	  $count->{sequences} / (time - $start), join(', ', map { "$_ $count->{$_}" } grep { $_ ne 'sequences' } sort keys %$count), $findings;
 	return $findings;

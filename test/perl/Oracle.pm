@@ -15,8 +15,9 @@ Oracle - random DDL and DML over tables with rules, and whether every key of a r
 
 =head1 DESCRIPTION
 
-A sequence is 200 statements, by one session, that a seed decides. In between, also while the session's
-transaction is open, the oracle looks: all is delivered; each key that stands in Redis must have the value that
+A sequence is 200 statements that a seed decides: by one session, in some sequences by two whose transactions
+interleave. In some a client of the cache reads under tokens and stores much later (OracleFills). In between, also
+while transactions are open, the oracle looks: all is delivered; each key that stands in Redis must have the value that
 a reader gets now; keys that do not stand are cached. It does not know how an invalidation comes about.
 
 A rule that C<gaps> names when it is asked is not looked at while it is named, and its keys are forgotten; nor is a
@@ -34,11 +35,13 @@ package Oracle;
 use strict;
 use warnings;
 
+use OracleFills;
 use OracleLook;
 use OraclePublisher;
 use OracleRules 'schemas';
 use OracleSequence;
 use OracleSession;
+use OracleTransaction;
 use PgServer;
 use RedisServer;
 
@@ -94,6 +97,7 @@ sub new
 	my ($class, %args) = @_;
 	my $self = bless { prefixes => [''], count => {}, %args }, $class;
 	$self->{redis} = RedisServer->new->start;
+	$self->{guard} = (RedisServer->version)[0] >= 7;
 	$self->{pg} = PgServer->new(
 		redis => $self->{redis},
 		conf => "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nautovacuum = off\n"
@@ -140,8 +144,10 @@ sub _reader
 sub begin
 {
 	my ($self, %how) = @_;
-	my $writer = delete $self->{writer};
-	$writer->run('ROLLBACK') if $writer;
+	my ($writer, $second) = delete @$self{qw(writer second)};
+	$_->run('ROLLBACK') foreach grep { defined } $writer, $second;
+	$second->close if $second;
+	$self->{fills}->forget if $self->{fills};
 	$self->{reader}->run(map { "ROLLBACK PREPARED '$_->[0]'" } $self->{reader}->rows('SELECT gid FROM pg_prepared_xacts'));
 	my $is_old = ++$self->{age} % 20 == 0;
 	if ($writer && ($how{fresh} || $is_old))
@@ -157,8 +163,8 @@ sub begin
 	$self->{reader}->rows('SELECT cache_aside.wait_delivered()');
 	my @keys = map { $self->_keys($_) } @{ $self->{classes} // [] };
 	$self->{cache}->command('DEL', map { $_->[1] } @keys) if @keys;
-	@$self{qw(writer classes locks prepared ops done state effect)} = ($writer, [], 0, {}, [], [], 'I', 1);
-	$self->{levels} = [ { name => '', count => 0 } ];
+	@$self{qw(classes prepared done effect)} = ([], {}, [], 1);
+	$self->{writer} = $self->_writer_of_this($writer);
 	return;
 }
 
@@ -193,18 +199,16 @@ sub _vacuum
 	return;
 }
 
-# ---- operations: { sql => text }, { sql, class => ... }, { sql, published => 1 }, { look => 1 } ----
-
-my $plain = qr/\A(INSERT|UPDATE|DELETE|MERGE|COPY|WITH|SELECT \*|SAVEPOINT|RELEASE|ROLLBACK TO|BEGIN|SET|PREPARE q)/;
-
-sub is_plain { return $_[0] =~ $plain && $_[0] !~ /TRUNCATE|ALTER /; }
+# ---- operations: { sql => text }, with class => what it makes, second => 1 or published => 1; { look => 1 }; { fill => how, of => names } ----
 
 # Runs them, all but the last plain statements that change nothing of what comes next, in one go.
 sub execute
 {
 	my ($self, @ops) = @_;
 	return $self->_publish(@ops) if $ops[0]{published};
-	return $self->_executed(\@ops, $self->{writer}->run(map { $_->{sql} } @ops));
+	return $self->_fill(@ops) if $ops[0]{fill};
+	my $session = $ops[0]{second} ? $self->_second : $self->{writer};
+	return $self->_executed(\@ops, $session->run(map { $_->{sql} } @ops));
 }
 
 # The same; returns what OracleStatements has to know then, or undef.
@@ -247,54 +251,41 @@ sub _publish
 sub _after
 {
 	my ($self, $op) = @_;
-	my $sql = $op->{sql};
-	my $ends = $sql =~ /\A(COMMIT|ROLLBACK|PREPARE TRANSACTION)/;
-	$self->{locks} = 1 unless $ends || is_plain($sql);
-	$self->{changed} = 1 if $self->{locks} || $sql =~ /PREPARED/;
-	$self->_note_effect($op);
+	my $transaction = $self->_session($op)->{transaction};
+	$self->{effect} = 1 if $transaction->note($op);
+	$self->{changed} = 1 if $transaction->{changes};
 	push @{ $self->{classes} }, { %{ $op->{class} }, cached => {} } if $op->{class} && !$op->{error};
-	$self->_retire_detached($sql);
-	$self->{locks} = 0 if $op->{in} eq 'I';
+	$self->_retire_detached($op->{sql});
 	return;
 }
 
-# May anything have been committed since the last look? In the levels of the open transaction, from its
-# savepoints on: how many statements had no error.
-sub _note_effect
+sub _session { my ($self, $op) = @_; return $op->{second} ? $self->{second} : $self->{writer}; }
+
+# Only some sequences have another session that writes.
+sub _second
+{
+	my ($self) = @_;
+	return $self->{second} //= $self->_writer_of_this(OracleSession->connect($self->{pg}));
+}
+
+sub _writer_of_this
+{
+	my ($self, $session) = @_;
+	$session->{transaction} = OracleTransaction->new($self->{prepared});
+	return $session;
+}
+
+# Read by a client of the cache, or stored.
+sub _fill
 {
 	my ($self, $op) = @_;
-	my $sql = $op->{sql};
-	my $levels = $self->{levels};
-	my ($was, $is) = ($self->{state}, $op->{in});
-	$self->{state} = $is;
-	if ($op->{error}) { $self->{effect} = 1 if $sql =~ /CONCURRENTLY|VACUUM|\bCOMMIT;/; }
-	elsif ($sql =~ /\A(?:COMMIT|ROLLBACK) PREPARED '(.*)'/)
-	{
-		my $prepared = delete $self->{prepared}{$1};
-		$self->{effect} = 1 if $prepared && $prepared->{count} && $sql =~ /\ACOMMIT/;
-	}
-	elsif ($is eq 'I')
-	{
-		my $count = 0;
-		$count += $_->{count} foreach @$levels;
-		if ($was eq 'I') { $self->{effect} = 1; }
-		elsif ($was eq 'T' && $sql =~ /\APREPARE TRANSACTION '(.*)'/) { $self->{prepared}{$1} = { locks => $self->{locks}, count => $count }; }
-		elsif ($was eq 'T' && $sql !~ /\AROLLBACK/) { $self->{effect} = 1 if $count; }
-	}
-	elsif ($sql =~ /\ASAVEPOINT (.*)/) { push @$levels, { name => $1, count => 0 }; }
-	elsif ($sql =~ /\AROLLBACK TO (.*)/)
-	{
-		pop @$levels while $levels->[-1]{name} ne $1;
-		$levels->[-1]{count} = 0;
-	}
-	elsif ($sql =~ /\ARELEASE (.*)/)
-	{
-		my $count = 0;
-		do { $count += $levels->[-1]{count}; } while ((pop @$levels)->{name} ne $1);
-		$levels->[-1]{count} += $count;
-	}
-	elsif ($sql !~ /\ABEGIN/) { $levels->[-1]{count}++; }
-	$self->{levels} = [ { name => '', count => 0 } ] if $is eq 'I';
+	push @{ $self->{done} }, $op;
+	return if $op->{fill} ne 'store' && !$self->can_look;
+	my %of = map { $_ => 1 } @{ $op->{of} // [] };
+	my @classes = grep { $of{ $_->{name} } && $_->{born} && !$_->{gap} && !$_->{retired} } @{ $self->{classes} };
+	$self->_keys($_) foreach @classes;
+	$self->{fills} //= OracleFills->new($self->{pg}, $self->{cache});
+	$self->{fills}->do($op->{fill}, @classes);
 	return;
 }
 
@@ -325,8 +316,9 @@ sub _broken
 sub can_look
 {
 	my ($self) = @_;
-	return 0 if $self->{published} && ($self->{writer}{in} ne 'I' || %{ $self->{prepared} });
-	return !($self->{locks} && $self->{writer}{in} ne 'I') && !grep { $_->{locks} } values %{ $self->{prepared} };
+	my @open = grep { $_->{in} ne 'I' } map { $_->{transaction} } grep { defined } @$self{qw(writer second)};
+	return 0 if $self->{published} && (@open || %{ $self->{prepared} });
+	return !grep { $_->{locks} } @open, values %{ $self->{prepared} };
 }
 
 # ---- whole sequences ----
@@ -384,11 +376,12 @@ sub replay
 sub finish
 {
 	my ($self, %how) = @_;
-	my @end = $self->{writer}{in} eq 'I' ? () : ('COMMIT');
-	push @end, map { "COMMIT PREPARED '$_'" } sort keys %{ $self->{prepared} };
-	foreach my $sql (@end)
+	my @end = map { { sql => 'COMMIT', second => $_ } } grep { ($self->_session({ second => $_ }) // { in => 'I' })->{in} ne 'I' } 1, 0;
+	push @end, map { { sql => "COMMIT PREPARED '$_'" } } sort keys %{ $self->{prepared} };
+	push @end, { fill => 'store' } if $self->{fills} && @{ $self->{fills}{read} };
+	foreach my $op (@end)
 	{
-		$self->execute({ sql => $sql });
+		$self->execute($op);
 		$self->sample if $how{sample};
 	}
 	return delete $self->{broken} // $self->look;

@@ -34,6 +34,7 @@ sub _forget
 	my @keys = keys %{ $class->{cached} };
 	$self->{cache}->command('DEL', @keys) if @keys;
 	$class->{cached} = {};
+	$self->{fills}->leave($class->{name}) if $self->{fills};
 	return;
 }
 

@@ -23,7 +23,9 @@ sub new
 	my $self = bless { oracle => $oracle, statements => $statements, savepoints => [], rules => 0, transactions => 0, since => 0 }, $class;
 	$self->{may}{$_} = rand() < 0.6 foreach qw(transactions savepoints prepare rules roles);
 	$self->{may}{publish} = $oracle->{publisher} && rand() < 0.15;
+	$self->{may}{$_} = rand() < 0.3 foreach qw(second joined fills);
 	$self->{may}{$_} = 1 foreach @{ $oracle->{always} // [] };
+	delete $self->{may}{fills} unless $oracle->{guard};
 	return $self;
 }
 
@@ -96,6 +98,8 @@ sub _step
 	my $in = $self->{oracle}{writer}{in};
 	$self->{since}++;
 	return $self->_look if $self->{oracle}->can_look && $s->chance($self->{since} / 40);
+	return $self->_second if $self->{may}{second} && $s->chance(0.25) && $self->_may_second;
+	return $self->_fill if $self->{may}{fills} && $s->chance(0.12);
 	return $self->_out_of_error if $in eq 'E';
 	return $self->_inside if $in eq 'T' && $s->chance(0.3);
 	return $self->_between if $in eq 'I' && $s->chance(0.2);
@@ -124,6 +128,66 @@ sub _writes
 		push @sql, $sql;
 	}
 	$self->_sql(@sql) if @sql;
+	return undef;
+}
+
+# Another session's turn? It would wait for who alters a table.
+sub _may_second
+{
+	my ($self) = @_;
+	my $ours = $self->{oracle}{writer}{transaction};
+	return !$self->{may}{joined} && ($ours->{in} eq 'I' || !$ours->{locks});
+}
+
+# A query rule that joins tables does not see, as the README says, what another transaction has not committed yet. It
+# does see what was committed since its own transaction's snapshot: there the other one writes, and somebody caches it.
+sub _join
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my @of_second = grep { /^\w+ (INTO |FROM )?app\.f\b/ } map { ($s->write)[0] // '' } 1 .. 12;
+	$self->_do(map { { sql => $_, second => 1 } } @of_second) if @of_second;
+	my $found = $self->_look;
+	return $found if $found;
+	my $set = $s->{tables}{'app.t'} && $s->assignment('app.t');
+	$self->_sql("UPDATE app.t SET $set") if $set;
+	return undef;
+}
+
+sub _second
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my $second = $self->{oracle}{second};
+	my $in = $second ? $second->{in} : 'I';
+	my @sql;
+	if ($in eq 'E') { @sql = 'ROLLBACK'; }
+	elsif ($in eq 'T' && $s->chance(0.4)) { @sql = $self->_end_of_second; }
+	elsif ($in eq 'I' && $s->chance(0.5)) { @sql = 'BEGIN'; }
+	else
+	{
+		my ($sql) = $s->write;
+		@sql = grep { defined && ($in eq 'I' || !/^DO/) } $sql;
+	}
+	$self->_do(map { { sql => $_, second => 1 } } @sql) if @sql;
+	return undef;
+}
+
+sub _end_of_second
+{
+	my ($self) = @_;
+	my $sql = $self->{statements}->pick('COMMIT', 'COMMIT', 'ROLLBACK', $self->{may}{prepare} ? 'PREPARE' : ());
+	return $sql eq 'PREPARE' ? "PREPARE TRANSACTION 'g" . ++$self->{transactions} . "'" : $sql;
+}
+
+# A client of the cache does something; see OracleFills.
+sub _fill
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my @names = map { $_->{name} } grep { $_->{born} && !$_->{retired} } @{ $self->{oracle}{classes} };
+	return undef unless @names;
+	$self->_do({ fill => $s->pick('snapshot', 'early', 'read', 'read', 'store', 'store'), of => [ map { $s->pick(@names) } 1 .. 2 ] });
 	return undef;
 }
 
@@ -167,7 +231,10 @@ sub _between
 	elsif ($self->{may}{transactions})
 	{
 		$self->{savepoints} = [];
-		$self->_sql('BEGIN' . $s->pick('', '', '', ' ISOLATION LEVEL REPEATABLE READ', ' ISOLATION LEVEL SERIALIZABLE'));
+		my $level = $s->pick('', '', '', ' ISOLATION LEVEL REPEATABLE READ', ' ISOLATION LEVEL SERIALIZABLE');
+		my $second = $level && $self->{may}{second};
+		$self->_sql("BEGIN$level", $second ? 'SELECT 1' : ());
+		return $self->_join if $second && $self->{may}{joined};
 	}
 	return undef;
 }
@@ -232,6 +299,7 @@ sub _rule
 	return undef unless @kinds;
 	my $kind = $s->pick(@kinds);
 	return undef if $kind =~ /query|called|join|view|stored|rank/ && $self->{may}{prepare};
+	return undef if $kind =~ /join|view|stored/ && $self->{may}{second} && !$self->{may}{joined};
 	my $rule = make_rule($kind, substr($kind, 0, 1) . ++$self->{rules}, $table, $s->pick('say', 'said'));
 	$self->_do({ sql => $rule->{sql}, class => $rule });
 	return undef;

@@ -113,12 +113,22 @@ sub script
 		. "WHERE cache_aside.get('$found->{key}') IS NULL") . " >/dev/null\n";
 	foreach my $op (@{ $self->{ops} })
 	{
-		$out .= $op->{look} ? $look : $op->{published} ? '\! psql -Xqd pub -c ' . _quote($op->{sql}) . "\n" : _for_psql($op->{sql});
+		$out .= $op->{look} ? $look : _line($op);
 		$out .= "-- ERROR: $op->{error}\n" if $op->{error};
 	}
 	$out .= "SELECT cache_aside.wait_delivered();\nSELECT cache_aside.get('$found->{key}') AS cached, $value AS now;\n"
 	  . (defined $found->{cached} ? "-- cached $found->{cached}\n-- now    $found->{now}\n" : "-- cached is NULL\n") if $class;
 	return $out;
+}
+
+# What others do in sessions of their own a script of one cannot do.
+sub _line
+{
+	my ($op) = @_;
+	return '\! psql -Xqd pub -c ' . _quote($op->{sql}) . "\n" if $op->{published};
+	return "-- a client, OracleFills.pm: $op->{fill} @{ $op->{of} // [] }\n" if $op->{fill};
+	return '-- in a second session: ' . $op->{sql} =~ s/\n/\n-- /gr . ";\n" if $op->{second};
+	return _for_psql($op->{sql});
 }
 
 sub _quote { my ($text) = @_; return "'" . $text =~ s/'/'\\''/gr . "'"; }
