@@ -84,6 +84,36 @@ COMMENT ON COLUMN cache_aside.status.retained_wal IS
 
 GRANT SELECT ON cache_aside.status TO pg_monitor;
 
+CREATE FUNCTION cache_aside.worker_endpoints(
+	OUT endpoint text, OUT redis_state text, OUT redis_since timestamptz, OUT redis_version text,
+	OUT redis_mode text, OUT in_flight integer, OUT acknowledged_lsn pg_lsn,
+	OUT last_error text, OUT last_error_at timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_worker_endpoints';
+
+COMMENT ON FUNCTION cache_aside.worker_endpoints() IS
+'The rows of the view cache_aside.endpoints';
+
+REVOKE ALL ON FUNCTION cache_aside.worker_endpoints() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cache_aside.worker_endpoints() TO pg_monitor;
+
+CREATE VIEW cache_aside.endpoints AS
+SELECT * FROM cache_aside.worker_endpoints();
+
+COMMENT ON VIEW cache_aside.endpoints IS
+'Each Redis that this server delivers to, or follows as a standby: its state and what is under way';
+COMMENT ON COLUMN cache_aside.endpoints.endpoint IS
+'Where it is, without secrets';
+COMMENT ON COLUMN cache_aside.endpoints.in_flight IS
+'Calls of the worker that it has not answered yet';
+COMMENT ON COLUMN cache_aside.endpoints.acknowledged_lsn IS
+'The confirmed LSN as this Redis holds it; on a standby, as the primary wrote it; null: not known';
+COMMENT ON COLUMN cache_aside.endpoints.last_error IS
+'What ended the last session with it; it stays when all is well again';
+
+GRANT SELECT ON cache_aside.endpoints TO pg_monitor;
+
 CREATE FUNCTION cache_aside.latency_histogram(OUT below interval, OUT commits bigint)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL SAFE

@@ -94,20 +94,21 @@ ca_contest_claimed(CaSink *sink, CaRole role)
 	sink->contest.refused_before = 0;
 	sink->contest.second = role == CA_ROLE_SECOND;
 	if (sink->contest.second)
-		ca_trouble_begin(CA_AREA_FILLS, CA_TROUBLE_SECOND,
-						 "another PostgreSQL system writes these keys; its fills are admitted, not "
-						 "those of this one");
+		ca_trouble_begin_at(CA_AREA_FILLS, CA_TROUBLE_SECOND,
+							"another PostgreSQL system writes these keys; its fills are admitted, "
+							"not those of this one",
+							sink->endpoint.name);
 	else
 		ca_trouble_over(CA_AREA_FILLS);
 }
 
 static void
-tell_refused(void)
+tell_refused(CaSink *sink)
 {
 	ereport(LOG,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("cache_aside refused another server of this system, which claimed Redis at %s",
-					ca_status_now.endpoint),
+					sink->endpoint.name),
 			 errdetail("It was not a standby of this server just now; a copy that was restored "
 					   "somewhere, perhaps."),
 			 errhint("Give that server another cache_aside.redis_url. If it is to take over, shut "
@@ -115,10 +116,10 @@ tell_refused(void)
 }
 
 static void
-tell_second(void)
+tell_second(CaSink *sink)
 {
 	ereport(LOG, (errmsg("another PostgreSQL system deletes the same keys in Redis at %s",
-						 ca_status_now.endpoint),
+						 sink->endpoint.name),
 				  errdetail("Its fills are not admitted; those of this server are.")));
 }
 
@@ -127,10 +128,10 @@ void
 ca_contest_renewed(CaSink *sink, const CaArming *answer)
 {
 	if (answer->refused > 0 && sink->contest.refused_before == 0)
-		tell_refused();
+		tell_refused(sink);
 	sink->contest.refused_before = answer->refused;
 	if (answer->foreign > 0 && !sink->contest.told_foreign && answer->role == CA_ROLE_WRITER)
-		tell_second();
+		tell_second(sink);
 	sink->contest.told_foreign |= answer->foreign > 0;
 	sink->contest.claim_again = answer->role == CA_ROLE_TAKEN;
 }

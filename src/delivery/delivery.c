@@ -109,10 +109,10 @@ ca_delivery_idle(CaSink *sink)
 		   dlist_is_empty(&sink->delivery.finished);
 }
 
-bool
-ca_delivery_unanswered(CaSink *sink)
+int
+ca_delivery_in_flight(CaSink *sink)
 {
-	return sink->delivery.in_flight > 0;
+	return sink->delivery.in_flight;
 }
 
 /* Is there something sent and unacknowledged of it? Everything up to its LSN has been read. */

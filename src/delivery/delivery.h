@@ -180,7 +180,7 @@ extern void ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *po
 extern TimestampTz
 ca_delivery_oldest(CaSink *sink);           /* commit time of what is not acknowledged; 0: none */
 extern bool ca_delivery_idle(CaSink *sink); /* nothing queued, nothing unanswered */
-extern bool ca_delivery_unanswered(CaSink *sink);
+extern int ca_delivery_in_flight(CaSink *sink); /* batches without an answer */
 extern void ca_delivery_mark(CaSink *sink, CaPositionState state, uint64 barrier);
 extern void ca_delivery_cover(CaSink *sink,
 							  const CaKeyspace *keyspace); /* the next position speaks for it */
@@ -324,12 +324,10 @@ extern bool ca_open_at_start_passed(uint64 barrier, XLogRecPtr read_end,
 /* ---- outage.c: Redis cannot be delivered to ---- */
 extern int ca_outage_begin(CaSink *sink,
 						   const char *reason); /* returns ms until the next attempt */
-extern void ca_outage_fenced(void);             /* another server delivers, rightly */
-extern void ca_outage_refused(const char *why); /* ... or because it was first */
+extern void ca_outage_fenced(CaSink *sink);     /* another server delivers, rightly */
+extern void ca_outage_refused(CaSink *sink, const char *why); /* ... or because it was first */
 extern bool ca_outage_lasts(void);
 extern void ca_outage_end(CaSink *sink);
-/* No Redis was named: do not connect. */
-extern bool ca_outage_misconfigured(CaTroubleArea area);
 
 /* ---- lag.c: the oldest commit that is not delivered ---- */
 typedef struct CaLagRound

@@ -55,20 +55,22 @@ static void
 handle_info(void *arg, const CaReply *reply)
 {
 	CaSink *sink = arg;
+	char version[sizeof(sink->endpoint.version)] = "";
 	Size len;
 	const char *info;
 
 	if (reply && ca_redis_reply_forbids(reply))
 	{
 		sink->handshake.answers_missing--;
-		ca_status_now.redis_version[0] = '\0';
+		ca_endpoint_version(&sink->endpoint, "");
 		return;
 	}
 	if (!claim_answered(sink, reply) || ca_redis_reply_type(reply) != CA_REPLY_STRING)
 		return;
 	info = ca_redis_reply_text(reply, &len);
-	copy_field(info, "\nredis_version:", ca_status_now.redis_version,
-			   sizeof(ca_status_now.redis_version));
+	copy_field(info, "\nredis_version:", version, sizeof(version));
+	if (version[0])
+		ca_endpoint_version(&sink->endpoint, version);
 	copy_field(info, "\nrun_id:", sink->handshake.claimed.run_id,
 			   sizeof(sink->handshake.claimed.run_id));
 	copy_field(info, "\nmaster_replid:", sink->handshake.claimed.replication_id,
@@ -254,12 +256,12 @@ static void
 claim_plainly(CaSink *sink)
 {
 	if (!sink->handshake.told)
-		ereport(LOG, (errmsg("guarded fills are not available with Redis %s",
-							 ca_status_now.redis_version),
-					  errdetail("They need functions (Redis 7 or Valkey); everything else works. "
-								"Redis said: %s",
-								sink->handshake.forbidden),
-					  errhint("SELECT * FROM cache_aside.check_redis() says what is forbidden.")));
+		ereport(LOG,
+				(errmsg("guarded fills are not available with Redis %s", sink->endpoint.version),
+				 errdetail("They need functions (Redis 7 or Valkey); everything else works. "
+						   "Redis said: %s",
+						   sink->handshake.forbidden),
+				 errhint("SELECT * FROM cache_aside.check_redis() says what is forbidden.")));
 	sink->handshake.told = true;
 	sink->handshake.problem = CA_GUARD_NO_PROBLEM;
 	sink->handshake.claimed.role = CA_ROLE_WRITER;
@@ -320,8 +322,7 @@ conclude(CaSink *sink)
 		return CA_HANDSHAKE_OCCUPIED;
 	ca_contest_claimed(sink, sink->handshake.claimed.role);
 	sink->handshake.told &= !ca_apply_has_functions(sink);
-	strlcpy(ca_status_now.redis_mode, ca_apply_has_functions(sink) ? "functions" : "plain",
-			sizeof(ca_status_now.redis_mode));
+	ca_endpoint_mode(&sink->endpoint, ca_apply_has_functions(sink) ? "functions" : "plain");
 	return CA_HANDSHAKE_DONE;
 }
 

@@ -13,6 +13,7 @@
 #include "shared/sync.h"
 #include "shared/trouble.h"
 #include "delivery/delivery.h"
+#include "delivery/run.h"
 #include "delivery/sink.h"
 
 #include "common/pg_prng.h"
@@ -36,9 +37,10 @@ ca_outage_begin(CaSink *sink, const char *reason)
 {
 	CaTrouble cause = ca_trouble_judge(reason);
 
-	ca_status_redis_state(ca_trouble_is_answer(cause) ? "refuses" : "unreachable");
+	ca_endpoint_state(&sink->endpoint, ca_trouble_is_answer(cause) ? "refuses" : "unreachable");
 	ca_status_state("waiting");
-	ca_trouble_begin(CA_AREA_DELIVERY, cause, reason);
+	ca_endpoint_error(&sink->endpoint, reason);
+	ca_trouble_begin_at(CA_AREA_DELIVERY, cause, reason, sink->endpoint.name);
 	ca_sync_outage();
 	sink->outage.backoff =
 		sink->outage.backoff == 0 ? BACKOFF_FIRST : Min(sink->outage.backoff * 2, BACKOFF_LAST);
@@ -49,22 +51,25 @@ ca_outage_begin(CaSink *sink, const char *reason)
 
 /* Another server delivers here by now. */
 void
-ca_outage_fenced(void)
+ca_outage_fenced(CaSink *sink)
 {
-	ca_status_redis_state("not connected");
+	const char *why = "Redis follows a newer timeline than this server's";
+
+	ca_endpoint_state(&sink->endpoint, "not connected");
+	ca_endpoint_error(&sink->endpoint, why);
 	ca_status_state("fenced");
-	ca_trouble_begin(CA_AREA_DELIVERY, CA_TROUBLE_FENCED,
-					 "Redis follows a newer timeline than this server's");
+	ca_trouble_begin_at(CA_AREA_DELIVERY, CA_TROUBLE_FENCED, why, sink->endpoint.name);
 	ca_sync_outage();
 }
 
 /* Another one does, and this one may not take over. */
 void
-ca_outage_refused(const char *why)
+ca_outage_refused(CaSink *sink, const char *why)
 {
-	ca_status_redis_state("not connected");
+	ca_endpoint_state(&sink->endpoint, "not connected");
+	ca_endpoint_error(&sink->endpoint, why);
 	ca_status_state("refused");
-	ca_trouble_begin(CA_AREA_DELIVERY, CA_TROUBLE_REFUSED, why);
+	ca_trouble_begin_at(CA_AREA_DELIVERY, CA_TROUBLE_REFUSED, why, sink->endpoint.name);
 	ca_sync_outage();
 }
 
@@ -87,17 +92,19 @@ ca_outage_end(CaSink *sink)
 
 /* Asked in each round by those who would connect. True: there is no Redis, and it was said. */
 bool
-ca_outage_misconfigured(CaTroubleArea area)
+ca_outage_misconfigured(CaRun *run, CaTroubleArea area)
 {
 	const char *problem = ca_redis_url_lacking();
 	bool known = ca_trouble_of(area) == CA_TROUBLE_MISCONFIGURED;
 
-	if (problem)
-		ca_status_redis_state("misconfigured");
+	CA_EACH_SINK (sink, run)
+		if (problem)
+			ca_endpoint_state(&sink->endpoint, "misconfigured");
 	if (problem && (!known || strcmp(problem, told) != 0))
 	{
 		strlcpy(told, problem, sizeof(told));
-		ca_status_now.endpoint[0] = '\0';
+		CA_EACH_SINK (sink, run)
+			ca_endpoint_name(&sink->endpoint, "");
 		ca_trouble_begin(area, CA_TROUBLE_MISCONFIGURED, problem);
 	}
 	else if (problem == NULL && known)

@@ -266,6 +266,9 @@ publish(CaRun *run, XLogRecPtr visible)
 {
 	CaLagRound round = {0};
 
+	CA_EACH_SINK (sink, run)
+		ca_endpoint_progress(&sink->endpoint, ca_delivery_in_flight(sink),
+							 ca_delivery_position(sink)->confirmed);
 	round.position = ca_sinks_position(run);
 	round.oldest = ca_sinks_oldest(run);
 	round.idle = ca_sinks_idle(run);
@@ -434,7 +437,7 @@ bool
 ca_run_unanswered(CaRun *run)
 {
 	CA_EACH_SINK (sink, run)
-		if (ca_delivery_unanswered(sink))
+		if (ca_delivery_in_flight(sink) > 0)
 			return true;
 	return false;
 }

@@ -40,6 +40,10 @@ extern bool ca_run_settled(CaRun *run);    /* everything flushed so far is deliv
 extern bool ca_run_unanswered(CaRun *run); /* something was sent that is */
 extern long ca_run_timeout(CaRun *run);    /* ms until ca_run_step has something to do */
 
+/* ---- outage.c ---- */
+/* No Redis was named: do not connect. */
+extern bool ca_outage_misconfigured(CaRun *run, CaTroubleArea area);
+
 /* ---- catch_up.c: until nothing of before is in doubt ---- */
 extern void ca_catch_up_reached(CaRun *run); /* what was in the log when it began is read */
 extern void ca_catch_up_resync(CaRun *run, TransactionId oldest_running); /* if one is due */

@@ -32,6 +32,7 @@ ca_session_close(CaSink *sink)
 	ca_redis_close(sink->session.redis);
 	sink->session.redis = NULL;
 	ca_delivery_reset(sink);
+	ca_endpoint_progress(&sink->endpoint, 0, sink->endpoint.acknowledged);
 	ca_scan_reset(&sink->scan);
 	if (sink->session.cxt)
 		MemoryContextReset(sink->session.cxt);
@@ -61,7 +62,7 @@ void
 ca_session_fence(CaSink *sink)
 {
 	ca_session_close(sink);
-	ca_outage_fenced();
+	ca_outage_fenced(sink);
 	retry_in(sink, FENCED_RETRY);
 }
 
@@ -73,7 +74,7 @@ be_refused(CaSink *sink)
 
 	strlcpy(why, ca_handshake_error(sink), sizeof(why));
 	ca_session_close(sink);
-	ca_outage_refused(why);
+	ca_outage_refused(sink, why);
 	retry_in(sink, REFUSED_RETRY);
 }
 
@@ -86,14 +87,14 @@ open_session(CaSink *sink)
 
 	ca_redis_address_of_settings(&sink->session.address);
 	endpoint = ca_redis_address_endpoint(&sink->session.address);
-	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
+	ca_endpoint_name(&sink->endpoint, endpoint);
 	pfree(endpoint);
 	if (sink->session.cxt == NULL)
 		sink->session.cxt =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside session", ALLOCSET_DEFAULT_SIZES);
 	sink->session.redis =
 		ca_redis_open(sink->session.cxt, &sink->session.address, "cache_aside worker");
-	ca_status_redis_state("connecting");
+	ca_endpoint_state(&sink->endpoint, "connecting");
 	ca_status_now.reconnects++;
 	sink->session.phase = CA_PHASE_OPENING;
 }
@@ -189,7 +190,7 @@ ca_session_run(CaSink *sink, const CaPosition *position, XLogRecPtr end)
 	ca_delivery_start(sink, sink->session.redis, position, claimed->stored);
 	ca_lost_sticks_begin(sink, claimed->stored[0] == '\0', end);
 	sink->session.phase = CA_PHASE_RUNNING;
-	ca_status_redis_state("connected");
+	ca_endpoint_state(&sink->endpoint, "connected");
 	sink->session.keys_before = ca_status_now.keys;
 }
 

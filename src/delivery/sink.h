@@ -11,6 +11,7 @@
 #define CA_SINK_H
 
 #include "cache_aside.h"
+#include "shared/endpoint.h"
 #include "delivery/delivery.h"
 #include "redis/redis.h"
 
@@ -174,6 +175,7 @@ typedef struct CaSinkPing /* ping.c */
 
 struct CaSink
 {
+	CaEndpoint endpoint; /* what is told of it; each part may */
 	CaSinkSession session;
 	CaSinkHandshake handshake;
 	CaSinkMemory memory;

@@ -37,6 +37,10 @@ extern uint32 ca_allowance_used(void);
 extern void ca_prepared_lock_take(void);
 extern VirtualTransactionId *ca_prepared_lock_holders(int *count);
 
+/* ---- endpoint.c: what the worker tells of each Redis ---- */
+extern void ca_endpoint_shmem_request(void);
+extern void ca_endpoint_shmem_init(void);
+
 /* ---- status.c: what the worker tells the world; all of it in shared memory ---- */
 extern void ca_status_shmem_request(void);
 extern void ca_status_shmem_init(void);

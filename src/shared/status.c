@@ -13,6 +13,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "shared/endpoint.h"
 #include "shared/shared.h"
 #include "shared/status.h"
 #include "shared/trouble.h"
@@ -185,6 +186,7 @@ ca_status_publish(void)
 		resets_seen = resets;
 		reset_counters();
 	}
+	ca_endpoint_publish(); /* first, see there */
 	SpinLockAcquire(&ca_status_shared->mutex);
 	ca_status_shared->status = ca_status_now;
 	SpinLockRelease(&ca_status_shared->mutex);
@@ -207,15 +209,6 @@ void
 ca_status_state(const char *state)
 {
 	strlcpy(ca_status_now.state, state, sizeof(ca_status_now.state));
-}
-
-void
-ca_status_redis_state(const char *state)
-{
-	if (strcmp(ca_status_now.redis_state, state) == 0)
-		return;
-	strlcpy(ca_status_now.redis_state, state, sizeof(ca_status_now.redis_state));
-	ca_status_now.redis_since = GetCurrentTimestamp();
 }
 
 void

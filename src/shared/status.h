@@ -52,13 +52,8 @@ typedef struct CaStatusTrouble
 
 typedef struct CaStatus
 {
-	pid_t pid;            /* 0: no worker */
-	char state[24];       /* starting, delivering, resyncing, standby, fenced, refused, off, ... */
-	char redis_state[24]; /* connecting, connected, refuses, unreachable, ... */
-	char endpoint[256];   /* never a secret */
-	char redis_version[24];
-	char redis_mode[12];     /* functions, or plain: without them */
-	TimestampTz redis_since; /* of redis_state */
+	pid_t pid;      /* 0: no worker */
+	char state[24]; /* starting, delivering, resyncing, standby, fenced, refused, off, ... */
 	TimeLineID timeline;
 	XLogRecPtr confirmed;
 	XLogRecPtr restart;
@@ -128,7 +123,6 @@ extern void ca_status_publish(void);
 /* Said by whoever it happens to. */
 extern void ca_status_error(const char *text); /* becomes last_error */
 extern void ca_status_state(const char *state);
-extern void ca_status_redis_state(const char *state);
 /* Each is called by one file, whose own the value is: nobody reads it here to decide anything. */
 extern void ca_status_count(CaCount what, uint64 by);
 extern void ca_status_put_latency(TimestampTz commit_time);        /* delivery.c */

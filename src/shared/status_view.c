@@ -1,11 +1,13 @@
 /*
- * status_view.c: the status as SQL shows it: worker_status(), latency_histogram(), reset_stats().
+ * status_view.c: the status as SQL shows it: worker_status(), worker_endpoints(), latency_histogram(),
+ * reset_stats().
  *
  * Input: a copy of what the worker published last. It knows causes of trouble by name, which status.c, where
  * those who meet trouble put it down, does not.
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "shared/endpoint.h"
 #include "shared/shared.h"
 #include "shared/status.h"
 #include "shared/trouble.h"
@@ -20,6 +22,7 @@
 #include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_worker_status);
+PG_FUNCTION_INFO_V1(cache_aside_worker_endpoints);
 PG_FUNCTION_INFO_V1(cache_aside_latency_histogram);
 PG_FUNCTION_INFO_V1(cache_aside_reset_stats);
 
@@ -127,6 +130,15 @@ put_trouble(Row *row, const CaStatus *s)
 								: ca_trouble_hint(s->trouble.cause));
 }
 
+static void
+put_endpoint(Row *row, const CaEndpoint *endpoint)
+{
+	put_text(row, endpoint->name);
+	put_text(row, endpoint->state);
+	put_time(row, endpoint->since);
+	put_text(row, endpoint->version);
+}
+
 /*
  * cache_aside.worker_status() -> one row, the body of the view cache_aside.status. LSNs are NULL
  * while unknown; lag_bytes is from confirmed to the end of the flushed (standby: replayed) log;
@@ -137,18 +149,17 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 {
 	Row row = {0};
 	CaStatus s;
+	CaEndpoint endpoint;
 	TupleDesc desc;
 
 	ca_status_copy(&s);
+	(void) ca_endpoint_copy(&endpoint, 1);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	put_text(&row, RecoveryInProgress() ? "standby" : "primary");
 	put(&row, Int32GetDatum(s.pid), s.pid == 0);
 	put_text(&row, s.pid == 0 ? "stopped" : s.state);
-	put_text(&row, s.endpoint);
-	put_text(&row, s.redis_state);
-	put_time(&row, s.redis_since);
-	put_text(&row, s.redis_version);
+	put_endpoint(&row, &endpoint);
 	put_position(&row, &s);
 	put_counters(&row, &s);
 	put_count(&row, s.counts[CA_COUNT_LOG_SKIPS]);
@@ -160,7 +171,7 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 	put_trouble(&row, &s);
 	put_time(&row, s.stats_reset);
 	put_count(&row, ca_allowance_used());
-	put_text(&row, s.redis_mode);
+	put_text(&row, endpoint.mode);
 	if (row.n != desc->natts)
 		ereport(
 			ERROR,
@@ -171,6 +182,32 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 					 "the library that belongs to the objects.")));
 	PG_RETURN_DATUM(
 		HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), row.values, row.nulls)));
+}
+
+/* cache_aside.worker_endpoints() -> a row for each Redis, the body of the view cache_aside.endpoints */
+Datum
+cache_aside_worker_endpoints(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	CaEndpoint *endpoints = palloc0(sizeof(CaEndpoint) * CA_MOST_ENDPOINTS);
+	int n;
+
+	ca_preload_require();
+	n = ca_endpoint_copy(endpoints, CA_MOST_ENDPOINTS);
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+	{
+		Row row = {0};
+
+		put_endpoint(&row, &endpoints[i]);
+		put_text(&row, endpoints[i].mode);
+		put(&row, Int32GetDatum(endpoints[i].in_flight), false);
+		put_lsn(&row, endpoints[i].acknowledged);
+		put_text(&row, endpoints[i].error);
+		put_time(&row, endpoints[i].error_at);
+		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
+	}
+	return (Datum) 0;
 }
 
 /* cache_aside.latency_histogram() -> (below interval, commits bigint); below NULL: the rest */

@@ -16,6 +16,7 @@
  */
 #include "cache_aside.h"
 #include "redis/redis.h"
+#include "shared/endpoint.h"
 #include "shared/status.h"
 #include "shared/trouble.h"
 
@@ -283,15 +284,15 @@ show(void)
 
 /* Visits have nothing to do with Redis. */
 static const char *
-at_endpoint(CaTroubleArea area)
+at_endpoint(CaTroubleArea area, const char *endpoint)
 {
-	if (area == CA_AREA_VISITS || ca_status_now.endpoint[0] == '\0')
+	if (area == CA_AREA_VISITS || endpoint[0] == '\0')
 		return "";
-	return psprintf(" at %s", ca_status_now.endpoint);
+	return psprintf(" at %s", endpoint);
 }
 
 static void
-say(CaTroubleArea area, CaTrouble cause, const char *what)
+say(CaTroubleArea area, CaTrouble cause, const char *what, const char *endpoint)
 {
 	const Entry *entry = &entries[cause];
 	bool none = cause == CA_TROUBLE_MISCONFIGURED;
@@ -299,12 +300,12 @@ say(CaTroubleArea area, CaTrouble cause, const char *what)
 	ereport(LOG, (errcode(entry->sqlstate),
 				  errmsg("cache_aside %s%s: %s",
 						 none ? "has no Redis to deliver to" : areas[area].begins,
-						 none ? "" : at_endpoint(area), what),
+						 none ? "" : at_endpoint(area, endpoint), what),
 				  errdetail("%s", entry->detail), errhint("%s", entry->hint)));
 }
 
 void
-ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what)
+ca_trouble_begin_at(CaTroubleArea area, CaTrouble cause, const char *what, const char *endpoint)
 {
 	CaTroubleState *trouble = &ca_status_shared->troubles[area];
 	TimestampTz now = GetCurrentTimestamp();
@@ -318,8 +319,14 @@ ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what)
 	trouble->cause = cause;
 	show();
 	if ((trouble->told & (1U << cause)) == 0 && entries[cause].detail)
-		say(area, cause, what);
+		say(area, cause, what, endpoint);
 	trouble->told |= 1U << cause;
+}
+
+void
+ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what)
+{
+	ca_trouble_begin_at(area, cause, what, ca_endpoint_first());
 }
 
 void
@@ -360,5 +367,6 @@ ca_trouble_over(CaTroubleArea area)
 	if (cause == CA_TROUBLE_MISCONFIGURED)
 		ereport(LOG, (errmsg("cache_aside connects to Redis at %s", endpoint_of_settings())));
 	else
-		ereport(LOG, (errmsg("cache_aside %s%s again", areas[area].over, at_endpoint(area))));
+		ereport(LOG, (errmsg("cache_aside %s%s again", areas[area].over,
+							 at_endpoint(area, ca_endpoint_first()))));
 }

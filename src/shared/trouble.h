@@ -61,6 +61,9 @@ typedef struct CaTroubleState
 
 /* Of the worker. `what` is logged and becomes last_error. */
 extern void ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what);
+/* Of one Redis, by its name. */
+extern void ca_trouble_begin_at(CaTroubleArea area, CaTrouble cause, const char *what,
+								const char *endpoint);
 extern void ca_trouble_over(CaTroubleArea area); /* and says so, if there was one */
 extern void ca_trouble_drop(CaTroubleArea area); /* likewise, without a word */
 /* Shall the next ca_trouble_begin be logged? By default a cause is, once in a trouble. */

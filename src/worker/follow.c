@@ -101,7 +101,7 @@ note_positions(CaRun *run)
 static void
 follow_sinks(CaRun *run)
 {
-	bool misconfigured = ca_outage_misconfigured(CA_AREA_FOLLOWING);
+	bool misconfigured = ca_outage_misconfigured(run, CA_AREA_FOLLOWING);
 
 	CA_EACH_SINK (sink, run)
 	{

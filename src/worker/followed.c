@@ -6,7 +6,6 @@
  */
 #include "cache_aside.h"
 #include "redis/redis.h"
-#include "shared/status.h"
 #include "shared/trouble.h"
 #include "log/log.h"
 #include "delivery/delivery.h"
@@ -40,12 +39,13 @@ ca_followed_forget(CaSink *sink)
 }
 
 static void
-note_trouble(const char *error)
+note_trouble(CaSink *sink, const char *error)
 {
 	CaTrouble cause = ca_trouble_judge(error);
 
-	ca_status_redis_state(ca_trouble_is_answer(cause) ? "refuses" : "unreachable");
-	ca_trouble_begin(CA_AREA_FOLLOWING, cause, error);
+	ca_endpoint_state(&sink->endpoint, ca_trouble_is_answer(cause) ? "refuses" : "unreachable");
+	ca_endpoint_error(&sink->endpoint, error);
+	ca_trouble_begin_at(CA_AREA_FOLLOWING, cause, error, sink->endpoint.name);
 }
 
 static void
@@ -68,20 +68,22 @@ handle_position(void *arg, const CaReply *reply)
 
 	followed->looking = false;
 	if (reply != NULL && ca_redis_reply_type(reply) == CA_REPLY_ERROR)
-		note_trouble(ca_redis_reply_text(reply, &len));
+		note_trouble(sink, ca_redis_reply_text(reply, &len));
 	if (reply == NULL || ca_redis_reply_type(reply) == CA_REPLY_ERROR)
 		return;
 	ca_trouble_over(CA_AREA_FOLLOWING);
-	ca_status_redis_state("connected");
+	ca_endpoint_state(&sink->endpoint, "connected");
 	/* Nobody delivered here yet: nothing to keep. */
 	followed->told = true;
 	followed->confirmed = InvalidXLogRecPtr;
 	followed->restart = followed->keep = followed->read_end;
+	ca_endpoint_progress(&sink->endpoint, 0, InvalidXLogRecPtr);
 	if (ca_redis_reply_type(reply) != CA_REPLY_STRING)
 		return;
 	found = ca_redis_reply_text(reply, &len);
 	if (ca_position_parse(found, len, &position))
 		note_position(followed, &position);
+	ca_endpoint_progress(&sink->endpoint, 0, followed->confirmed);
 }
 
 static void
@@ -103,20 +105,21 @@ connect_redis(CaSink *sink, MemoryContext cxt)
 	ca_redis_address_of_settings(address);
 	sink->followed.redis = ca_redis_open(cxt, address, "cache_aside standby");
 	endpoint = ca_redis_address_endpoint(address);
-	strlcpy(ca_status_now.endpoint, endpoint, sizeof(ca_status_now.endpoint));
+	ca_endpoint_name(&sink->endpoint, endpoint);
 	pfree(endpoint);
-	ca_status_redis_state("connecting");
+	ca_endpoint_state(&sink->endpoint, "connecting");
 }
 
 static bool
-may_connect(CaSinkFollowed *followed)
+may_connect(CaSink *sink)
 {
 	CaCredentialState state = ca_credential_command_ready();
 
 	if (state == CA_CREDENTIAL_LACKING)
 	{
-		note_trouble(ca_credential_command_error());
-		followed->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_INTERVAL);
+		note_trouble(sink, ca_credential_command_error());
+		sink->followed.next_look =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_INTERVAL);
 	}
 	return state == CA_CREDENTIAL_READY;
 }
@@ -129,13 +132,13 @@ ca_followed_step(CaSink *sink, MemoryContext cxt, XLogRecPtr read_end)
 	TimestampTz now = GetCurrentTimestamp();
 
 	followed->read_end = read_end;
-	if (followed->redis == NULL && now >= followed->next_look && may_connect(followed))
+	if (followed->redis == NULL && now >= followed->next_look && may_connect(sink))
 		connect_redis(sink, cxt);
 	if (followed->redis == NULL)
 		return;
 	if (ca_redis_advance(followed->redis) == CA_REDIS_FAILED)
 	{
-		note_trouble(ca_redis_error(followed->redis));
+		note_trouble(sink, ca_redis_error(followed->redis));
 		ca_followed_hang_up(sink);
 		followed->next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
 	}

@@ -50,7 +50,17 @@ void
 ca_role_attach(void)
 {
 	CA_EACH_SINK (sink, &the_run)
+	{
+		ca_endpoint_attach(&sink->endpoint);
 		ca_contest_attach(sink);
+	}
+}
+
+static void
+note_disconnected(void)
+{
+	CA_EACH_SINK (sink, &the_run)
+		ca_endpoint_state(&sink->endpoint, "not connected");
 }
 
 static Duty
@@ -64,7 +74,7 @@ current_duty(void)
 		return ca_census_counted() ? NOT_INSTALLED : NONE_YET; /* which leaves all as it is */
 	if (guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress())
 		return FOLLOW;
-	return ca_outage_misconfigured(CA_AREA_DELIVERY) ? MISCONFIGURED : DELIVER;
+	return ca_outage_misconfigured(&the_run, CA_AREA_DELIVERY) ? MISCONFIGURED : DELIVER;
 }
 
 static void
@@ -100,7 +110,7 @@ leave_duty(Duty next)
 		ca_status_state(next == NOT_INSTALLED ? "not installed"
 						: next == UNINSTALLED ? "uninstalled"
 											  : "off");
-		ca_status_redis_state("not connected");
+		note_disconnected();
 		ca_status_now.confirmed = ca_status_now.restart = ca_status_now.keep = InvalidXLogRecPtr;
 		ca_lag_forget();
 		if (next != SWITCHED_OFF)
@@ -233,7 +243,7 @@ ca_role_abandon(const char *what)
 	ca_trouble_begin(duty == FOLLOW ? CA_AREA_FOLLOWING : CA_AREA_DELIVERY, CA_TROUBLE_FAILING,
 					 what);
 	ca_status_state("failing");
-	ca_status_redis_state("not connected");
+	note_disconnected();
 	ca_sync_outage();
 }
 

@@ -134,6 +134,12 @@ ca_trouble_begin(CaTroubleArea area, CaTrouble cause, const char *what)
 }
 
 void
+ca_trouble_begin_at(CaTroubleArea area, CaTrouble cause, const char *what, const char *endpoint)
+{
+	FUZZ_CHECK(area < CA_AREAS && cause < CA_TROUBLES && strlen(what) < (Size) 1 << 30);
+}
+
+void
 ca_trouble_over(CaTroubleArea area)
 {
 }

@@ -98,7 +98,7 @@ ca_committed_free(CaCommit *commit)
 }
 
 CaReread *
-ca_reread_open(MemoryContext cxt, const CaCommit *commit)
+ca_reread_open(MemoryContext cxt, CaCommit *commit)
 {
 	return NULL;
 }
@@ -122,6 +122,16 @@ ca_scan_full(void)
 
 void
 ca_queue_wait(CaCommit *commit)
+{
+}
+
+void
+ca_queue_unblock(CaCommit *commit)
+{
+}
+
+void
+ca_queue_block(CaCommit *commit)
 {
 }
 

@@ -72,7 +72,7 @@ claim(FuzzInput *input)
 	check_text(ca_handshake_error(&fuzz_sink));
 	check_text(ca_handshake_result(&fuzz_sink)->run_id);
 	check_text(ca_handshake_result(&fuzz_sink)->replication_id);
-	check_text(ca_status_now.redis_version);
+	check_text(fuzz_sink.endpoint.version);
 	if (state != CA_HANDSHAKE_DONE)
 		return;
 	if (ca_position_parse(ca_handshake_result(&fuzz_sink)->stored,
