@@ -289,16 +289,18 @@ sub _fill
 	return;
 }
 
-# Whoever detaches a rule, unless it is made anew at once, or moves it to another table, is left alone with its keys.
+# Whoever detaches a rule, unless it is made anew at once, or moves it to another table, is left alone with its keys;
+# also where a view goes on reading the table that the rules were moved away from.
 sub _retire_detached
 {
 	my ($self, $sql) = @_;
 	my %moved = map { ($_ => 1) } $sql =~ /cache_aside\.attach_like\('[^']*', '([^']*)'\)/g;
+	my $from_view = $sql =~ /cache_aside\.attach_like\('app\.f'/;
 	my %gone = $sql =~ /cache_aside\.attach/ ? () : map { ($_ => 1) } $sql =~ /cache_aside\.detach\('[^']*', '([^']*)'\)/g;
 	my %less = $sql =~ /cache_aside\.attach\('[^']*', '([^']*)', columns => '(?!\{(?:\w+,)*b[,}])([^']*)'/ ? ($1 => 1) : ();    # b was dropped
 	foreach my $class (@{ $self->{classes} })
 	{
-		next unless $moved{ $class->{table} } || grep { $gone{$_} || $less{$_} && $class->{kind} =~ /columns|by_hand/ } @{ $class->{rules} };
+		next unless $moved{ $class->{table} } || ($from_view && $class->{kind} eq 'view') || grep { $gone{$_} || $less{$_} && $class->{kind} =~ /columns|by_hand/ } @{ $class->{rules} };
 		$class->{retired} = 1;
 		$self->_forget($class);
 	}
