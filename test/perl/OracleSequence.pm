@@ -227,7 +227,7 @@ sub _between
 	{
 		$self->_sql_and_see($s->pick('COMMIT', 'COMMIT', 'ROLLBACK') . " PREPARED '$prepared[0]'");
 	}
-	elsif ($self->{may}{rules} && $s->chance(0.2)) { $self->_rules; }
+	elsif ($self->{may}{rules} && $s->chance(0.2) && $self->{oracle}->can_look) { $self->_rules; }
 	elsif ($self->{may}{transactions})
 	{
 		$self->{savepoints} = [];
