@@ -60,6 +60,7 @@ ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position, cons
 	sink->delivery.armed = sink->delivery.arming = sink->delivery.looking = false;
 	sink->delivery.marked = true; /* write it at once: it may be absent, or of another timeline */
 	ca_sync_connecting();
+	ca_replicas_begin(sink);
 }
 
 /* The state that the next position carries; a heartbeat writes it. */
@@ -216,6 +217,7 @@ note_delivered(CaSink *sink, CaBatch *batch)
 {
 	dlist_iter iter;
 
+	ca_sync_hold_under(batch->wait);
 	dlist_foreach (iter, &batch->done)
 	{
 		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
@@ -240,6 +242,7 @@ note_delivered(CaSink *sink, CaBatch *batch)
 bool
 ca_delivery_tells(CaSink *sink)
 {
+	ca_sync_hold_under(ca_replicas_number(sink));
 	tell_confirmed(sink);
 	return !ca_arming_untold(sink);
 }
@@ -288,6 +291,7 @@ send_batch(CaSink *sink, const CaTap *tap, CaBatch *batch)
 		dlist_push_tail(&batch->done, dlist_pop_head_node(&sink->delivery.finished));
 	compute_position(sink, tap, &batch->position);
 	CA_DEBUG_POINT("batch-begins");
+	batch->wait = ca_replicas_number(sink);
 	batch->sink = sink;
 	dlist_push_tail(&sink->delivery.flight, &batch->node);
 	sink->delivery.in_flight++;

@@ -208,6 +208,7 @@ typedef struct CaBatch
 	XLogRecPtr lsn;       /* highest commit among its keys; 0: no keys */
 	StringInfoData bytes; /* keys and stick names, one behind the other */
 	bool async;           /* asynchronous commits carried keys before it */
+	uint64 wait;          /* number of the WAIT behind it, see replicas.c */
 	int nkeys;
 	int nsticks;
 	CaSlice keys[CA_BATCH_KEYS];
@@ -369,6 +370,12 @@ extern bool ca_farewell_said(CaSink *sink, CaRedis *redis, bool remove);
 extern bool ca_farewell_lasts(CaSink *sink);
 extern void ca_farewell_over(CaSink *sink);
 extern const char *ca_farewell_left(CaSink *sink); /* "": nothing */
+
+/* ---- replicas.c: replicas of Redis that a synchronous commit waits for ---- */
+extern uint64 ca_replicas_number(CaSink *sink);
+extern void ca_replicas_begin(CaSink *sink);
+extern void ca_replicas_step(CaSink *sink, CaRedis *redis, bool unanswered, XLogRecPtr confirmed);
+extern long ca_replicas_timeout(CaSink *sink);
 
 /* ---- ping.c: round trips that backends ask for ---- */
 extern void ca_ping_send(CaSink *sink, CaRedis *redis); /* if one was asked for */

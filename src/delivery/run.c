@@ -299,7 +299,11 @@ deliver(CaRun *run)
 	beat(run, pg_atomic_read_u32(&ca_status_shared->waiters) > 0);
 	more = tell(run);
 	CA_EACH_SINK (sink, run)
+	{
+		ca_replicas_step(sink, ca_session_redis(sink), ca_delivery_in_flight(sink) > 0,
+						 ca_delivery_position(sink)->confirmed);
 		ca_ping_send(sink, ca_session_redis(sink));
+	}
 	publish(run, visible);
 	return more || sent > 0;
 }

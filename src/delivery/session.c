@@ -247,5 +247,6 @@ ca_session_timeout(CaSink *sink)
 		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), sink->session.retry_at);
 	if (!ca_session_running(sink))
 		return timeout;
+	timeout = sooner(timeout, ca_replicas_timeout(sink));
 	return sooner(sooner(timeout, ca_scan_timeout(&sink->scan)), ca_redelete_timeout(sink));
 }

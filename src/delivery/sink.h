@@ -173,6 +173,15 @@ typedef struct CaSinkPing /* ping.c */
 	TimestampTz at;
 } CaSinkPing;
 
+typedef struct CaSinkReplicas /* replicas.c */
+{
+	uint64 answered;      /* WAITs, ever; the next has the next number */
+	bool waiting;         /* one is under way */
+	XLogRecPtr confirmed; /* when it was sent */
+	TimestampTz not_before;
+	bool told; /* that it is refused */
+} CaSinkReplicas;
+
 struct CaSink
 {
 	CaEndpoint endpoint; /* what is told of it; each part may */
@@ -192,6 +201,7 @@ struct CaSink
 	CaSinkFollowed followed;
 	CaSinkFarewell farewell;
 	CaSinkPing ping;
+	CaSinkReplicas replicas;
 };
 
 #endif

@@ -65,6 +65,10 @@ static const Command commands[] = {
 	{"script|load", {"SCRIPT", "LOAD", "return 1"}, {NULL}, PLAIN},
 	{"eval", {"EVAL", "return 1", "0"}, {NULL}, PLAIN},
 	{"evalsha", {"EVALSHA", "ffffffffffffffffffffffffffffffffffffffff", "0"}, {"NOSCRIPT"}, PLAIN},
+	{"wait",
+	 {"WAIT", "0", "1"},
+	 {NULL},
+	 "With redis_min_replicas, synchronous commits end with the warning of their time-out."},
 	{NULL, {"UNLINK", OWN}, {NULL}, NULL},
 };
 

@@ -16,6 +16,7 @@
 #include "cache_aside.h"
 #include "common/common.h"
 #include "redis/redis.h"
+#include "shared/sync.h"
 #include "shared/trouble.h"
 #include "reads/check.h"
 #include "reads/reads.h"
@@ -235,11 +236,18 @@ put_role(Check *check)
 	else
 		put_row(check, "role", NO, role, "It takes no writes, or keeps them to itself.",
 				ca_trouble_hint(CA_TROUBLE_READONLY));
-	put_row(check, "replicas", replicas ? YES : UNKNOWN, replicas,
-			replicas == NULL      ? NOT_TOLD
-			: atoi(replicas) == 0 ? "What Redis acknowledged is lost with it."
+	put_row(check, "replicas",
+			replicas == NULL                           ? UNKNOWN
+			: atoi(replicas) >= guc_redis_min_replicas ? YES
+													   : NO,
+			replicas,
+			replicas == NULL                          ? NOT_TOLD
+			: atoi(replicas) < guc_redis_min_replicas ? "Synchronous commits wait for more of them."
+			: atoi(replicas) == 0                     ? "What Redis acknowledged is lost with it."
 								  : "They may lag: who reads there may read an old value.",
-			NULL);
+			replicas && atoi(replicas) < guc_redis_min_replicas
+				? "Add replicas, or lower cache_aside.redis_min_replicas."
+				: NULL);
 }
 
 static void
@@ -337,7 +345,7 @@ put_commands(Check *check)
 		CaTrouble cause = refusal ? ca_trouble_judge(refusal) : CA_TROUBLE_NONE;
 		bool forbidden = cause == CA_TROUBLE_NOPERM || cause == CA_TROUBLE_ANSWER;
 
-		if (name)
+		if (name && (guc_redis_min_replicas > 0 || strcmp(name, "wait") != 0))
 			put_row(check, psprintf("command %s", name), refusal ? NO : YES, refusal,
 					refusal ? ca_check_commands_use(i) : NULL,
 					refusal == NULL ? NULL

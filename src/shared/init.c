@@ -10,6 +10,8 @@ CA_RANGE(max_backend_connections, 1, 262143, "",
 		 "Keep it, and what applications use, below maxclients of Redis: the worker needs one.")
 CA_RANGE(backend_idle_timeout, 0, 86400 * 1000, " ms",
 		 "Use 0 to keep them as long as the sessions.")
+CA_RANGE(redis_min_replicas, 0, 100, "",
+		 "Use 0 to wait for the master alone; a Redis has a few replicas.")
 CA_RANGE(synchronous_timeout, 1, 60000, " ms",
 		 "Set cache_aside.synchronous to off to wait not at all. A backend that waits longer would "
 		 "serve nothing but cancel and termination for too long.")
@@ -36,6 +38,11 @@ define_settings(void)
 		"From 1 ms to 60 s. Then it returns with a WARNING and the keys are deleted later. "
 		"The backend serves no interrupts but cancel and termination meanwhile.",
 		&guc_synchronous_timeout, 1000, PGC_USERSET, GUC_UNIT_MS, check_synchronous_timeout);
+	ca_settings_number(
+		"cache_aside.redis_min_replicas",
+		"Replicas of Redis that must have deleted the keys before a synchronous commit returns.",
+		"From 0 to 100. Redis's own WAIT: fewer than these, and it ends with its time-out.",
+		&guc_redis_min_replicas, 0, PGC_SIGHUP, 0, check_redis_min_replicas);
 }
 
 void

@@ -21,6 +21,10 @@
  * An entry of the queue belongs to a backend, by its proc number. Nothing that a backend calls here allocates
  * or raises: after the commit record it would be a PANIC.
  *
+ * Where replicas of Redis are waited for, too, who is delivered stays in the queue, held back under the number of a WAIT;
+ * its answer takes out all up to that number. `confirmed`, at which nobody enters the queue, moves with those answers.
+ * With the connection what was held back is lost: the next master may lack it, so each of them asks again.
+ *
  * Asynchronous commits: the worker delivers what is flushed. A commit whose values are in the cache and which
  * a crash then takes back is invalidated by nobody, so the resync after the crash has to do it, and the
  * position in Redis has to say that there were such commits. Until it does, every commit with keys is flushed
@@ -51,6 +55,7 @@ typedef struct Waiter
 	CaAwaited awaited;
 	bool asks;     /* the worker has to look whether it is owed anything */
 	bool seen;     /* the worker's next snapshot is newer than this waiter's commit */
+	uint64 held;   /* the master has deleted its keys: until WAIT of this number; 0: not so */
 	uint32 window; /* gather.c */
 	pg_atomic_uint32 outcome;
 } Waiter;
@@ -60,6 +65,7 @@ typedef struct CaSync
 	dlist_head queue;          /* of Waiters, by LSN; under the lock */
 	CaGather gather;           /* counts who is in it */
 	pg_atomic_uint32 asking;   /* of those, how many ask */
+	pg_atomic_uint32 held;     /* and how many are held back */
 	pg_atomic_uint32 delivery; /* CA_SYNC_WAITING: goes on as far as is known; else why not */
 	pg_atomic_uint64 acked;    /* highest commit acknowledged by Redis */
 	pg_atomic_uint64 confirmed;
@@ -69,6 +75,7 @@ typedef struct CaSync
 
 bool guc_synchronous = false;
 int guc_synchronous_timeout;
+int guc_redis_min_replicas;
 
 static CaSync *shared;
 static LWLock *lock;
@@ -76,6 +83,8 @@ static LWLock *lock;
 /* of the worker */
 static int *woken; /* proc numbers whose latches are to be set */
 static int nwoken;
+static bool holds;         /* for replicas of Redis: who is delivered now, */
+static uint64 hold_number; /* under this number */
 
 void
 ca_sync_shmem_request(void)
@@ -98,6 +107,7 @@ ca_sync_shmem_init(void)
 	dlist_init(&shared->queue);
 	ca_gather_init(&shared->gather);
 	pg_atomic_init_u32(&shared->asking, 0);
+	pg_atomic_init_u32(&shared->held, 0);
 	pg_atomic_init_u32(&shared->delivery, CA_SYNC_NO_WORKER);
 	pg_atomic_init_u64(&shared->acked, 0);
 	pg_atomic_init_u64(&shared->confirmed, 0);
@@ -134,7 +144,10 @@ remove_waiter(Waiter *waiter, CaSyncOutcome outcome)
 	pg_atomic_fetch_sub_u32(&shared->gather.waiting, 1);
 	if (waiter->asks)
 		pg_atomic_fetch_sub_u32(&shared->asking, 1);
+	if (waiter->held)
+		pg_atomic_fetch_sub_u32(&shared->held, 1);
 	waiter->asks = false;
+	waiter->held = 0;
 	pg_atomic_write_u32(&waiter->outcome, outcome);
 }
 
@@ -192,11 +205,72 @@ ca_sync_attach(void)
 	pg_atomic_write_u32(&shared->delivery, CA_SYNC_WAITING);
 }
 
+/* Each of them asks again. */
+static void
+release_held(void)
+{
+	dlist_iter iter;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	dlist_foreach (iter, &shared->queue)
+	{
+		Waiter *waiter = dlist_container(Waiter, node, iter.cur);
+
+		if (waiter->held == 0)
+			continue;
+		waiter->held = 0;
+		waiter->asks = true;
+		waiter->seen = false;
+		pg_atomic_fetch_sub_u32(&shared->held, 1);
+		pg_atomic_fetch_add_u32(&shared->asking, 1);
+	}
+	LWLockRelease(lock);
+}
+
 /* What Redis holds is read anew; the first acknowledgement tells. */
 void
 ca_sync_connecting(void)
 {
 	pg_atomic_write_u32(&shared->async_recorded, 0);
+	release_held();
+}
+
+void
+ca_sync_hold(bool hold)
+{
+	if (holds && !hold)
+		release_held(); /* who asks is answered at once */
+	holds = hold;
+}
+
+void
+ca_sync_hold_under(uint64 number)
+{
+	hold_number = number;
+}
+
+bool
+ca_sync_held(void)
+{
+	return pg_atomic_read_u32(&shared->held) > 0;
+}
+
+/* Under the lock: its keys are deleted. */
+static void
+deliver(Waiter *waiter)
+{
+	if (waiter->held)
+		return;
+	if (!holds)
+	{
+		wake(waiter, CA_SYNC_DELIVERED);
+		return;
+	}
+	waiter->held = hold_number;
+	pg_atomic_fetch_add_u32(&shared->held, 1);
+	if (waiter->asks)
+		pg_atomic_fetch_sub_u32(&shared->asking, 1);
+	waiter->asks = false;
 }
 
 void
@@ -223,9 +297,9 @@ ca_sync_async_recorded(bool recorded)
 	pg_atomic_write_u32(&shared->async_recorded, recorded);
 }
 
-/* Wakes those whose LSN is in (above, upto]. */
+/* Those whose LSN is in (above, upto] are delivered. */
 static void
-wake_range(XLogRecPtr above, XLogRecPtr upto)
+deliver_range(XLogRecPtr above, XLogRecPtr upto)
 {
 	dlist_mutable_iter iter;
 
@@ -237,7 +311,7 @@ wake_range(XLogRecPtr above, XLogRecPtr upto)
 		if (waiter->awaited.lsn > upto)
 			break;
 		if (waiter->awaited.lsn > above)
-			wake(waiter, CA_SYNC_DELIVERED);
+			deliver(waiter);
 	}
 	LWLockRelease(lock);
 }
@@ -249,18 +323,44 @@ ca_sync_delivered(XLogRecPtr start, XLogRecPtr end)
 		pg_atomic_write_u64(&shared->acked, end);
 	pg_memory_barrier(); /* a waiter enlists, then looks: one of us sees the other */
 	if (pg_atomic_read_u32(&shared->gather.waiting) > 0)
-		wake_range(start, end);
+		deliver_range(start, end);
 }
 
 void
 ca_sync_confirmed(XLogRecPtr lsn)
 {
-	if (lsn <= pg_atomic_read_u64(&shared->confirmed))
+	static XLogRecPtr before; /* holding back */
+
+	if (lsn <= pg_atomic_read_u64(&shared->confirmed) || (holds && lsn == before))
 		return;
-	pg_atomic_write_u64(&shared->confirmed, lsn);
-	pg_memory_barrier(); /* as above */
+	before = lsn;
+	if (!holds)
+		pg_atomic_write_u64(&shared->confirmed, lsn);
+	else if (lsn > pg_atomic_read_u64(&shared->acked))
+		pg_atomic_write_u64(&shared->acked, lsn); /* who comes too late asks */
+	pg_memory_barrier();                          /* as above */
 	if (pg_atomic_read_u32(&shared->gather.waiting) > 0)
-		wake_range(InvalidXLogRecPtr, lsn);
+		deliver_range(InvalidXLogRecPtr, lsn);
+	ca_sync_wake();
+}
+
+/* Enough replicas have what was written before the WAIT of this number; lsn: confirmed when it was sent. */
+void
+ca_sync_replicated(uint64 number, XLogRecPtr lsn)
+{
+	dlist_mutable_iter iter;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	if (lsn > pg_atomic_read_u64(&shared->confirmed))
+		pg_atomic_write_u64(&shared->confirmed, lsn);
+	dlist_foreach_modify (iter, &shared->queue)
+	{
+		Waiter *waiter = dlist_container(Waiter, node, iter.cur);
+
+		if (waiter->held && waiter->held <= number)
+			wake(waiter, CA_SYNC_DELIVERED);
+	}
+	LWLockRelease(lock);
 	ca_sync_wake();
 }
 
@@ -284,9 +384,9 @@ ca_sync_answer(XLogRecPtr read_end, CaOwes owes, void *arg)
 
 		if (!waiter->asks || waiter->awaited.lsn > read_end)
 			continue;
-		if (waiter->seen && !owes(arg, &waiter->awaited))
-			wake(waiter, CA_SYNC_DELIVERED);
 		again |= !waiter->seen;
+		if (waiter->seen && !owes(arg, &waiter->awaited))
+			deliver(waiter);
 		waiter->seen = true;
 	}
 	LWLockRelease(lock);
@@ -358,6 +458,7 @@ ca_sync_enlist(const CaAwaited *awaited)
 	{
 		me->awaited = *awaited;
 		me->seen = false;
+		me->held = 0;
 		pg_atomic_write_u32(&me->outcome, CA_SYNC_WAITING);
 		insert(me); /* counting is a barrier: then look */
 		me->asks = awaited->kind != CA_AWAITED_COMMIT ||

@@ -13,6 +13,7 @@
 
 extern bool guc_synchronous;
 extern int guc_synchronous_timeout; /* ms */
+extern int guc_redis_min_replicas;
 
 extern void ca_sync_shmem_request(void);
 extern void ca_sync_shmem_init(void);
@@ -93,6 +94,11 @@ extern void ca_sync_switched_off(void);
 extern void ca_sync_delivered(XLogRecPtr start, XLogRecPtr end);
 extern void ca_sync_confirmed(XLogRecPtr lsn);
 extern void ca_sync_async_recorded(bool recorded);
+/* Shall who is delivered be held back until replicas of Redis have it? Under which number, from now on? */
+extern void ca_sync_hold(bool hold);
+extern void ca_sync_hold_under(uint64 number);
+extern void ca_sync_replicated(uint64 number, XLogRecPtr lsn);
+extern bool ca_sync_held(void); /* somebody is held back */
 /* For waiters that may have come too late. True: call again at once. */
 extern bool ca_sync_answer(XLogRecPtr read_end, CaOwes owes, void *arg);
 extern bool ca_sync_active(void); /* somebody waits, or did just now: do not pace */
