@@ -4,7 +4,7 @@
  *	capture -> key -> pending -> message -> (commit) -> WAL -> tap -> delivery -> redis
  *
  * key       text of one cache entry's name in Redis, UTF-8, no NUL, at most CA_MAX_KEY bytes
- * template  "user:{id}"; rules carry it in their triggers' arguments, nowhere else
+ * template  "user:{id}"; rules carry it in their triggers' arguments, those of materialized views in a row
  * pattern   Redis glob (SCAN MATCH) that covers every key a rule can produce
  * pending   the keys the open transaction will invalidate
  * message   the WAL record that carries pending keys to the worker
