@@ -11,9 +11,9 @@
  * compared position and the next session's questions are for. If we die between any two lines, the next
  * run finds the position of the last batch that Redis applied.
  *
- * A server has one sink today. What a second one has to bring: the choice among several positions (begin),
- * who gets which key (ca_delivery_send takes all), and that a commit is delivered when all have their part
- * (ca_sync_delivered, ca_sync_confirmed).
+ * A server has one sink today; test/fuzz/targets/run.c runs three. What a second one has to bring: the choice
+ * among several positions (choose), who gets which key (ca_delivery_send takes all), a pass of a scan that ends when
+ * all have scanned, and that a commit is delivered when all have their part (ca_sync_delivered, ca_sync_confirmed).
  */
 #include "cache_aside.h"
 #include "common/debug.h"
