@@ -8,6 +8,7 @@
 #include "keys/keys.h"
 #include "rules/rules.h"
 
+#include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_proc.h"

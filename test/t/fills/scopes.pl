@@ -101,4 +101,15 @@ is_deeply($zero->disarm(1), [ 1, 2 ], 'disarmed for good');
 is($zero->{redis}->exists($zero->position_key, $zero->guard_key), 0, 'position and guard are gone');
 is_deeply([ @{ $zero->claim }[ 1, 5, 7 ] ], [ 0, 0, 0 ], 'and so is the claim');
 
+# ---- prefixes are compared as texts: none and one that it contains are two key spaces, as docs/limits.md says
+my ($none, $long, $same) = map { worker(2, system => $_->[0], prefix => $_->[1]) } [ 6 => '0000000a' ], [ 7 => '0000000b' ], [ 8 => '0000000b' ];
+armed($_, '0/100') foreach $none, $long;
+is($_->fill('x:1', 'v', '0/100'), 1, "system $_->{system} admits") foreach $none, $long;
+ref $long->apply('0/200', 'x:1') or die 'not applied';
+is($none->fill('x:1', 'v', '0/100'), 1, 'and the first knows nothing of what the second deletes');
+is($same->claim->[8], 0, 'a third one with the same prefix is second');
+$long->apply('0/300', 'x:1');
+$same->apply('0/300', 'x:1');
+is($long->fill('x:1', 'v', '0/300'), 0, 'and what it deletes marks the key');
+
 done_testing();
