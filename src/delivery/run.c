@@ -13,7 +13,8 @@
  *
  * A server has one sink today; test/fuzz/targets/run.c runs three. What a second one has to bring: the choice
  * among several positions (choose), who gets which key (ca_delivery_send takes all), a pass of a scan that ends when
- * all have scanned, and that a commit is delivered when all have their part (ca_sync_delivered, ca_sync_confirmed).
+ * all have scanned, that a commit is delivered when all have their part (ca_sync_delivered, ca_sync_confirmed), and
+ * numbers of WAIT that mean the same everywhere (ca_sync_hold_under).
  */
 #include "cache_aside.h"
 #include "common/debug.h"

@@ -349,3 +349,14 @@ ca_wal_ends_before(XLogRecPtr lsn)
 {
 	return false;
 }
+
+void
+ca_replicas_step(CaSink *sink, CaRedis *redis, bool unanswered, XLogRecPtr confirmed)
+{
+}
+
+long
+ca_replicas_timeout(CaSink *sink)
+{
+	return -1;
+}
