@@ -28,6 +28,7 @@
 #define STREAMING_MS 5000
 #define EXPIRY_MS "10000"
 
+/* Of the walreceiver; when it was said, and where, is the sink's. */
 static TimestampTz streaming_since; /* 0: it does not */
 static TimeLineID streamed;
 

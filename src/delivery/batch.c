@@ -23,6 +23,7 @@
 
 #define LARGE_TURN 8
 
+/* Of the log: a large commit is read once, whichever sink gets its keys. */
 static MemoryContext batch_cxt;
 static CaReread *reread;        /* of the large commit being sent ... */
 static CaCommit *reread_commit; /* ... which is this one */

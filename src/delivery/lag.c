@@ -24,6 +24,7 @@
 
 #define READ_BUDGET (1024 * 1024)
 
+/* Of the log: what nobody has read while there is no run. */
 static MemoryContext lag_cxt;
 static CaTap *tap;
 static bool given_up; /* the log there cannot be read */

@@ -29,6 +29,7 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 
+/* Of the run, which is one. */
 static bool resync_early;     /* it began while some were open */
 static XLogRecPtr ends_below; /* the ends of all lie below it; invalid: some are open */
 

@@ -22,7 +22,7 @@
 #define BACKOFF_LAST 5000
 #define BACKOFF_PLACE 100 /* a place among maxclients is free for moments only */
 
-static char told[320]; /* why there is no Redis */
+static char told[320]; /* why there is no Redis at all: of the settings */
 
 /* Between half and the whole of it, so that many servers do not come back in step. */
 static int

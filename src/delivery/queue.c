@@ -44,6 +44,7 @@
 #define MOST_BEHIND 4194304 /* ids in the backlog, 16 MB; a gigabyte of log has as many */
 #define COLLECTORS 16
 
+/* Of the log: commits that have not been taken by any sink's batch. */
 static dlist_head queue = DLIST_STATIC_INIT(queue);
 static int queued;
 static Size queued_bytes;

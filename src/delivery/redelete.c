@@ -96,6 +96,7 @@ typedef struct Place
 bool guc_redelete = false;
 int guc_redelete_delay;
 
+/* Of the server, across sessions: what is to be deleted again, and when. What is under way is the sink's. */
 static MemoryContext cxt;
 static struct place_hash *places;
 static dlist_head lists[2] = {DLIST_STATIC_INIT(lists[0]), DLIST_STATIC_INIT(lists[1])};

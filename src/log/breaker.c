@@ -103,6 +103,7 @@ typedef struct Start
 	pg_crc32c crc;
 } Start;
 
+/* Of the server and its log. Only the nonce is of a Redis, the one claimed last: several need one each. */
 static Start start;     /* magic 0: there is no file */
 static bool attempting; /* by this process, which has not ended it yet */
 static uint64 first_sequence;

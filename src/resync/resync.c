@@ -29,6 +29,7 @@ typedef enum Stage
 	SCANNING
 } Stage;
 
+/* Of the server: the rules are read once for all sinks. */
 static Stage stage = IDLE;
 static bool wanted;
 static CaVisitScope wanted_scope;

@@ -47,6 +47,10 @@ typedef struct Pattern
 	char text[FLEXIBLE_ARRAY_MEMBER];
 } Pattern;
 
+/*
+ * Of the server: a transaction asks for its pattern once, and its ticket is done when every Redis was scanned. With
+ * a second sink `ended` has to wait for the last of them; how far each is, its CaScan has.
+ */
 static MemoryContext scan_cxt;
 static dlist_head wanted = DLIST_STATIC_INIT(wanted); /* for the next pass */
 static dlist_head served = DLIST_STATIC_INIT(served); /* by the pass under way */

@@ -92,6 +92,10 @@ static const char primary_script[] =
 	"redis.call('set', KEYS[1], ARGV[3] .. string.format('%.0f}', now), 'px', ARGV[1])\n"
 	"return 1\n";
 
+/*
+ * Of the server: the registry stands in one Redis, whichever that is; `connected` and `unanswered` are about the
+ * connection that the last step was given, which answers all that it was sent when it is closed.
+ */
 static MemoryContext publish_cxt; /* reset after each publication */
 static TimestampTz published_at;  /* the last publication */
 static bool published_as_standby;

@@ -84,7 +84,7 @@ static LWLock *lock;
 static int *woken; /* proc numbers whose latches are to be set */
 static int nwoken;
 static bool holds;         /* for replicas of Redis: who is delivered now, */
-static uint64 hold_number; /* under this number */
+static uint64 hold_number; /* under this number, of the sink that answers just now */
 
 void
 ca_sync_shmem_request(void)

@@ -23,6 +23,7 @@
 
 #define READ_BUDGET (1024 * 1024)
 
+/* Of the log, which is followed once; what each Redis told is its sink's. */
 static MemoryContext follow_cxt;
 static CaTap *tap;
 static TimeLineID timeline; /* the tap was opened on */

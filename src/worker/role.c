@@ -43,6 +43,7 @@ typedef enum Duty
 static Duty duty = NONE_YET;
 static CaSink sinks[1];
 static CaRun the_run = {.sinks = sinks, .nsinks = lengthof(sinks)};
+/* Of the server. */
 static bool moves;        /* the settings name another Redis, or other keys */
 static int looks_in_vain; /* at the log of a standby, which had nothing new */
 
