@@ -199,7 +199,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 			ca_former_note(object, ca_altered_new_name(object));
 	}
 	if (access == OAT_POST_ALTER && class == NamespaceRelationId)
-		ca_former_note_schema(object);
+		ca_former_note_schema(object, ca_altered_schema_name(object));
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part > 0)
 		ca_watch_after_alter(object, part);
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) && is_on())

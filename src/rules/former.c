@@ -132,9 +132,8 @@ ca_former_note(Oid relid, char *new_name)
 
 /* Likewise: of every table in it. */
 void
-ca_former_note_schema(Oid schema)
+ca_former_note_schema(Oid schema, const char *now)
 {
-	const char *now = ca_altered_schema_name(schema);
 	Relation catalog;
 	SysScanDesc scan;
 	HeapTuple tuple;

@@ -98,7 +98,7 @@ extern Relation ca_heir_open(const char *name, LOCKMODE mode);
 /* ---- former.c: names that a table with rules had before ---- */
 /* Inside the command that renames a table, before the caches know. */
 extern void ca_former_note(Oid relid, char *new_name);
-extern void ca_former_note_schema(Oid schema);
+extern void ca_former_note_schema(Oid schema, const char *now); /* of no new name: nothing */
 extern List *ca_former_names(Oid trigger); /* qualified and quoted, oldest first */
 
 /* ---- view_rule.c: rules of materialized views ---- */
