@@ -40,7 +40,7 @@ sub new
 		pid => $$
 	}, $class;
 	$self->{fh} = $class->_connect(%args)
-	  or die "cannot connect to Redis at " . ($args{socket} // "$args{host}:$args{port}") . ": $!\n";
+	  or die "cannot connect to Redis at " . ($args{socket} // ($args{host} // "127.0.0.1") . ":$args{port}") . ": $!\n";
 	$self->command('AUTH', @{ $args{auth} }) if $args{auth};
 	$self->command('SELECT', $args{db}) if $args{db};
 	return $self;

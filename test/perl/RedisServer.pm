@@ -192,12 +192,14 @@ sub start
 		open STDOUT, '>>', $self->logfile;
 		open STDERR, '>&', \*STDOUT;
 		my @guard = -x '/usr/bin/setpriv' ? ('/usr/bin/setpriv', '--pdeathsig', 'KILL') : ();
-		exec @guard, $binary, "$self->{dir}/redis.conf" or POSIX::_exit(127);
+		exec @guard, $self->_command or POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
 	$self->wait_ready if $args{wait} // 1;
 	return $self;
 }
+
+sub _command { return ($binary, "$_[0]{dir}/redis.conf"); }
 
 sub wait_ready
 {
@@ -364,6 +366,13 @@ sub info
 	my %info = map { /^([^#:]+):(.*?)\r?$/ ? ($1, $2) : () }
 	  split /\n/, $self->command('INFO', 'everything');
 	return defined $field ? $info{$field} : \%info;
+}
+
+# 'master', 'slave'; or '' while it does not answer.
+sub role
+{
+	my ($self) = @_;
+	return eval { $self->command('ROLE')->[0] } // '';
 }
 
 sub config_get { my $self = shift; return $self->command('CONFIG', 'GET', $_[0])->[1]; }
