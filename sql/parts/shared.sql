@@ -114,6 +114,37 @@ COMMENT ON COLUMN cache_aside.endpoints.last_error IS
 
 GRANT SELECT ON cache_aside.endpoints TO pg_monitor;
 
+CREATE FUNCTION cache_aside.sentinel_answers(
+	OUT sentinel text, OUT names text, OUT agrees boolean, OUT problem text,
+	OUT master text, OUT master_since timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_sentinel_answers';
+
+COMMENT ON FUNCTION cache_aside.sentinel_answers() IS
+'The rows of the view cache_aside.sentinels';
+
+REVOKE ALL ON FUNCTION cache_aside.sentinel_answers() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cache_aside.sentinel_answers() TO pg_monitor;
+
+CREATE VIEW cache_aside.sentinels AS
+SELECT * FROM cache_aside.sentinel_answers();
+
+COMMENT ON VIEW cache_aside.sentinels IS
+'The Sentinels that cache_aside.redis_url lists, as the worker heard them last; empty if it lists none';
+COMMENT ON COLUMN cache_aside.sentinels.names IS
+'The master that this Sentinel names; null: none, see problem';
+COMMENT ON COLUMN cache_aside.sentinels.agrees IS
+'It names the master that is delivered to';
+COMMENT ON COLUMN cache_aside.sentinels.problem IS
+'Why it names none';
+COMMENT ON COLUMN cache_aside.sentinels.master IS
+'The master that a majority of those listed named last; null: none yet';
+COMMENT ON COLUMN cache_aside.sentinels.master_since IS
+'Since when, as far as this server knows';
+
+GRANT SELECT ON cache_aside.sentinels TO pg_monitor;
+
 CREATE FUNCTION cache_aside.latency_histogram(OUT below interval, OUT commits bigint)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL SAFE

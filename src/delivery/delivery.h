@@ -141,7 +141,7 @@ extern void ca_guard_arm(CaSink *sink, CaRedis *redis, const char *expected, XLo
 extern void ca_guard_renew(CaSink *sink, CaRedis *redis, int64 until, int64 heard, XLogRecPtr above,
 						   CaReplyHandler handler, void *arg);
 /* The claim is given up: no fill is admitted from here on. `remove`: with position and guard. */
-extern void ca_guard_disarm(CaSink *sink, CaRedis *redis, bool remove, CaReplyHandler handler,
+extern void ca_guard_disarm(const char *nonce, CaRedis *redis, bool remove, CaReplyHandler handler,
 							void *arg);
 extern void ca_guard_apply(CaSink *sink, CaRedis *redis, const CaGuardBatch *batch,
 						   const char *expected, const char *position, CaReplyHandler handler,
@@ -356,8 +356,10 @@ extern bool ca_session_claimed(CaSink *sink); /* it may be run: */
 /* From this position on. `end`: of the log, by now */
 extern void ca_session_run(CaSink *sink, const CaPosition *position, XLogRecPtr end);
 extern bool ca_session_running(CaSink *sink);
-extern void ca_session_advance(CaSink *sink);      /* writes what is queued, takes answers */
-extern const char *ca_session_error(CaSink *sink); /* what stopped it, or NULL */
+extern void ca_session_advance(CaSink *sink); /* writes what is queued, takes answers */
+extern bool ca_session_held(CaSink *sink);  /* ... not before it is known to be the master still */
+extern bool ca_session_moved(CaSink *sink); /* another one is: begin anew */
+extern const char *ca_session_error(CaSink *sink);            /* what stopped it, or NULL */
 extern bool ca_session_healthy(CaSink *sink, bool caught_up); /* it has no error */
 extern void ca_session_fail(CaSink *sink, const char *why);   /* ends; again after a while */
 extern void ca_session_fence(CaSink *sink); /* another server delivers here by now */

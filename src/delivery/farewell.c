@@ -100,7 +100,7 @@ begin(CaSink *sink, CaRedis *redis, bool remove)
 	sink->farewell.library_removed = !remove || !ca_apply_has_functions(sink);
 	sink->farewell.unanswered = 1;
 	if (ca_apply_has_functions(sink))
-		ca_guard_disarm(sink, redis, remove, handle_disarm, sink);
+		ca_guard_disarm(ca_guard_nonce(sink), redis, remove, handle_disarm, sink);
 	else if (remove)
 		ca_redis_send(redis, lengthof(argv), argv, len, handle_unlink, sink);
 	else

@@ -192,10 +192,10 @@ ca_guard_renew(CaSink *sink, CaRedis *redis, int64 until, int64 heard, XLogRecPt
 }
 
 void
-ca_guard_disarm(CaSink *sink, CaRedis *redis, bool remove, CaReplyHandler handler, void *arg)
+ca_guard_disarm(const char *nonce, CaRedis *redis, bool remove, CaReplyHandler handler, void *arg)
 {
 	begin_call(CA_LIBRARY_CALL("disarm"), "2");
-	add(sink->guard.nonce, CA_NONCE_LEN);
+	add(nonce, CA_NONCE_LEN);
 	add_text(remove ? "1" : "0");
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }

@@ -395,7 +395,7 @@ ca_run_step(CaRun *run)
 	bool anew = timeline_changed(run);
 
 	CA_EACH_SINK (sink, run)
-		anew |= ca_contest_step(sink);
+		anew |= ca_contest_step(sink) || ca_session_moved(sink);
 	if (anew)
 		ca_run_close(run);
 	return run->on ? go_on(run) : connect_sinks(run);

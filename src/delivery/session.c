@@ -1,8 +1,8 @@
 /*
  * session.c: one connection to Redis, from opening it to its end.
  *
- * Phases: WAITING (back-off) -> OPENING -> CLAIMING (handshake.c) -> CLAIMED -> RUNNING, which run.c begins when
- * every sink is claimed. Any failure ends the session; everything sent is forgotten and read again by the
+ * Phases: WAITING (back-off) -> FINDING (watch.c) -> OPENING -> CLAIMING (handshake.c) -> CLAIMED -> RUNNING, which
+ * run.c begins when every sink is claimed. Any failure ends the session; everything sent is forgotten and read again by the
  * next one, so there is one way to recover and it is used every time. If we die between any two lines, the
  * next session finds the position of the last batch that Redis applied.
  */
@@ -11,8 +11,10 @@
 #include "shared/status.h"
 #include "resync/resync.h"
 #include "delivery/delivery.h"
+#include "delivery/disarm.h"
 #include "delivery/redelete.h"
 #include "delivery/sink.h"
+#include "delivery/watch.h"
 
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -80,13 +82,31 @@ be_refused(CaSink *sink)
 
 /* ---- phases ---- */
 
+/* Where is the master? True: it is known. */
+static bool
+find_master(CaSink *sink)
+{
+	if (ca_watch_moved(&sink->watch))
+		sink->outage.backoff = 0; /* that was the other's */
+	sink->session.phase = CA_PHASE_FINDING;
+	switch (ca_watch_find(&sink->watch, &sink->session.address))
+	{
+		case CA_WATCH_WAITS:
+			return false;
+		case CA_WATCH_BAD:
+			ca_session_fail(sink, ca_watch_problem());
+			return false;
+		case CA_WATCH_GOOD:
+			break;
+	}
+	return true;
+}
+
 static void
 open_session(CaSink *sink)
 {
-	char *endpoint;
+	char *endpoint = ca_redis_address_endpoint(&sink->session.address);
 
-	ca_redis_address_of_settings(&sink->session.address);
-	endpoint = ca_redis_address_endpoint(&sink->session.address);
 	ca_endpoint_name(&sink->endpoint, endpoint);
 	pfree(endpoint);
 	if (sink->session.cxt == NULL)
@@ -135,6 +155,24 @@ may_open(CaSink *sink)
 	return state == CA_CREDENTIAL_READY;
 }
 
+static void
+begin_claim(CaSink *sink)
+{
+	switch (ca_watch_ask_role(&sink->watch, sink->session.redis))
+	{
+		case CA_WATCH_WAITS:
+			break;
+		case CA_WATCH_BAD:
+			ca_session_fail(sink, ca_watch_problem());
+			break;
+		case CA_WATCH_GOOD:
+			ca_handshake_begin(sink, sink->session.redis);
+			sink->session.phase = CA_PHASE_CLAIMING;
+			ca_redis_advance(sink->session.redis);
+			break;
+	}
+}
+
 /* One step until it is claimed, never blocking. */
 void
 ca_session_step(CaSink *sink)
@@ -143,9 +181,9 @@ ca_session_step(CaSink *sink)
 
 	if (ca_session_rests(sink))
 		return;
-	if (sink->session.phase == CA_PHASE_WAITING)
+	if (sink->session.phase <= CA_PHASE_FINDING)
 	{
-		if (!may_open(sink))
+		if (!may_open(sink) || !find_master(sink))
 			return;
 		open_session(sink);
 	}
@@ -153,11 +191,7 @@ ca_session_step(CaSink *sink)
 	if (state == CA_REDIS_FAILED)
 		ca_session_fail(sink, ca_redis_error(sink->session.redis));
 	else if (sink->session.phase == CA_PHASE_OPENING && state == CA_REDIS_READY)
-	{
-		ca_handshake_begin(sink, sink->session.redis);
-		sink->session.phase = CA_PHASE_CLAIMING;
-		ca_redis_advance(sink->session.redis);
-	}
+		begin_claim(sink);
 	else if (sink->session.phase == CA_PHASE_CLAIMING)
 		advance_claim(sink);
 }
@@ -171,7 +205,8 @@ ca_session_waits(CaSink *sink)
 bool
 ca_session_rests(CaSink *sink)
 {
-	return ca_session_waits(sink) && GetCurrentTimestamp() < sink->session.retry_at;
+	return ca_session_waits(sink) && GetCurrentTimestamp() < sink->session.retry_at &&
+		   !ca_watch_moved(&sink->watch);
 }
 
 bool
@@ -204,7 +239,25 @@ void
 ca_session_advance(CaSink *sink)
 {
 	ca_redis_login_again(sink->session.redis);
-	ca_redis_advance(sink->session.redis);
+	ca_watch_advance(&sink->watch, sink->session.redis);
+}
+
+/* Nothing is sent there, or taken, until Sentinels have said that it is the master. */
+bool
+ca_session_held(CaSink *sink)
+{
+	return ca_session_running(sink) && sink->watch.held;
+}
+
+/* Another is the master by now. The one that was is told. */
+bool
+ca_session_moved(CaSink *sink)
+{
+	if (sink->session.phase < CA_PHASE_OPENING || !ca_watch_moved(&sink->watch))
+		return false;
+	if (ca_session_running(sink))
+		ca_disarm_begin(sink, &sink->session.address);
+	return true;
 }
 
 const char *

@@ -13,6 +13,7 @@
 #include "cache_aside.h"
 #include "shared/endpoint.h"
 #include "delivery/delivery.h"
+#include "delivery/watch.h"
 #include "redis/redis.h"
 
 #include "lib/ilist.h"
@@ -23,6 +24,7 @@
 typedef enum CaPhase
 {
 	CA_PHASE_WAITING,
+	CA_PHASE_FINDING,
 	CA_PHASE_OPENING,
 	CA_PHASE_CLAIMING,
 	CA_PHASE_CLAIMED,
@@ -186,6 +188,7 @@ struct CaSink
 {
 	CaEndpoint endpoint; /* what is told of it; each part may */
 	CaSinkSession session;
+	CaWatch watch;
 	CaSinkHandshake handshake;
 	CaSinkMemory memory;
 	CaSinkGuard guard;

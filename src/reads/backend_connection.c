@@ -4,7 +4,8 @@
  * One connection per backend, opened when first needed, if there is a place for it (allowance.c), and kept
  * while it is used now and then. A value in redis_url that changed by a reload closes it. Nothing here raises
  * for what Redis or the network do: the caller decides whether no answer is a miss or an error. That no
- * Redis was named is an error here. Every wait ends: connect_timeout for the connection, command_timeout for
+ * Redis was named is an error here. Where Sentinels name the master, the worker tells which it is (shared/master.c);
+ * another one there closes the connection, and ends the pause after a failure. Every wait ends: connect_timeout for the connection, command_timeout for
  * an answer; interrupts are served, and a cancelled wait leaves a connection that is closed when the
  * transaction ends, or at the next use, for its answers would come too late.
  *
@@ -23,6 +24,7 @@
  */
 #include "cache_aside.h"
 #include "redis/redis.h"
+#include "shared/master.h"
 #include "shared/shared.h"
 #include "shared/trouble.h"
 #include "reads/reads.h"
@@ -43,6 +45,7 @@ static CaRedis *connection;
 static int holders;         /* calls on the stack that hold it */
 static bool interrupted;    /* it failed because one of them was left by an error, not by Redis */
 static char *connected_url; /* redis_url when it was opened */
+static uint32 generation;   /* of the master then */
 static TimestampTz failed_at;
 static char problem[256];
 
@@ -102,7 +105,8 @@ static bool
 still_good(void)
 {
 	return connection != NULL && ca_redis_state(connection) == CA_REDIS_READY &&
-		   ca_redis_in_flight(connection) == 0 && strcmp(connected_url, guc_redis_url) == 0;
+		   ca_redis_in_flight(connection) == 0 && strcmp(connected_url, guc_redis_url) == 0 &&
+		   generation == ca_master_generation();
 }
 
 /* A connection that Redis closed while we were idle is found out here, before anything is sent. */
@@ -114,17 +118,30 @@ usable(void)
 	return still_good();
 }
 
+/* True: `address` is where to connect. */
+static bool
+find_redis(CaRedisAddress *address)
+{
+	const char *reason;
+
+	generation = ca_master_generation();
+	ca_redis_address_of_settings(address);
+	if (!ca_master_resolve(address))
+		reason = "the worker has not heard from Sentinels yet which Redis is the master";
+	else
+		reason = ca_allowance_take();
+	if (reason)
+		note_problem(reason);
+	return reason == NULL;
+}
+
 static bool
 open_connection(void)
 {
-	const char *reason = ca_allowance_take();
 	CaRedisAddress address;
 
-	if (reason)
-	{
-		note_problem(reason);
+	if (!find_redis(&address))
 		return false;
-	}
 	if (ask_cxt == NULL)
 	{
 		ask_cxt = AllocSetContextCreate(TopMemoryContext, "cache_aside backend connection",
@@ -132,7 +149,6 @@ open_connection(void)
 		RegisterXactCallback(settle, NULL);
 	}
 	connected_url = MemoryContextStrdup(ask_cxt, guc_redis_url);
-	ca_redis_address_of_settings(&address);
 	connection = ca_redis_open(ask_cxt, &address, "cache_aside backend");
 	explicit_bzero(address.password, sizeof(address.password));
 	return true;
@@ -188,7 +204,8 @@ connect_redis(void)
 		return connection;
 	}
 	close_connection();
-	if (failed_at != 0 && !TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), RETRY_MS))
+	if (failed_at != 0 && generation == ca_master_generation() &&
+		!TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), RETRY_MS))
 		return NULL;
 	credential = ca_credential_number();
 	if (open_and_wait() || (await_credential(credential) && open_and_wait()))
@@ -287,6 +304,7 @@ ca_backend_connection_endpoint(void)
 
 	ca_redis_address_of_settings(&address);
 	explicit_bzero(address.password, sizeof(address.password));
+	(void) ca_master_resolve(&address);
 	return ca_redis_address_endpoint(&address);
 }
 

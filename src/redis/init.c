@@ -13,6 +13,8 @@ char *guc_redis_url;
 char *guc_redis_password_file;
 char *guc_redis_credential_command;
 int guc_redis_credential_timeout;
+char *guc_redis_sentinel_user;
+char *guc_redis_sentinel_password_file;
 int guc_connect_timeout;
 int guc_command_timeout;
 
@@ -41,12 +43,22 @@ define_credentials(void)
 					   check_redis_credential_timeout);
 }
 
+static bool
+check_sentinel_user(char **newval, void **extra, GucSource source)
+{
+	if (strlen(*newval) < CA_REDIS_MAX_USER)
+		return true;
+	GUC_check_errdetail("It is longer than %d bytes.", CA_REDIS_MAX_USER - 1);
+	return false;
+}
+
 static void
 define_settings(void)
 {
 	DefineCustomStringVariable("cache_aside.redis_url", "Redis server that holds the cache.",
-							   "redis://[user[:password]@]host[:port][/db] or "
-							   "unix:///path/redis.sock?db=N",
+							   "redis://[user[:password]@]host[:port][/db], "
+							   "unix:///path/redis.sock?db=N or "
+							   "redis+sentinel://host:port,host:port,.../name[/db]",
 							   &guc_redis_url, "", PGC_SIGHUP, /* no Redis that was not asked for */
 							   GUC_SUPERUSER_ONLY, ca_redis_url_check, NULL, NULL);
 	DefineCustomStringVariable("cache_aside.redis_password_file",
@@ -55,6 +67,15 @@ define_settings(void)
 							   "restart; overrides the password in redis_url.",
 							   &guc_redis_password_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
 							   ca_credential_words_check_file, NULL, NULL);
+	DefineCustomStringVariable("cache_aside.redis_sentinel_user", "User at the Sentinels.",
+							   "Empty: the default one. That in redis_url is for Redis.",
+							   &guc_redis_sentinel_user, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   check_sentinel_user, NULL, NULL);
+	DefineCustomStringVariable("cache_aside.redis_sentinel_password_file",
+							   "File whose first line is the password for the Sentinels.",
+							   "Read again at each connection. Empty: they want none.",
+							   &guc_redis_sentinel_password_file, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	ca_settings_number("cache_aside.connect_timeout",
 					   "Longest time to establish a connection to Redis.",
 					   "From 10 ms to 60 s; name resolution and login included.",

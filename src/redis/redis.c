@@ -119,7 +119,9 @@ begin(CaRedis *redis)
 {
 	const char *reason = ca_redis_login_password(&redis->address);
 
-	if (reason)
+	if (redis->address.sentinel_name[0])
+		ca_redis_connection_fail(redis, "which Redis is the master is not known");
+	else if (reason)
 		ca_redis_connection_fail(redis, "%s", reason);
 	else if (ca_dial_begin(&redis->dial, &redis->address, redis->deadline) == CA_DIAL_FAILED)
 		ca_redis_connection_fail(redis, "%s", redis->dial.reason);
@@ -150,8 +152,9 @@ handle_replies(CaRedis *redis)
 		reply = object;
 		ca_redis_reply_guard_next(&redis->guard, c->reader);
 		ca_redis_connection_progress(redis);
-		if (redis->pipeline.count == 0 || reply->type < REDIS_REPLY_STRING ||
-			reply->type > REDIS_REPLY_ERROR)
+		command = redis->listener;
+		if ((redis->pipeline.count == 0 && command.handler == NULL) ||
+			reply->type < REDIS_REPLY_STRING || reply->type > REDIS_REPLY_ERROR)
 		{
 			freeReplyObject(reply);
 			ca_redis_connection_fail(redis, redis->pipeline.count == 0
@@ -159,7 +162,8 @@ handle_replies(CaRedis *redis)
 												: "bad reply: a type that RESP2 does not have");
 			return;
 		}
-		command = ca_redis_pipeline_answered(&redis->pipeline);
+		if (redis->pipeline.count > 0)
+			command = ca_redis_pipeline_answered(&redis->pipeline);
 		command.handler(command.arg, (const CaReply *) reply);
 		freeReplyObject(reply);
 	}
@@ -351,6 +355,12 @@ ca_redis_send(CaRedis *redis, int argc, const char **argv, const size_t *argvlen
 {
 	Assert(redis->step == STEP_READY || redis->step == STEP_FAILED);
 	ca_redis_connection_queue(redis, argc, argv, argvlen, handler, arg);
+}
+
+void
+ca_redis_listen(CaRedis *redis, CaReplyHandler handler, void *arg)
+{
+	redis->listener = (CaCommand){.handler = handler, .arg = arg};
 }
 
 void

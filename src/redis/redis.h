@@ -13,8 +13,10 @@ extern char *guc_redis_url;
 extern char *guc_redis_password_file;
 extern char *guc_redis_credential_command;
 extern int guc_redis_credential_timeout; /* ms */
-extern int guc_connect_timeout;          /* ms */
-extern int guc_command_timeout;          /* ms */
+extern char *guc_redis_sentinel_user;
+extern char *guc_redis_sentinel_password_file;
+extern int guc_connect_timeout; /* ms */
+extern int guc_command_timeout; /* ms */
 extern void ca_redis_init(void);
 
 /* ---- redis_address.c: where a Redis is, and how to log in there ---- */
@@ -22,6 +24,7 @@ extern void ca_redis_init(void);
 #define CA_REDIS_MAX_HOSTS 16
 #define CA_REDIS_MAX_USER 256
 #define CA_REDIS_MAX_PASSWORD 8192 /* access tokens used as passwords reach a few kB */
+#define CA_REDIS_MAX_NAME 128      /* of a master, as Sentinels know it */
 #define CA_REDIS_MAX_PATH sizeof(((struct sockaddr_un *) 0)->sun_path)
 
 typedef struct CaRedisHost
@@ -37,7 +40,10 @@ typedef enum CaCredentials
 	CA_CREDENTIALS_COMMAND /* user and password are what a command gave, see credential.c */
 } CaCredentials;
 
-/* All zero names no Redis. One that is connected to has a path, or one host: the first. */
+/*
+ * All zero names no Redis. One that is connected to has a path, or one host: the first. With a sentinel_name the
+ * hosts are Sentinels, and who the master is has to be found out.
+ */
 typedef struct CaRedisAddress
 {
 	bool tls;
@@ -50,10 +56,17 @@ typedef struct CaRedisAddress
 	char password[CA_REDIS_MAX_PASSWORD];
 	char password_file[MAXPGPATH];
 	uint64 credential; /* COMMAND: the number of the one that is used; of a connection */
+	char sentinel_name[CA_REDIS_MAX_NAME]; /* and how to log in at those who know it: */
+	char sentinel_user[CA_REDIS_MAX_USER];
+	char sentinel_password_file[MAXPGPATH];
 } CaRedisAddress;
 
 /* What the settings say now; all zero if they name no Redis (ca_redis_url_lacking) */
 extern void ca_redis_address_of_settings(CaRedisAddress *address);
+/* An address that lists Sentinels becomes that of one of them, or of the master. */
+extern void ca_redis_address_of_sentinel(CaRedisAddress *address, const CaRedisHost *sentinel);
+extern void ca_redis_address_of_master(CaRedisAddress *address, const CaRedisHost *master);
+extern bool ca_redis_address_is_host(const CaRedisHost *a, const CaRedisHost *b);
 /* Is it the same place, and the same login? */
 extern bool ca_redis_address_equals(const CaRedisAddress *a, const CaRedisAddress *b);
 /* "host:port/db" or "path?db=N", never with a secret; palloc'd. Empty if it names no Redis. */
@@ -139,6 +152,8 @@ extern void ca_redis_send(CaRedis *redis, int argc, const char **argv, const siz
 						  CaReplyHandler handler, void *arg);
 /* A connection that is READY logs in anew if there is a newer credential; what is sent goes on. */
 extern void ca_redis_login_again(CaRedis *redis);
+/* For a connection that subscribes: the handler gets what comes without having been asked for. */
+extern void ca_redis_listen(CaRedis *redis, CaReplyHandler handler, void *arg);
 extern int ca_redis_in_flight(const CaRedis *redis); /* commands without an answer */
 extern Size ca_redis_unsent_bytes(const CaRedis *redis);
 /*

@@ -18,6 +18,12 @@ ca_redis_address_of_settings(CaRedisAddress *address)
 		explicit_bzero(address, sizeof(*address));
 		return;
 	}
+	if (address->sentinel_name[0])
+	{
+		strlcpy(address->sentinel_user, guc_redis_sentinel_user, sizeof(address->sentinel_user));
+		strlcpy(address->sentinel_password_file, guc_redis_sentinel_password_file,
+				sizeof(address->sentinel_password_file));
+	}
 	if (guc_redis_credential_command && guc_redis_credential_command[0])
 	{
 		address->credentials = CA_CREDENTIALS_COMMAND;
@@ -29,6 +35,40 @@ ca_redis_address_of_settings(CaRedisAddress *address)
 		explicit_bzero(address->password, sizeof(address->password));
 		strlcpy(address->password_file, guc_redis_password_file, sizeof(address->password_file));
 	}
+}
+
+static void
+name_one_host(CaRedisAddress *address, const CaRedisHost *host)
+{
+	address->sentinel_name[0] = '\0';
+	address->nhosts = 1;
+	address->hosts[0] = *host;
+}
+
+/* They have users of their own; TLS is as with the master. */
+void
+ca_redis_address_of_sentinel(CaRedisAddress *address, const CaRedisHost *sentinel)
+{
+	name_one_host(address, sentinel);
+	address->db = 0;
+	address->credentials =
+		address->sentinel_password_file[0] ? CA_CREDENTIALS_FILE : CA_CREDENTIALS_GIVEN;
+	strlcpy(address->user, address->sentinel_user, sizeof(address->user));
+	explicit_bzero(address->password, sizeof(address->password));
+	strlcpy(address->password_file, address->sentinel_password_file,
+			sizeof(address->password_file));
+}
+
+void
+ca_redis_address_of_master(CaRedisAddress *address, const CaRedisHost *master)
+{
+	name_one_host(address, master);
+}
+
+bool
+ca_redis_address_is_host(const CaRedisHost *a, const CaRedisHost *b)
+{
+	return a->port == b->port && pg_strcasecmp(a->name, b->name) == 0;
 }
 
 static bool
@@ -47,7 +87,11 @@ ca_redis_address_equals(const CaRedisAddress *a, const CaRedisAddress *b)
 {
 	return a->tls == b->tls && strcmp(a->path, b->path) == 0 && same_hosts(a, b) &&
 		   a->db == b->db && strcmp(a->user, b->user) == 0 && a->credentials == b->credentials &&
-		   strcmp(a->password, b->password) == 0 && strcmp(a->password_file, b->password_file) == 0;
+		   strcmp(a->password, b->password) == 0 &&
+		   strcmp(a->password_file, b->password_file) == 0 &&
+		   strcmp(a->sentinel_name, b->sentinel_name) == 0 &&
+		   strcmp(a->sentinel_user, b->sentinel_user) == 0 &&
+		   strcmp(a->sentinel_password_file, b->sentinel_password_file) == 0;
 }
 
 char *
@@ -60,6 +104,8 @@ ca_redis_address_endpoint(const CaRedisAddress *address)
 		return psprintf("%s?db=%d", address->path, address->db);
 	if (address->nhosts == 0)
 		return pstrdup("");
+	if (address->sentinel_name[0])
+		return psprintf("sentinel:%s/%d", address->sentinel_name, address->db);
 	return psprintf("%s%s%s:%d/%d", brackets ? "[" : "", host->name, brackets ? "]" : "",
 					host->port, address->db);
 }

@@ -31,6 +31,7 @@ struct CaRedis
 	redisContext *hiredis; /* once connected; closes the socket */
 	void *tls;             /* belongs to `hiredis` */
 	CaPipeline pipeline;
+	CaCommand listener; /* who gets what nobody asked for; no handler: it ends the connection */
 	CaReplyGuard guard;
 	bool blocked;      /* the kernel has not taken all of the output yet */
 	bool more;         /* stopped, though the socket would have gone on */

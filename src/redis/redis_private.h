@@ -16,6 +16,7 @@
 #define CA_PRINTF(f, a) __attribute__((format(__printf__, f, a)))
 
 #define CA_REDIS_DEFAULT_PORT 6379
+#define CA_SENTINEL_DEFAULT_PORT 26379
 #define CA_REDIS_QUOTE 204 /* room for what is quoted of a server's words */
 
 /* ---- redis_url.c: text to address ---- */

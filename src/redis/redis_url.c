@@ -3,6 +3,8 @@
  *
  *	redis://[user[:password]@]host[:port][/db]      rediss:// is the same through TLS
  *	unix://[user[:password]@]/path/redis.sock[?db=N]
+ *	redis+sentinel://[user[:password]@]host[:port],host[:port],.../name[/db]   and rediss+sentinel://:
+ *	                 Sentinels, and the name of a master there (sentinel.c)
  *
  * Every part may be percent-encoded, and must be where it holds a character that ends the part (an
  * at sign, slash or colon in a password). An IPv6 literal stands in brackets.
@@ -132,7 +134,7 @@ check_name(const char *host)
 
 /* "host", "host:port", "[v6]" or "[v6]:port" */
 static const char *
-parse_host(const char *from, const char *end, CaRedisHost *host)
+parse_host(const char *from, const char *end, int default_port, CaRedisHost *host)
 {
 	bool brackets = from < end && *from == '[';
 	const char *stop = memchr(from, brackets ? ']' : ':', end - from);
@@ -148,7 +150,7 @@ parse_host(const char *from, const char *end, CaRedisHost *host)
 		return "The host is too long or wrongly percent-encoded.";
 	if (rest < end && *rest != ':')
 		return "Only a colon and the port may follow the bracket.";
-	host->port = CA_REDIS_DEFAULT_PORT;
+	host->port = default_port;
 	if (rest < end && (!parse_number(rest + 1, end, 65535, &host->port) || host->port == 0))
 		return "The port must be a number from 1 to 65535; a colon, slash or at sign in a user "
 			   "name or password must be percent-encoded.";
@@ -158,7 +160,7 @@ parse_host(const char *from, const char *end, CaRedisHost *host)
 static const char *
 parse_network(const char *from, const char *authority_end, CaRedisAddress *address)
 {
-	const char *reason = parse_host(from, authority_end, &address->hosts[0]);
+	const char *reason = parse_host(from, authority_end, CA_REDIS_DEFAULT_PORT, &address->hosts[0]);
 	const char *end = authority_end + strlen(authority_end);
 
 	if (reason)
@@ -169,6 +171,61 @@ parse_network(const char *from, const char *authority_end, CaRedisAddress *addre
 	if (end - authority_end <= 1)
 		return NULL; /* nothing, or a lone slash */
 	return parse_db(authority_end + 1, end, address);
+}
+
+/* "host:port,host:port", each once: who is listed twice would count for two */
+static const char *
+parse_sentinel_hosts(const char *from, const char *end, CaRedisAddress *address)
+{
+	while (true)
+	{
+		const char *comma = memchr(from, ',', end - from);
+		CaRedisHost *host = &address->hosts[address->nhosts];
+		const char *reason;
+
+		if (address->nhosts == CA_REDIS_MAX_HOSTS)
+			return "More than 16 Sentinels are listed.";
+		reason = parse_host(from, comma ? comma : end, CA_SENTINEL_DEFAULT_PORT, host);
+		if (reason)
+			return reason;
+		for (const CaRedisHost *other = address->hosts; other < host; other++)
+			if (other->port == host->port && pg_strcasecmp(other->name, host->name) == 0)
+				return "A Sentinel is listed twice.";
+		address->nhosts++;
+		if (comma == NULL)
+			return NULL;
+		from = comma + 1;
+	}
+}
+
+/* As Sentinel itself admits them */
+static bool
+is_master_name(const char *name)
+{
+	for (const char *p = name; *p; p++)
+		if (!isalnum((unsigned char) *p) && strchr(".-_", *p) == NULL)
+			return false;
+	return name[0] != '\0';
+}
+
+static const char *
+parse_sentinel(const char *from, const char *authority_end, CaRedisAddress *address)
+{
+	const char *reason = parse_sentinel_hosts(from, authority_end, address);
+	const char *name = authority_end + (*authority_end == '/');
+	const char *end = name + strcspn(name, "/");
+
+	if (reason)
+		return reason;
+	if (strpbrk(authority_end, "?#"))
+		return "Nothing may follow the database: no parameters, no fragment.";
+	if (!decode(name, end, address->sentinel_name, sizeof(address->sentinel_name)) ||
+		!is_master_name(address->sentinel_name))
+		return "Behind the Sentinels and a slash the name of the master must stand, as they know "
+			   "it: letters, digits, dots, hyphens and underscores.";
+	if (end[0] == '\0' || end[1] == '\0')
+		return NULL; /* nothing, or a lone slash */
+	return parse_db(end + 1, end + strlen(end), address);
 }
 
 static const char *
@@ -191,7 +248,16 @@ parse_unix(const char *from, const char *authority_end, CaRedisAddress *address)
 const char *
 ca_redis_url_parse(const char *setting, CaRedisAddress *address)
 {
-	static const char *const schemes[] = {"redis://", "rediss://", "unix://"};
+	static const struct
+	{
+		const char *begins;
+		bool tls;
+		const char *(*parse)(const char *from, const char *end, CaRedisAddress *address);
+	} schemes[] = {{"redis://", false, parse_network},
+				   {"rediss://", true, parse_network},
+				   {"unix://", false, parse_unix},
+				   {"redis+sentinel://", false, parse_sentinel},
+				   {"rediss+sentinel://", true, parse_sentinel}};
 	int scheme = 0;
 	const char *from;
 	const char *end;
@@ -200,17 +266,19 @@ ca_redis_url_parse(const char *setting, CaRedisAddress *address)
 	memset(address, 0, sizeof(*address));
 	if (setting[0] == '\0')
 		return "It is empty.";
-	while (scheme < 3 && pg_strncasecmp(setting, schemes[scheme], strlen(schemes[scheme])) != 0)
+	while (scheme < lengthof(schemes) &&
+		   pg_strncasecmp(setting, schemes[scheme].begins, strlen(schemes[scheme].begins)) != 0)
 		scheme++;
-	if (scheme == 3)
-		return "It must begin with redis://, rediss:// or unix://.";
-	address->tls = scheme == 1;
+	if (scheme == lengthof(schemes))
+		return "It must begin with redis://, rediss://, unix://, redis+sentinel:// or "
+			   "rediss+sentinel://.";
+	address->tls = schemes[scheme].tls;
 #ifndef CA_HAVE_TLS
 	if (address->tls)
 		return "rediss:// needs TLS, and this build of cache_aside has none: hiredis came "
 			   "without hiredis_ssl.";
 #endif
-	from = setting + strlen(schemes[scheme]);
+	from = setting + strlen(schemes[scheme].begins);
 	end = from + strcspn(from, "/?#");
 	for (const char *p = from; p < end; p++)
 		at = *p == '@' ? p : at; /* the last one, as other clients read it */
@@ -222,7 +290,7 @@ ca_redis_url_parse(const char *setting, CaRedisAddress *address)
 			return reason;
 		from = at + 1;
 	}
-	return scheme == 2 ? parse_unix(from, end, address) : parse_network(from, end, address);
+	return schemes[scheme].parse(from, end, address);
 }
 
 bool
@@ -243,8 +311,9 @@ ca_redis_url_check(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errmsg("invalid value for parameter \"cache_aside.redis_url\"");
 	GUC_check_errdetail("%s", reason);
-	GUC_check_errhint("Write redis://[user[:password]@]host[:port][/db] or "
-					  "unix:///path/redis.sock?db=N.");
+	GUC_check_errhint("Write redis://[user[:password]@]host[:port][/db], "
+					  "unix:///path/redis.sock?db=N, or "
+					  "redis+sentinel://[user[:password]@]host:port,host:port,.../name[/db].");
 	return false;
 }
 

@@ -3,6 +3,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "shared/master.h"
 #include "shared/shared.h"
 #include "shared/sync.h"
 
@@ -56,4 +57,5 @@ ca_shared_init(void)
 	ca_preload_shmem(ca_read_token_shmem_request, ca_read_token_shmem_init);
 	ca_preload_shmem(ca_allowance_shmem_request, ca_allowance_shmem_init);
 	ca_preload_shmem(ca_sync_shmem_request, ca_sync_shmem_init);
+	ca_preload_shmem(ca_master_shmem_request, ca_master_shmem_init);
 }

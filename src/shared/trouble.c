@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #define KEPT "Commits go on; their keys stay in the log and are delivered later."
+#define SEEKS "Without them a connection that works goes on, but none is made. " KEPT
 #define WAITS                                                                                      \
 	"What needs the rules of every database (a resync, the first look for the extension) waits."
 #define ACL                                                                                        \
@@ -100,6 +101,24 @@ static const Entry entries[CA_TROUBLES] = {
 		 "Redis is not what it was, or another server delivers to it", KEPT,
 		 "The worker looks again what Redis holds. If this comes again and again, two servers "
 		 "deliver to one Redis: give each its own."},
+	[CA_TROUBLE_SENTINEL] =
+		{"Sentinel", ERRCODE_CONNECTION_FAILURE, false,
+		 "no majority of the Sentinels names a master", SEEKS,
+		 "SELECT * FROM cache_aside.sentinels shows what each says. A majority of those that "
+		 "cache_aside.redis_url lists has to name the same Redis, and that has to be a master; "
+		 "during a failover this passes by itself."},
+	[CA_TROUBLE_SENTINEL_NAME] =
+		{"unknown master", ERRCODE_CONFIG_FILE_ERROR, false, "the Sentinels know no such master",
+		 SEEKS,
+		 "The name stands behind the Sentinels in cache_aside.redis_url: "
+		 "redis+sentinel://host:port,.../name. SENTINEL MASTERS, asked of one of them, tells the "
+		 "names that it knows."},
+	[CA_TROUBLE_SENTINEL_LOGIN] =
+		{"Sentinel login", ERRCODE_INVALID_PASSWORD, false, "the Sentinels refuse the login", SEEKS,
+		 "Put the Sentinels' password into the file that cache_aside.redis_sentinel_password_file "
+		 "names, and their user into cache_aside.redis_sentinel_user; user and password in "
+		 "cache_aside.redis_url are for Redis. The user needs the commands SENTINEL "
+		 "GET-MASTER-ADDR-BY-NAME, SUBSCRIBE and PING, and the channel +switch-master."},
 	[CA_TROUBLE_ANSWER] = {"error", ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, true, "Redis refuses", KEPT,
 						   "The worker goes on trying; the error is Redis's own."},
 	[CA_TROUBLE_FENCED] = {"fenced", ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, true,
@@ -147,6 +166,8 @@ static const struct
 	[CA_AREA_FILLS] = {"has no fills admitted in Redis", "has fills admitted in Redis"},
 	[CA_AREA_FOLLOWING] = {"cannot read the position from Redis", "reads the position from Redis"},
 	[CA_AREA_VISITS] = {"cannot look into every database", "has looked into every database"},
+	[CA_AREA_SENTINELS] = {"does not hear which Redis is the master",
+						   "hears which Redis is the master"},
 	[CA_AREA_PUBLISHING] = {"cannot publish the replicas in Redis", "publishes the replicas in "
 																	"Redis"},
 };
@@ -245,11 +266,24 @@ is_answer(const char *error)
 	return (len > 1 && error[len] == ' ') || strstr(error, " was refused") != NULL;
 }
 
+/* What watch.c says begins so. */
+static CaTrouble
+judge_sentinels(const char *error)
+{
+	if (strstr(error, "no master of"))
+		return CA_TROUBLE_SENTINEL_NAME;
+	if (strstr(error, "NOAUTH") || strstr(error, "NOPERM") || strstr(error, "AUTH was refused"))
+		return CA_TROUBLE_SENTINEL_LOGIN;
+	return CA_TROUBLE_SENTINEL;
+}
+
 CaTrouble
 ca_trouble_judge(const char *error)
 {
 	if (strncmp(error, CA_CREDENTIAL_LACKS, strlen(CA_CREDENTIAL_LACKS)) == 0)
 		return CA_TROUBLE_CREDENTIAL;
+	if (strncmp(error, "Sentinels ", 10) == 0)
+		return judge_sentinels(error);
 	if (has_word(error, "max number of clients"))
 		return CA_TROUBLE_MAXCLIENTS;
 	for (int i = 0; i < lengthof(codes); i++)
@@ -282,11 +316,11 @@ show(void)
 	pg_atomic_write_u32(&ca_status_shared->trouble, troubles[CA_AREA_DELIVERY].cause);
 }
 
-/* Visits have nothing to do with Redis. */
+/* Visits and Sentinels have nothing to do with this Redis. */
 static const char *
 at_endpoint(CaTroubleArea area, const char *endpoint)
 {
-	if (area == CA_AREA_VISITS || endpoint[0] == '\0')
+	if (area == CA_AREA_VISITS || area == CA_AREA_SENTINELS || endpoint[0] == '\0')
 		return "";
 	return psprintf(" at %s", endpoint);
 }

@@ -27,8 +27,11 @@ typedef enum CaTrouble
 	CA_TROUBLE_NOREPLICAS,
 	CA_TROUBLE_MAXCLIENTS,
 	CA_TROUBLE_CLUSTER,
-	CA_TROUBLE_CHANGED, /* another session, or another server, has this claim or position */
-	CA_TROUBLE_ANSWER,  /* any other error that Redis answers */
+	CA_TROUBLE_CHANGED,        /* another session, or another server, has this claim or position */
+	CA_TROUBLE_SENTINEL,       /* no majority names a master, or who is named is none */
+	CA_TROUBLE_SENTINEL_NAME,  /* they have none of that name */
+	CA_TROUBLE_SENTINEL_LOGIN, /* they refuse us */
+	CA_TROUBLE_ANSWER,         /* any other error that Redis answers */
 	CA_TROUBLE_FENCED,
 	CA_TROUBLE_REFUSED,
 	CA_TROUBLE_SECOND,    /* another system's fills are admitted */
@@ -46,6 +49,7 @@ typedef enum CaTroubleArea
 	CA_AREA_FILLS,     /* of this system are admitted */
 	CA_AREA_FOLLOWING, /* a standby reads the position */
 	CA_AREA_VISITS,    /* databases are asked */
+	CA_AREA_SENTINELS, /* are heard while delivery goes on */
 	CA_AREA_PUBLISHING,
 	CA_AREAS
 } CaTroubleArea;

@@ -10,6 +10,7 @@
 #include "log/log.h"
 #include "delivery/delivery.h"
 #include "delivery/sink.h"
+#include "delivery/watch.h"
 #include "worker/worker.h"
 
 #include "utils/timestamp.h"
@@ -97,12 +98,24 @@ look_at_position(CaSink *sink)
 }
 
 static void
-connect_redis(CaSink *sink, MemoryContext cxt)
+rest(CaSink *sink, TimestampTz now, const char *error)
+{
+	note_trouble(sink, error);
+	ca_followed_hang_up(sink);
+	sink->followed.next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
+}
+
+static void
+connect_redis(CaSink *sink, MemoryContext cxt, TimestampTz now)
 {
 	CaRedisAddress *address = &sink->followed.address;
+	CaWatchStep found = ca_watch_find(&sink->watch, address);
 	char *endpoint;
 
-	ca_redis_address_of_settings(address);
+	if (found == CA_WATCH_BAD)
+		rest(sink, now, ca_watch_problem());
+	if (found != CA_WATCH_GOOD)
+		return;
 	sink->followed.redis = ca_redis_open(cxt, address, "cache_aside standby");
 	endpoint = ca_redis_address_endpoint(address);
 	ca_endpoint_name(&sink->endpoint, endpoint);
@@ -132,16 +145,14 @@ ca_followed_step(CaSink *sink, MemoryContext cxt, XLogRecPtr read_end)
 	TimestampTz now = GetCurrentTimestamp();
 
 	followed->read_end = read_end;
+	if (ca_watch_moved(&sink->watch))
+		ca_followed_forget(sink); /* what another Redis has may be older */
 	if (followed->redis == NULL && now >= followed->next_look && may_connect(sink))
-		connect_redis(sink, cxt);
+		connect_redis(sink, cxt, now);
 	if (followed->redis == NULL)
 		return;
 	if (ca_redis_advance(followed->redis) == CA_REDIS_FAILED)
-	{
-		note_trouble(sink, ca_redis_error(followed->redis));
-		ca_followed_hang_up(sink);
-		followed->next_look = TimestampTzPlusMilliseconds(now, LOOK_INTERVAL);
-	}
+		rest(sink, now, ca_redis_error(followed->redis));
 	else if (ca_redis_state(followed->redis) == CA_REDIS_READY && !followed->looking &&
 			 now >= followed->next_look)
 	{

@@ -15,8 +15,10 @@
 #include "log/log.h"
 #include "resync/resync.h"
 #include "delivery/delivery.h"
+#include "delivery/disarm.h"
 #include "delivery/run.h"
 #include "delivery/sink.h"
+#include "delivery/watch.h"
 #include "worker/worker.h"
 
 #include "access/xlog.h"
@@ -94,6 +96,8 @@ leave_duty(Duty next)
 	else
 		ca_run_close(&the_run);
 	duty = next;
+	if (next != DELIVER && next != FOLLOW)
+		ca_watch_forget();
 	if (next != DELIVER && next != MISCONFIGURED)
 		ca_trouble_drop(CA_AREA_DELIVERY);
 	if (next != DELIVER)
@@ -196,6 +200,8 @@ has_parted(Duty next)
 		tell_left(next);
 	}
 	end_farewell();
+	if (moves)
+		ca_watch_forget();
 	moves = false;
 	return true;
 }
@@ -208,6 +214,8 @@ ca_role_step(void)
 
 	ca_census_step(ca_resync_running());
 	ca_credential_command_step(now == DELIVER || now == FOLLOW || now == SWITCHED_OFF);
+	ca_watch_step();
+	ca_disarm_step();
 	if ((now != duty || moves || says_farewell()) && !has_parted(now))
 		return false;
 	if (now != duty)
@@ -224,7 +232,10 @@ void
 ca_role_reconnect(void)
 {
 	if (duty == FOLLOW)
+	{
+		ca_watch_forget();
 		ca_follow_reconnect(&the_run);
+	}
 	else
 		moves = true;
 }
@@ -235,6 +246,8 @@ ca_role_abandon(const char *what)
 {
 	if (ca_census_running())
 		ca_census_yield();
+	ca_watch_forget();
+	ca_disarm_forget();
 	if (duty == FOLLOW)
 		ca_follow_close(&the_run);
 	else
@@ -280,17 +293,26 @@ is_patient(void)
 	return true;
 }
 
+/* One that is not heard, for it is not known whether its Redis is the master, would be readable all the time. */
+static bool
+is_heard(CaSink *sink)
+{
+	return duty == FOLLOW || !ca_session_held(sink);
+}
+
 /* Those whose answers are waited for, but no more than so many. */
 int
 ca_role_connections(CaRedis **connections, int most)
 {
-	int n = 0;
+	int n = ca_watch_connections(connections, most);
 
 	if (is_patient())
-		return 0;
+		return n;
 	CA_EACH_SINK (sink, &the_run)
-		if (n < most && connection(sink) != NULL)
+		if (n < most && connection(sink) != NULL && is_heard(sink))
 			connections[n++] = connection(sink);
+	if (n < most && ca_disarm_connection() != NULL)
+		connections[n++] = ca_disarm_connection();
 	return n;
 }
 
@@ -325,9 +347,8 @@ sooner(long a, long b)
 	return a < 0 || (b >= 0 && b < a) ? b : a;
 }
 
-/* Milliseconds until ca_role_step has something to do; -1: only events matter. */
-long
-ca_role_timeout(void)
+static long
+duty_timeout(void)
 {
 	long timeout = ca_credential_command_timeout();
 	long visit;
@@ -342,4 +363,11 @@ ca_role_timeout(void)
 	if (duty == DELIVER && RecoveryInProgress() && ca_run_lasts(&the_run))
 		timeout = sooner(timeout, standby_pause());
 	return timeout;
+}
+
+/* Milliseconds until ca_role_step has something to do; -1: only events matter. */
+long
+ca_role_timeout(void)
+{
+	return sooner(duty_timeout(), sooner(ca_watch_timeout(), ca_disarm_timeout()));
 }

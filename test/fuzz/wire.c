@@ -19,6 +19,8 @@
 char *guc_redis_url = "redis://user:secret@localhost/3";
 char *guc_redis_password_file;
 char *guc_redis_credential_command;
+char *guc_redis_sentinel_user = "watcher";
+char *guc_redis_sentinel_password_file = "";
 int guc_connect_timeout = 1000;
 int guc_command_timeout = 1000;
 

@@ -9,11 +9,13 @@
  * database; what is believed to be a position or token is what we write. Bites:
  * `i < n` made `<=` in unlink_matching() of scan.c; `< 5` made `< 3` in ca_guard_read_claim(); the age
  * of parse_entry() in publish.c compared by `age < 0 ||`; printable() left out of handshake.c;
- * pg_verify_mbstr() left out of reads.c; the check of the characters left out of stick.c.
+ * pg_verify_mbstr() left out of reads.c; the check of the characters left out of stick.c, and out of read_host() of
+ * sentinel.c.
  */
 #include "fuzz.h"
 
 #include "redis/redis.h"
+#include "redis/sentinel.h"
 #include "shared/shared.h"
 #include "shared/status.h"
 #include "log/log.h"
@@ -311,10 +313,38 @@ token(FuzzInput *input)
 	FUZZ_CHECK(strcmp(again, text) == 0);
 }
 
+/* A Sentinel, asked and listened to: two connections, which get the input in turn. */
+static void
+sentinel(FuzzInput *input)
+{
+	CaRedisAddress *address = palloc0(sizeof(CaRedisAddress));
+	CaSentinels *sentinels;
+	CaSentinelPeer peer;
+	CaRedisHost master = {0};
+
+	address->nhosts = 1;
+	address->hosts[0] = (CaRedisHost){.name = "localhost", .port = 26379};
+	strlcpy(address->sentinel_name, "cache", sizeof(address->sentinel_name));
+	sentinels = ca_sentinel_open(CurrentMemoryContext, address);
+	for (int i = 0; i < 20; i++)
+	{
+		uint64 ticket = ca_sentinel_ask(sentinels);
+
+		ca_sentinel_step(sentinels);
+		(void) ca_sentinel_timeout(sentinels);
+		if (ca_sentinel_word(sentinels, i % 2 ? ticket : 0, &master) == CA_SENTINEL_AGREED)
+			FUZZ_CHECK(master.name[0] != '\0' && master.port > 0 && master.port <= 65535);
+	}
+	ca_sentinel_peer(sentinels, 0, &peer);
+	check_text(peer.problem);
+	check_text(master.name);
+	ca_sentinel_close(sentinels);
+}
+
 /* ---- the input ---- */
 
 static void (*const parts[])(FuzzInput *) = {any, claim, scan,  publish, apply,
-											 get, fill,  stick, token};
+											 get, fill,  stick, token,   sentinel};
 
 static void
 try(void *arg)
@@ -334,7 +364,7 @@ try(void *arg)
 		appendStringInfoString(&sent, logged_in);
 	appendBinaryStringInfo(&sent, (const char *) input->at, (int) (input->end - input->at));
 	wire_feed((uint8 *) sent.data, sent.len, chunk == 255 ? (Size) sent.len : chunk);
-	if (part == token)
+	if (part == token || part == sentinel)
 	{
 		part(input);
 		return;

@@ -20,6 +20,10 @@ IsTransactionState(void)
 {
 	return false;
 }
+char *guc_redis_sentinel_user = "watcher";
+char *guc_redis_sentinel_password_file = "/dev/null";
+
+#define NAME "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
 
 static void
 check_parts(const CaRedisAddress *address)
@@ -29,6 +33,9 @@ check_parts(const CaRedisAddress *address)
 	FUZZ_CHECK(strlen(address->password) < sizeof(address->password));
 	FUZZ_CHECK((address->path[0] != '\0') != (address->nhosts > 0));
 	FUZZ_CHECK(address->nhosts <= CA_REDIS_MAX_HOSTS && address->db >= 0);
+	FUZZ_CHECK(strlen(address->sentinel_name) < sizeof(address->sentinel_name));
+	FUZZ_CHECK(address->sentinel_name[0] != '\0' || address->nhosts <= 1);
+	FUZZ_CHECK(strspn(address->sentinel_name, NAME) == strlen(address->sentinel_name));
 	for (const CaRedisHost *host = address->hosts; host < address->hosts + address->nhosts; host++)
 	{
 		FUZZ_CHECK(host->name[0] != '\0' && strlen(host->name) < sizeof(host->name));
