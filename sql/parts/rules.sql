@@ -123,11 +123,12 @@ SELECT pg_catalog.pg_extension_config_dump('cache_aside.lost_rule', '');
 
 CREATE TABLE cache_aside.view_rule (
 	relation regclass NOT NULL,
-	template text NOT NULL
+	template text NOT NULL,
+	former text[] NOT NULL
 );
 
 COMMENT ON TABLE cache_aside.view_rule IS
-'Rules of materialized views, which can have no trigger; written by attach and detach';
+'Rules of materialized views, which can have no trigger, and the names that the view had before; written by attach, detach and ALTER';
 
 SELECT pg_catalog.pg_extension_config_dump('cache_aside.view_rule', '');
 
@@ -409,6 +410,19 @@ SELECT h.heir, h.rule,
  WHERE h.heir IS NOT NULL
    AND NOT EXISTS (SELECT FROM cache_aside.rule_triggers o
                     WHERE o.relation OPERATOR(pg_catalog.=) h.heir AND o.rule OPERATOR(pg_catalog.=) h.rule)
+UNION ALL
+SELECT DISTINCT c.oid::pg_catalog.regclass, v.template,
+       pg_catalog.format('the view has taken over the name of %s, which kept the rule', v.relation),
+       pg_catalog.format('SELECT cache_aside.attach_like(%L, %L);', c.oid::pg_catalog.regclass, v.relation)
+  FROM cache_aside.view_rule v
+ CROSS JOIN LATERAL pg_catalog.unnest(v.former) f (name)
+  JOIN pg_catalog.pg_namespace n ON true
+  JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
+   AND c.relkind OPERATOR(pg_catalog.=) 'm'
+   AND pg_catalog.format('%I.%I', n.nspname, c.relname) OPERATOR(pg_catalog.=) f.name
+ WHERE EXISTS (SELECT FROM pg_catalog.pg_class o WHERE o.oid OPERATOR(pg_catalog.=) v.relation)
+   AND NOT EXISTS (SELECT FROM cache_aside.view_rule o
+                    WHERE o.relation OPERATOR(pg_catalog.=) c.oid AND o.template OPERATOR(pg_catalog.=) v.template)
 UNION ALL
 SELECT h.heir, pg_catalog.format('row_version(%s)', h.version),
        pg_catalog.format('the table has taken over the name of %s, which kept its row versions', h.relation),

@@ -3,7 +3,7 @@
  *
  * Input: a table that gets another name or schema, or a schema that gets another name. Output: the names it had, oldest first, as the
  * comment of one trigger of each rule (the one for TRUNCATE, which a rule has once) and of the trigger for
- * versions: heir.c asks whether another table has one of them now. A comment is dumped, follows
+ * versions (of a materialized view, in view_rule): heir.c asks whether another table has one of them now. A comment is dumped, follows
  * transactions, and goes with the trigger; one that a user wrote is left alone.
  *
  * Not only the first name: "users" may be what "u" was called since long, when it is swapped for a copy. Who
@@ -20,6 +20,7 @@
 #include "catalog/pg_trigger.h"
 #include "commands/comment.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #define COMMENT_BEGIN "cache_aside: of "
@@ -66,8 +67,8 @@ ca_former_names(Oid trigger)
 }
 
 /* Those before `now` if it is one of them, else all and `before`. */
-static List *
-change_names(List *names, const char *before, const char *now)
+List *
+ca_former_change(List *names, const char *before, const char *now)
 {
 	List *kept = NIL;
 	ListCell *cell;
@@ -117,7 +118,7 @@ note_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg
 	names = read_names(facts->oid, &foreign);
 	if (!foreign)
 		CreateComments(facts->oid, TriggerRelationId, 0,
-					   join_names(change_names(names, renamed->before, renamed->now)));
+					   join_names(ca_former_change(names, renamed->before, renamed->now)));
 }
 
 /* In the object access hook: the caches still have the old name. */
@@ -126,7 +127,11 @@ ca_former_note(Oid relid, char *new_name)
 {
 	Renamed renamed = {ca_rule_name_table(relid), new_name};
 
-	if (renamed.now != NULL)
+	if (renamed.now == NULL)
+		return;
+	if (get_rel_relkind(relid) == RELKIND_MATVIEW)
+		ca_view_rule_note_renamed(relid, renamed.before, renamed.now);
+	else
 		ca_rule_trigger_each(relid, AccessShareLock, note_trigger, &renamed);
 }
 

@@ -99,6 +99,7 @@ extern Relation ca_heir_open(const char *name, LOCKMODE mode);
 /* Inside the command that renames a table, before the caches know. */
 extern void ca_former_note(Oid relid, char *new_name);
 extern void ca_former_note_schema(Oid schema, const char *now); /* of no new name: nothing */
+extern List *ca_former_change(List *names, const char *before, const char *now);
 extern List *ca_former_names(Oid trigger); /* qualified and quoted, oldest first */
 
 /* ---- view_rule.c: rules of materialized views ---- */
@@ -107,6 +108,7 @@ extern void ca_view_rule_add_patterns(Oid relid);
 extern void ca_view_rule_attach(Relation view, const char *template, bool has_options);
 extern int ca_view_rule_detach(Oid relid, const char *name); /* NULL: all; how many */
 extern void ca_view_rule_note_dropped(Oid relid);
+extern void ca_view_rule_note_renamed(Oid relid, const char *before, const char *now);
 
 /* ---- relatives.c: tables above a table, and below it ---- */
 extern List *

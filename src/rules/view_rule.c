@@ -7,8 +7,8 @@
  * detach(), attach_like(), flush(), keys() and the view rules treat it like any other.
  *
  * Rows are written here and nowhere else, for an owner who has no rights on the table: under the lock on the
- * view that attach and detach hold, or while the view is dropped. Dropped, it leaves its rules in
- * lost_rule (heir.c), for a view that comes to have its name. A row whose view is gone (dropped
+ * view that attach and detach hold, or while the view is renamed or dropped. Renamed, its rows have the names it
+ * had (former.c); dropped, it leaves its rules in lost_rule (heir.c), for a view that comes to have one of them. A row whose view is gone (dropped
  * while the library was not loaded) counts for nothing: whoever reads asks for the view first.
  */
 #include "cache_aside.h"
@@ -22,9 +22,11 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -38,7 +40,34 @@ typedef struct ViewScan
 	const char *name; /* NULL: any */
 	bool remove;
 	List *templates; /* that were found */
+	List *former;    /* names of the view; each of its rows has them all */
 } ViewScan;
+
+static List *
+names_in(Datum array)
+{
+	List *names = NIL;
+	Datum *elements;
+	int count;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL,
+					  &count);
+	for (int i = 0; i < count; i++)
+		names = lappend(names, TextDatumGetCString(elements[i]));
+	return names;
+}
+
+static Datum
+array_of(List *names)
+{
+	Datum *elements = palloc((list_length(names) + 1) * sizeof(Datum));
+	ListCell *cell;
+
+	foreach (cell, names)
+		elements[foreach_current_index(cell)] = CStringGetTextDatum(lfirst(cell));
+	return PointerGetDatum(
+		construct_array(elements, list_length(names), TEXTOID, -1, false, TYPALIGN_INT));
+}
 
 static void
 scan_row(Relation table, TupleTableSlot *slot, ViewScan *scan)
@@ -53,6 +82,7 @@ scan_row(Relation table, TupleTableSlot *slot, ViewScan *scan)
 	if (scan->name != NULL && strcmp(scan->name, template) != 0)
 		return;
 	scan->templates = lappend(scan->templates, template);
+	scan->former = names_in(slot_getattr(slot, 3, &isnull));
 	if (scan->remove)
 		simple_heap_delete(table, &slot->tts_tid);
 }
@@ -76,8 +106,6 @@ scan_rules(ViewScan *scan)
 	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(table, scan->remove ? NoLock : AccessShareLock);
-	if (scan->remove && scan->templates != NIL)
-		CommandCounterIncrement();
 }
 
 List *
@@ -99,6 +127,7 @@ ca_view_rule_detach(Oid relid, const char *name)
 		return 0;
 	PreventCommandIfReadOnly("cache_aside.detach()");
 	scan_rules(&scan);
+	CommandCounterIncrement();
 	return list_length(scan.templates);
 }
 
@@ -141,23 +170,54 @@ check_rule(Relation view, const char *template, bool has_options)
 					 errdetail("A view has each template once."), errhint("Detach it first.")));
 }
 
+static void
+insert_rule(Oid relid, const char *template, List *former)
+{
+	Relation table = ca_heir_open("view_rule", RowExclusiveLock);
+	Datum values[3];
+	bool nulls[3] = {false};
+
+	if (table == NULL)
+		elog(ERROR, "table cache_aside.view_rule is missing");
+	values[0] = ObjectIdGetDatum(relid);
+	values[1] = CStringGetTextDatum(template);
+	values[2] = array_of(former);
+	simple_heap_insert(table, heap_form_tuple(RelationGetDescr(table), values, nulls));
+	table_close(table, NoLock);
+}
+
 void
 ca_view_rule_attach(Relation view, const char *template, bool has_options)
 {
-	Relation table;
-	Datum values[2];
-	bool nulls[2] = {false};
+	ViewScan others = {.relid = RelationGetRelid(view)};
 
 	PreventCommandIfReadOnly("cache_aside.attach()");
 	check_rule(view, template, has_options);
-	table = ca_heir_open("view_rule", RowExclusiveLock);
-	if (table == NULL)
-		elog(ERROR, "table cache_aside.view_rule is missing");
-	values[0] = ObjectIdGetDatum(RelationGetRelid(view));
-	values[1] = CStringGetTextDatum(template);
-	simple_heap_insert(table, heap_form_tuple(RelationGetDescr(table), values, nulls));
-	table_close(table, NoLock);
+	scan_rules(&others);
+	insert_rule(others.relid, template, others.former);
 	CommandCounterIncrement();
+}
+
+/* In the object access hook, where others have yet to see the old name: no command counter moves here. */
+void
+ca_view_rule_note_renamed(Oid relid, const char *before, const char *now)
+{
+	ViewScan scan = {.relid = relid, .remove = true};
+	ListCell *cell;
+
+	scan_rules(&scan);
+	foreach (cell, scan.templates)
+		insert_rule(relid, lfirst(cell), ca_former_change(list_copy(scan.former), before, now));
+}
+
+static void
+keep_lost(char *view, char *template)
+{
+	CaLostRule lost = {.table = view, .rule = template};
+
+	lost.statement = psprintf("SELECT cache_aside.attach(%s, %s", quote_literal_cstr(view),
+							  quote_literal_cstr(template));
+	ca_heir_keep(&lost, "");
 }
 
 /* In the object access hook, before the view goes. */
@@ -166,18 +226,16 @@ ca_view_rule_note_dropped(Oid relid)
 {
 	ViewScan scan = {.relid = relid, .remove = true};
 	ListCell *cell;
+	ListCell *name;
 
 	if (get_rel_relkind(relid) != RELKIND_MATVIEW)
 		return;
 	scan_rules(&scan);
-	foreach (cell, scan.templates)
-	{
-		CaLostRule lost = {.table = ca_rule_name_table(relid), .rule = lfirst(cell)};
-
-		lost.statement = psprintf("SELECT cache_aside.attach(%s, %s",
-								  quote_literal_cstr(lost.table), quote_literal_cstr(lost.rule));
-		ca_heir_keep(&lost, "");
-	}
+	if (scan.templates != NIL)
+		CommandCounterIncrement();
+	foreach (name, lappend(scan.former, ca_rule_name_table(relid)))
+		foreach (cell, scan.templates)
+			keep_lost(lfirst(name), lfirst(cell));
 }
 
 /* NULL for a malformed one. */
