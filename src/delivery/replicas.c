@@ -8,10 +8,10 @@
  *
  * Why on this connection. What WAIT covers is what its own connection did, of the process that it is connected to. Another
  * connection would have to write something itself, later, and behind a proxy could end at another server. But WAIT blocks
- * the connection that it is on, and batches behind it with it. So there is one at a time, only while somebody waits,
- * for WAIT_MS at most; and after one that was in vain the next comes after four times as long. With every replica gone,
- * deliveries are held up for a fifth of the time, 5 ms at once; with them there, for as long as they need to
- * acknowledge, which the next batch needs as well if somebody waits for it.
+ * the connection that it is on, and batches behind it with it. So there is one at a time, only while somebody waits, for
+ * WAIT_MS; an idle Redis looks at its time-outs ten times a second, which makes that up to 100 ms. After one that was in
+ * vain the next comes after four times as long as it took: with every replica gone, deliveries are held up for a fifth of
+ * the time. With them there it is for as long as they need to acknowledge.
  *
  * What can fail: too few replicas, for as long as it lasts: those who wait end with their time-out's WARNING. WAIT
  * forbidden: the same, said once. The connection is lost: what was held back is asked for again by the next session
@@ -26,7 +26,7 @@
 #include "utils/timestamp.h"
 
 #define WAIT_MS 5
-#define REST_MS (4 * WAIT_MS)
+#define REST_TIMES 4
 #define FORBIDDEN_REST_MS 1000
 
 /* Under which a batch that is sent now is held back */
@@ -76,7 +76,8 @@ handle_wait(void *arg, const CaReply *reply)
 		ca_redis_reply_integer(reply) >= guc_redis_min_replicas)
 		ca_sync_replicated(sink->replicas.answered, sink->replicas.confirmed);
 	else
-		rest(sink, REST_MS);
+		rest(sink, (int) (Max(GetCurrentTimestamp() - sink->replicas.sent_at, 1000 * WAIT_MS) *
+						  REST_TIMES / 1000));
 }
 
 static void
@@ -90,6 +91,7 @@ send_wait(CaSink *sink, CaRedis *redis, XLogRecPtr confirmed)
 	len[1] = snprintf(count, sizeof(count), "%d", guc_redis_min_replicas);
 	len[2] = snprintf(ms, sizeof(ms), "%d", WAIT_MS);
 	sink->replicas.waiting = true;
+	sink->replicas.sent_at = GetCurrentTimestamp();
 	sink->replicas.confirmed = confirmed;
 	ca_redis_send(redis, lengthof(argv), argv, len, handle_wait, sink);
 }

@@ -179,7 +179,8 @@ typedef struct CaSinkReplicas /* replicas.c */
 {
 	uint64 answered;      /* WAITs, ever; the next has the next number */
 	bool waiting;         /* one is under way */
-	XLogRecPtr confirmed; /* when it was sent */
+	XLogRecPtr confirmed; /* when it was sent, */
+	TimestampTz sent_at;
 	TimestampTz not_before;
 	bool told; /* that it is refused */
 } CaSinkReplicas;

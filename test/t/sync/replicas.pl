@@ -2,8 +2,7 @@
 # too: then no fail-over brings the old value back. A replica that is away makes it wait, up to its time-out; deliveries
 # go on meanwhile, for everybody else.
 #
-# Remedies: deliver() in src/shared/sync.c (who is delivered is held back), ca_sync_replicated there; REST_MS in
-# src/delivery/replicas.c (deliveries are not held up); release_held (what was held back is asked for again).
+# Remedies: deliver() in src/shared/sync.c (who is delivered is held back), ca_sync_replicated there; release_held (what was held back is asked for again).
 use strict;
 use warnings;
 
@@ -54,8 +53,10 @@ my ($start, $waits) = (time, waits());
 foreach my $id (2 .. 300) { $watch->query("UPDATE users SET v = v + 1 WHERE id = $id"); }
 ok(keys_gone($redis, user_keys(2 .. 300)), 'others are delivered meanwhile');
 cmp_ok(time - $start, '<', 5, 'and in time: ' . (time - $start));
-wait_until(sub { time - $start > 0.5 });
-cmp_ok((waits() - $waits) / (time - $start), '<', 60, 'which WAIT does not hold up for most of the time');
+# each takes up to 100 ms, and the next comes after four times as long
+wait_until(sub { time - $start > 1 });
+my $rate = (waits() - $waits) / (time - $start);
+cmp_ok($rate, '<', 45, "which WAIT does not hold up for most of the time: $rate a second");
 is($watch->value("SELECT count(*) FROM pg_stat_activity WHERE pid = $session->{pid} AND state = 'active'"), 1, 'it still waits');
 $other->query(q{SET cache_aside.synchronous_timeout = '300ms'});
 like(touch($other, 301)->[0]{M}, qr/synchronous_timeout/, 'another ends with its time-out, as ever');
