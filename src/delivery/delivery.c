@@ -32,6 +32,8 @@
 #define LIVES_MS 2000 /* Redis before 7: the position says that its server lives */
 #define HEARTBEAT_BYTES (16 * 1024 * 1024)
 
+static uint64 delivered; /* commits, by this process */
+
 /* ---- life of a session ---- */
 
 /* The connection is closed by now, so that no handler will see a batch freed here. */
@@ -57,6 +59,7 @@ ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position, cons
 	sink->delivery.begun_at = position->confirmed;
 	strlcpy(sink->delivery.expected, stored, sizeof(sink->delivery.expected));
 	sink->delivery.last_sent = 0;
+	sink->delivery.keys = 0;
 	sink->delivery.armed = sink->delivery.arming = sink->delivery.looking = false;
 	sink->delivery.marked = true; /* write it at once: it may be absent, or of another timeline */
 	ca_sync_connecting();
@@ -108,6 +111,19 @@ ca_delivery_idle(CaSink *sink)
 {
 	return ca_queue_oldest() == NULL && sink->delivery.in_flight == 0 &&
 		   dlist_is_empty(&sink->delivery.finished);
+}
+
+uint64
+ca_delivery_commits(void)
+{
+	return delivered;
+}
+
+/* Have keys been acknowledged in this session? */
+bool
+ca_delivery_began(CaSink *sink)
+{
+	return sink->delivery.keys > 0;
 }
 
 int
@@ -225,13 +241,15 @@ note_delivered(CaSink *sink, CaBatch *batch)
 		if (!ca_arming_untold(sink) && commit->others == 0)
 			ca_sync_delivered(commit->start, commit->end);
 		ca_status_put_latency(commit->time);
-		ca_status_now.commits += 1 + commit->others;
+		delivered += 1 + commit->others;
+		ca_status_count(CA_COUNT_COMMITS, 1 + commit->others);
 	}
 	for (int i = 0; i < batch->nkeys; i++)
 		ca_redelete_note(CA_ENTRY_KEY, batch->bytes.data + batch->keys[i].offset,
 						 batch->keys[i].len, batch->lsn);
 	ca_sync_wake();
-	ca_status_now.keys += batch->nkeys;
+	sink->delivery.keys += batch->nkeys;
+	ca_status_count(CA_COUNT_BATCH_KEYS, batch->nkeys);
 	ca_status_count(CA_COUNT_BATCHES, 1);
 	sink->delivery.acked = batch->position;
 	CA_DEBUG_POINT("batch-answered");

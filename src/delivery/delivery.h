@@ -181,6 +181,8 @@ extern TimestampTz
 ca_delivery_oldest(CaSink *sink);           /* commit time of what is not acknowledged; 0: none */
 extern bool ca_delivery_idle(CaSink *sink); /* nothing queued, nothing unanswered */
 extern int ca_delivery_in_flight(CaSink *sink); /* batches without an answer */
+extern bool ca_delivery_began(CaSink *sink);
+extern uint64 ca_delivery_commits(void); /* delivered by this process */
 extern void ca_delivery_mark(CaSink *sink, CaPositionState state, uint64 barrier);
 extern void ca_delivery_cover(CaSink *sink,
 							  const CaKeyspace *keyspace); /* the next position speaks for it */
@@ -260,6 +262,7 @@ extern void ca_batch_reset(void);
 /* ---- lost_sticks.c: sticks that Redis forgot ---- */
 extern void ca_lost_sticks_begin(CaSink *sink, bool absent, XLogRecPtr end);
 extern void ca_lost_sticks_settle(bool delivered);
+extern void ca_lost_sticks_unsettle(void); /* the session ends */
 extern XLogRecPtr ca_lost_sticks_forgotten(CaSink *sink, uint32 *ttl);
 
 /* ---- handshake.c: who is this Redis, and what does it hold? ---- */
@@ -343,10 +346,15 @@ typedef struct CaLagRound
 		caught_up_to; /* end of what was in the log when reading began; 0: it is not read yet */
 } CaLagRound;
 
+extern void ca_lag_attach(void);
 extern bool ca_lag_look(void);
 extern void ca_lag_note(TimestampTz oldest, bool caught_up);
 extern void ca_lag_publish(const CaLagRound *round);
 extern void ca_lag_forget(void);
+extern void ca_lag_follow_log(XLogRecPtr read_end, XLogRecPtr visible);
+extern void ca_lag_follow_position(TimeLineID timeline, XLogRecPtr confirmed, XLogRecPtr restart,
+								   XLogRecPtr keep);
+extern XLogRecPtr ca_lag_keep(void);
 
 /* ---- session.c: one connection to Redis, from opening it to its end ---- */
 extern void ca_session_step(CaSink *sink);    /* connects and claims */

@@ -7,7 +7,8 @@
  * shows up: what lies behind it is nobody's business yet. So an outage costs one reading of the log up
  * to that commit.
  *
- * Read from where the position stood, as status has it, which outlives the worker. A server that began
+ * Read from where the position stood: the status has it, which outlives the worker, and every worker begins
+ * with that of the one before. On a standby it is what follow.c reads in Redis. A server that began
  * in the outage knows no position: it counts from its own beginning, and says at least.
  *
  * Not when a worker has died of late (breaker.c): nothing here is worth a second death.
@@ -28,6 +29,14 @@
 static MemoryContext lag_cxt;
 static CaTap *tap;
 static bool given_up; /* the log there cannot be read */
+static CaStatusProgress progress;
+
+/* The worker begins. */
+void
+ca_lag_attach(void)
+{
+	ca_status_get_progress(&progress);
+}
 
 static void
 stop(void)
@@ -42,16 +51,16 @@ stop(void)
 static void
 note(void *unused, CaCommit *commit)
 {
-	if (ca_status_now.oldest == 0)
-		ca_status_now.oldest = commit->time;
+	if (progress.oldest == 0)
+		progress.oldest = commit->time;
 	ca_committed_free(commit);
 }
 
 static void
 begin(void)
 {
-	XLogRecPtr from = ca_status_now.restart;
-	XLogRecPtr above = ca_status_now.confirmed;
+	XLogRecPtr from = progress.restart;
+	XLogRecPtr above = progress.confirmed;
 	uint64 barrier = 0;
 
 	if (lag_cxt == NULL)
@@ -60,9 +69,9 @@ begin(void)
 	if (XLogRecPtrIsInvalid(from) || XLogRecPtrIsInvalid(above))
 	{
 		from = ca_wal_last_checkpoint(&barrier);
-		if (XLogRecPtrIsInvalid(ca_status_now.undelivered_from))
-			ca_wal_timeline(&ca_status_now.undelivered_from);
-		above = ca_status_now.undelivered_from;
+		if (XLogRecPtrIsInvalid(progress.undelivered_from))
+			ca_wal_timeline(&progress.undelivered_from);
+		above = progress.undelivered_from;
 	}
 	tap = ca_tap_open(lag_cxt, from, above,
 					  XidFromFullTransactionId(FullTransactionIdFromU64(barrier)));
@@ -74,7 +83,7 @@ ca_lag_look(void)
 {
 	CaTapResult result;
 
-	if (ca_status_now.oldest != 0 || given_up || ca_breaker_suspects())
+	if (progress.oldest != 0 || given_up || ca_breaker_suspects())
 	{
 		stop();
 		return false;
@@ -83,6 +92,7 @@ ca_lag_look(void)
 		begin();
 	result = ca_tap_read(tap, READ_BUDGET, note, NULL);
 	given_up = result == CA_TAP_GAP;
+	ca_status_put_progress(&progress);
 	return result == CA_TAP_MORE;
 }
 
@@ -95,9 +105,10 @@ ca_lag_note(TimestampTz oldest, bool caught_up)
 {
 	stop();
 	given_up = false;
-	ca_status_now.undelivered_from = InvalidXLogRecPtr;
+	progress.undelivered_from = InvalidXLogRecPtr;
 	if (oldest != 0 || caught_up)
-		ca_status_now.oldest = oldest;
+		progress.oldest = oldest;
+	ca_status_put_progress(&progress);
 }
 
 /* After a round: how far delivery has come. */
@@ -107,15 +118,15 @@ ca_lag_publish(const CaLagRound *round)
 	const CaPosition *position = round->position;
 	bool caught_up = !XLogRecPtrIsInvalid(round->caught_up_to);
 
-	ca_status_now.timeline = position->timeline;
+	progress.timeline = position->timeline;
 	/* A resync is still to make good what was not delivered one by one: it is not confirmed yet. */
-	ca_status_now.confirmed = position->state == CA_POSITION_OK && !round->untold
-								  ? position->confirmed
-								  : Min(ca_status_now.confirmed, position->confirmed);
-	ca_status_now.restart = position->restart;
-	ca_status_now.keep = ca_position_keep(position);
-	ca_status_now.read_end = round->read_end;
-	ca_status_now.visible = round->visible;
+	progress.confirmed = position->state == CA_POSITION_OK && !round->untold
+							 ? position->confirmed
+							 : Min(progress.confirmed, position->confirmed);
+	progress.restart = position->restart;
+	progress.keep = ca_position_keep(position);
+	progress.read_end = round->read_end;
+	progress.visible = round->visible;
 	ca_lag_note(round->oldest, caught_up);
 	ca_lost_sticks_settle(caught_up && (round->idle || position->confirmed >= round->caught_up_to));
 	if (ca_resync_running())
@@ -129,6 +140,39 @@ void
 ca_lag_forget(void)
 {
 	stop();
-	ca_status_now.oldest = 0;
-	ca_status_now.undelivered_from = InvalidXLogRecPtr;
+	progress.confirmed = progress.restart = progress.keep = InvalidXLogRecPtr;
+	progress.oldest = 0;
+	progress.undelivered_from = InvalidXLogRecPtr;
+	ca_status_put_progress(&progress);
+}
+
+/* On a standby: how far it has read, and up to where that is visible. */
+void
+ca_lag_follow_log(XLogRecPtr read_end, XLogRecPtr visible)
+{
+	progress.read_end = read_end;
+	progress.visible = visible;
+	ca_status_put_progress(&progress);
+}
+
+/* ... and what the primary has delivered; `confirmed` invalid: nobody has delivered yet. */
+void
+ca_lag_follow_position(TimeLineID timeline, XLogRecPtr confirmed, XLogRecPtr restart,
+					   XLogRecPtr keep)
+{
+	progress.restart = restart;
+	progress.keep = keep;
+	if (!XLogRecPtrIsInvalid(confirmed))
+	{
+		progress.timeline = timeline;
+		progress.confirmed = confirmed;
+	}
+	ca_status_put_progress(&progress);
+}
+
+/* Log from there on is needed; invalid: not known. */
+XLogRecPtr
+ca_lag_keep(void)
+{
+	return progress.keep;
 }

@@ -28,7 +28,14 @@ ca_lost_sticks_begin(CaSink *sink, bool absent, XLogRecPtr end)
 void
 ca_lost_sticks_settle(bool delivered)
 {
-	ca_status_now.settled |= delivered;
+	if (delivered)
+		ca_status_put_settled(true);
+}
+
+void
+ca_lost_sticks_unsettle(void)
+{
+	ca_status_put_settled(false);
 }
 
 /* For the first batch of that session, which writes the position. */

@@ -64,7 +64,7 @@ end(CaRun *run)
 	CA_EACH_SINK (sink, run)
 		if (ca_session_running(sink))
 			ca_session_close(sink);
-	ca_status_now.settled = false;
+	ca_lost_sticks_unsettle();
 	ca_resync_interrupted();
 	ca_redelete_interrupted();
 	ca_queue_reset();
@@ -83,7 +83,7 @@ fail(CaRun *run, CaSink *sink, const char *why)
 	char reason[256];
 
 	strlcpy(reason, why, sizeof(reason));
-	ca_status_now.retries++;
+	ca_status_count(CA_COUNT_RETRIES, 1);
 	end(run);
 	ca_session_fail(sink, reason);
 	refuse_pings(run);

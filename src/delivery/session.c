@@ -115,7 +115,7 @@ open_session(CaSink *sink)
 	sink->session.redis =
 		ca_redis_open(sink->session.cxt, &sink->session.address, "cache_aside worker");
 	ca_endpoint_state(&sink->endpoint, "connecting");
-	ca_status_now.reconnects++;
+	ca_status_count(CA_COUNT_RECONNECTS, 1);
 	sink->session.phase = CA_PHASE_OPENING;
 }
 
@@ -226,7 +226,6 @@ ca_session_run(CaSink *sink, const CaPosition *position, XLogRecPtr end)
 	ca_lost_sticks_begin(sink, claimed->stored[0] == '\0', end);
 	sink->session.phase = CA_PHASE_RUNNING;
 	ca_endpoint_state(&sink->endpoint, "connected");
-	sink->session.keys_before = ca_status_now.keys;
 }
 
 bool
@@ -275,7 +274,8 @@ ca_session_error(CaSink *sink)
 bool
 ca_session_healthy(CaSink *sink, bool caught_up)
 {
-	return ca_status_now.keys != sink->session.keys_before || (caught_up && ca_delivery_idle(sink));
+	return ca_delivery_began(sink) || ca_scan_deleted(&sink->scan) ||
+		   (caught_up && ca_delivery_idle(sink));
 }
 
 CaRedis *

@@ -38,7 +38,6 @@ typedef struct CaSinkSession /* session.c */
 	MemoryContext cxt;
 	CaRedis *redis;
 	TimestampTz retry_at; /* in WAITING */
-	uint64 keys_before;   /* delivered by earlier sessions */
 } CaSinkSession;
 
 typedef struct CaSinkHandshake /* handshake.c */
@@ -114,6 +113,7 @@ typedef struct CaSinkDelivery /* delivery.c */
 	char looked_for[CA_POSITION_TEXT];
 	char failure[256];   /* empty: none */
 	XLogRecPtr begun_at; /* where the session began */
+	uint64 keys;         /* acknowledged in this session */
 } CaSinkDelivery;
 
 typedef struct CaSinkSticks /* lost_sticks.c */

@@ -31,6 +31,7 @@ typedef struct CaScan
 	dlist_node *page_reached; /* pattern for the next of them; NULL: the first */
 	TimestampTz next_step;
 	uint64 looked_at; /* keys, in this pass */
+	uint64 deleted;   /* keys, in this session */
 	char failure[256];
 } CaScan;
 
@@ -42,6 +43,8 @@ extern void ca_scan_reset(CaScan *scan);
 extern void ca_scan_step(CaScan *scan,
 						 CaRedis *redis); /* sends the next SCAN or UNLINK, if one is due */
 extern bool ca_scan_running(CaScan *scan);
+extern bool ca_scan_deleted(const CaScan *scan);
+extern bool ca_scan_deleted(const CaScan *scan);
 extern bool ca_scan_full(void);           /* no room for what transactions ask for: later */
 extern bool ca_scan_begins(CaScan *scan); /* the next step begins a pass: raise the floor first */
 extern long ca_scan_timeout(CaScan *scan);

@@ -82,6 +82,7 @@ void
 ca_scan_reset(CaScan *scan)
 {
 	scan->running = scan->waiting = false;
+	scan->deleted = 0;
 	scan->page_count = scan->page_looked = scan->page_matched = 0;
 	scan->page_reached = NULL;
 	scan->failure[0] = '\0';
@@ -275,7 +276,10 @@ handle_unlink(void *arg, const CaReply *reply)
 	CaScan *scan = arg;
 	if (answer_ok(scan, reply))
 	{
-		ca_status_now.keys += Max(0, ca_redis_reply_integer(reply));
+		int64 deleted = Max(0, ca_redis_reply_integer(reply));
+
+		scan->deleted += deleted;
+		ca_status_count(CA_COUNT_SCAN_KEYS, deleted);
 		finish_page(scan);
 	}
 }
@@ -376,6 +380,13 @@ handle_page(void *arg, const CaReply *reply)
 	ca_status_put_scan(scan->looked_at);
 	keep_page(scan, keys);
 	look_at_page(scan, scan->redis);
+}
+
+/* Has it deleted anything in this session? */
+bool
+ca_scan_deleted(const CaScan *scan)
+{
+	return scan->deleted > 0;
 }
 
 bool

@@ -168,7 +168,6 @@ reset_counters(void)
 {
 	CaStatus *s = &ca_status_now;
 
-	s->commits = s->keys = s->retries = s->reconnects = 0;
 	memset(s->counts, 0, sizeof(s->counts));
 	s->stray_keys_before = pg_atomic_read_u64(&ca_status_shared->stray_keys);
 	memset(s->latency, 0, sizeof(s->latency));
@@ -178,7 +177,8 @@ reset_counters(void)
 void
 ca_status_publish(void)
 {
-	bool advanced = pg_atomic_read_u64(&ca_status_shared->confirmed) != ca_status_now.confirmed;
+	bool advanced =
+		pg_atomic_read_u64(&ca_status_shared->confirmed) != ca_status_now.progress.confirmed;
 	uint32 resets = pg_atomic_read_u32(&ca_status_shared->reset_requested);
 
 	if (resets != resets_seen)
@@ -192,7 +192,7 @@ ca_status_publish(void)
 	SpinLockRelease(&ca_status_shared->mutex);
 	if (!advanced)
 		return;
-	pg_atomic_write_u64(&ca_status_shared->confirmed, ca_status_now.confirmed);
+	pg_atomic_write_u64(&ca_status_shared->confirmed, ca_status_now.progress.confirmed);
 	pg_memory_barrier(); /* a waiter counts itself, then looks: one of us sees the other */
 	if (pg_atomic_read_u32(&ca_status_shared->waiters) > 0)
 		ConditionVariableBroadcast(&ca_status_shared->progress);
@@ -226,6 +226,25 @@ ca_status_put_latency(TimestampTz commit_time)
 	while (bucket < CA_LATENCY_BUCKETS - 1 && us >= ((int64) 16 << bucket))
 		bucket++;
 	ca_status_now.latency[bucket]++;
+}
+
+void
+ca_status_put_progress(const CaStatusProgress *progress)
+{
+	ca_status_now.progress = *progress;
+}
+
+/* Of the worker: what it was when the one before ended. */
+void
+ca_status_get_progress(CaStatusProgress *progress)
+{
+	*progress = ca_status_now.progress;
+}
+
+void
+ca_status_put_settled(bool settled)
+{
+	ca_status_now.settled = settled;
 }
 
 void

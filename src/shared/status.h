@@ -20,6 +20,11 @@
 /* What is counted since reset_stats(), each by the one file named here. */
 typedef enum CaCount
 {
+	CA_COUNT_COMMITS,    /* delivery.c: with keys, delivered */
+	CA_COUNT_BATCH_KEYS, /* delivery.c */
+	CA_COUNT_SCAN_KEYS,  /* scan.c: found by a pattern, and deleted */
+	CA_COUNT_RETRIES, /* run.c: sessions begun again after an error answer or a lost connection */
+	CA_COUNT_RECONNECTS,         /* session.c */
 	CA_COUNT_PATTERNS,           /* batch.c */
 	CA_COUNT_BATCHES,            /* delivery.c: answered */
 	CA_COUNT_SKIPPED,            /* delivery.c: commands, as certainly permanent for one key */
@@ -33,6 +38,19 @@ typedef enum CaCount
 	CA_COUNT_LOG_SKIPS,          /* breaker.c */
 	CA_COUNTS
 } CaCount;
+
+/* How far delivery is; see lag.c. */
+typedef struct CaStatusProgress
+{
+	TimeLineID timeline;
+	XLogRecPtr confirmed;
+	XLogRecPtr restart;
+	XLogRecPtr keep; /* log from here on; at or before restart */
+	XLogRecPtr read_end;
+	XLogRecPtr visible;
+	XLogRecPtr undelivered_from; /* what is known to be undelivered while confirmed is not known */
+	TimestampTz oldest;          /* commit time of the oldest undelivered commit; 0: none */
+} CaStatusProgress;
 
 /* The log that was skipped last. */
 typedef struct CaStatusSkip
@@ -54,20 +72,9 @@ typedef struct CaStatus
 {
 	pid_t pid;      /* 0: no worker */
 	char state[24]; /* starting, delivering, resyncing, standby, fenced, refused, off, ... */
-	TimeLineID timeline;
-	XLogRecPtr confirmed;
-	XLogRecPtr restart;
-	XLogRecPtr keep; /* log from here on; at or before restart */
-	XLogRecPtr read_end;
-	XLogRecPtr visible;
-	XLogRecPtr slot_restart;     /* invalid: no slot */
-	bool settled;                /* what the log held when the session began is delivered */
-	XLogRecPtr undelivered_from; /* what is known to be undelivered while confirmed is not known */
-	TimestampTz oldest;          /* commit time of the oldest undelivered commit; 0: none */
-	uint64 commits;              /* with keys, delivered */
-	uint64 keys;
-	uint64 retries; /* sessions begun again after an error answer or a lost connection */
-	uint64 reconnects;
+	CaStatusProgress progress;
+	XLogRecPtr slot_restart; /* invalid: no slot */
+	bool settled;            /* what the log held when the session began is delivered */
 	uint64 counts[CA_COUNTS];
 	uint64 scanned;           /* keys, by the resync or pattern scan under way */
 	uint64 redelete_waiting;  /* keys that are to be deleted again */
@@ -125,7 +132,10 @@ extern void ca_status_error(const char *text); /* becomes last_error */
 extern void ca_status_state(const char *state);
 /* Each is called by one file, whose own the value is: nobody reads it here to decide anything. */
 extern void ca_status_count(CaCount what, uint64 by);
-extern void ca_status_put_latency(TimestampTz commit_time);        /* delivery.c */
+extern void ca_status_put_latency(TimestampTz commit_time);           /* delivery.c */
+extern void ca_status_put_progress(const CaStatusProgress *progress); /* lag.c */
+extern void ca_status_get_progress(CaStatusProgress *progress);    /* as the worker before had it */
+extern void ca_status_put_settled(bool settled);                   /* lost_sticks.c */
 extern void ca_status_put_redelete(uint64 waiting);                /* redelete.c */
 extern void ca_status_put_scan(uint64 scanned);                    /* scan.c */
 extern void ca_status_put_skip(const CaStatusSkip *skip);          /* breaker.c */

@@ -74,18 +74,19 @@ log_end(void)
 static void
 put_position(Row *row, const CaStatus *s)
 {
+	const CaStatusProgress *p = &s->progress;
 	XLogRecPtr end = log_end();
-	XLogRecPtr from = s->confirmed ? s->confirmed : s->undelivered_from;
+	XLogRecPtr from = p->confirmed ? p->confirmed : p->undelivered_from;
 
-	put(row, Int32GetDatum((int32) s->timeline), s->timeline == 0);
-	put_lsn(row, s->confirmed);
-	put_lsn(row, s->restart);
-	put_lsn(row, s->read_end);
-	put_lsn(row, s->visible);
+	put(row, Int32GetDatum((int32) p->timeline), p->timeline == 0);
+	put_lsn(row, p->confirmed);
+	put_lsn(row, p->restart);
+	put_lsn(row, p->read_end);
+	put_lsn(row, p->visible);
 	put(row, Int64GetDatum(end > from ? (int64) (end - from) : 0), XLogRecPtrIsInvalid(from));
-	put(row, Float8GetDatum(s->oldest ? Max(0, GetCurrentTimestamp() - s->oldest) / 1000.0 : 0.0),
-		strcmp(s->state, "standby") == 0 || (s->oldest == 0 && XLogRecPtrIsInvalid(from)));
-	put_time(row, s->oldest);
+	put(row, Float8GetDatum(p->oldest ? Max(0, GetCurrentTimestamp() - p->oldest) / 1000.0 : 0.0),
+		strcmp(s->state, "standby") == 0 || (p->oldest == 0 && XLogRecPtrIsInvalid(from)));
+	put_time(row, p->oldest);
 	put(row, Int64GetDatum(end > s->slot_restart ? (int64) (end - s->slot_restart) : 0),
 		XLogRecPtrIsInvalid(s->slot_restart));
 }
@@ -93,14 +94,14 @@ put_position(Row *row, const CaStatus *s)
 static void
 put_counters(Row *row, const CaStatus *s)
 {
-	put_count(row, s->commits);
-	put_count(row, s->keys);
+	put_count(row, s->counts[CA_COUNT_COMMITS]);
+	put_count(row, s->counts[CA_COUNT_BATCH_KEYS] + s->counts[CA_COUNT_SCAN_KEYS]);
 	put_count(row, s->counts[CA_COUNT_PATTERNS]);
 	put_count(row, s->counts[CA_COUNT_BATCHES]);
-	put_count(row, s->retries);
+	put_count(row, s->counts[CA_COUNT_RETRIES]);
 	put_count(row, s->counts[CA_COUNT_BATCH_ERRORS] + s->counts[CA_COUNT_SCAN_ERRORS]);
 	put_count(row, s->counts[CA_COUNT_SKIPPED]);
-	put_count(row, s->reconnects);
+	put_count(row, s->counts[CA_COUNT_RECONNECTS]);
 	put_count(row, s->counts[CA_COUNT_RESYNCS]);
 	put_count(row, s->scanned);
 	put_count(row, s->counts[CA_COUNT_REDELETED]);

@@ -27,6 +27,7 @@
 static MemoryContext follow_cxt;
 static CaTap *tap;
 static TimeLineID timeline; /* the tap was opened on */
+static XLogRecPtr visible;  /* of what was read */
 static uint64 barrier; /* full xid; tokens are given once all below it have ended; 0: they are */
 
 void
@@ -91,12 +92,8 @@ note_positions(CaRun *run)
 			(lowest == NULL || followed->confirmed < lowest->confirmed))
 			lowest = followed;
 	}
-	ca_status_now.restart = restart;
-	ca_status_now.keep = keep;
-	if (lowest == NULL)
-		return;
-	ca_status_now.timeline = lowest->timeline;
-	ca_status_now.confirmed = lowest->confirmed;
+	ca_lag_follow_position(lowest ? lowest->timeline : 0,
+						   lowest ? lowest->confirmed : InvalidXLogRecPtr, restart, keep);
 }
 
 static void
@@ -145,12 +142,11 @@ follow_log(CaRun *run)
 	}
 	if (ca_tap_read_end(tap) != before || ca_queue_waits())
 	{
-		ca_status_now.visible =
-			ca_queue_look(ca_tap_read_end(tap), barrier == 0 ? timeline : 0, &oldest_running);
+		visible = ca_queue_look(ca_tap_read_end(tap), barrier == 0 ? timeline : 0, &oldest_running);
 		ca_queue_discard_visible();
 		lift_barrier(oldest_running);
 	}
-	ca_status_now.read_end = ca_tap_read_end(tap);
+	ca_lag_follow_log(ca_tap_read_end(tap), visible);
 	return result == CA_TAP_MORE;
 }
 

@@ -116,7 +116,6 @@ leave_duty(Duty next)
 						: next == UNINSTALLED ? "uninstalled"
 											  : "off");
 		note_disconnected();
-		ca_status_now.confirmed = ca_status_now.restart = ca_status_now.keep = InvalidXLogRecPtr;
 		ca_lag_forget();
 		if (next != SWITCHED_OFF)
 		{

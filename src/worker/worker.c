@@ -139,7 +139,7 @@ keep_log(void)
 {
 	static TimestampTz last;
 	static XLogRecPtr kept; /* restart LSN of the last call */
-	XLogRecPtr restart = ca_status_now.keep;
+	XLogRecPtr restart = ca_lag_keep();
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (XLogRecPtrIsInvalid(kept) == XLogRecPtrIsInvalid(restart) &&
@@ -186,9 +186,9 @@ saturated(void)
 
 	if (us >= PACE_WINDOW)
 	{
-		fast = (int64) (ca_status_now.commits - commits_before) * PACE_COMMIT_US >= us;
+		fast = (int64) (ca_delivery_commits() - commits_before) * PACE_COMMIT_US >= us;
 		window_start = now;
-		commits_before = ca_status_now.commits;
+		commits_before = ca_delivery_commits();
 	}
 	return fast && pg_atomic_read_u32(&ca_status_shared->waiters) == 0 && !ca_sync_active();
 }
@@ -312,6 +312,7 @@ cache_aside_worker_main(Datum arg)
 	wait_main = ca_wait_event("CacheAsideMain");
 	wait_pace = ca_wait_event("CacheAsidePace");
 	ca_status_attach();
+	ca_lag_attach();
 	ca_read_token_attach();
 	ca_sync_attach();
 	ca_role_attach();
