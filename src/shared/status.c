@@ -1,7 +1,7 @@
 /*
  * status.c: what the worker tells the world.
  *
- * The worker keeps ca_status_now to itself and copies it to shared memory at the end of each round
+ * The worker keeps now_shown to itself and copies it to shared memory at the end of each round
  * of its loop (ca_status_publish), under a spinlock held for one struct copy. The confirmed LSN is
  * also an atomic, stored after the answer of Redis that makes it true; waiting backends sleep on the
  * condition variable `progress`, broadcast after the store, so that none can miss it
@@ -31,7 +31,7 @@
 #include "utils/timestamp.h"
 
 CaShared *ca_status_shared;
-CaStatus ca_status_now;
+static CaStatus now_shown;
 static uint32 resets_seen;
 
 static Size
@@ -140,7 +140,7 @@ static void
 detach(int code, Datum arg)
 {
 	pg_atomic_write_u32(&ca_status_shared->worker_proc, 0);
-	ca_status_now.pid = 0;
+	now_shown.pid = 0;
 	ca_status_state("stopped");
 	ca_status_publish();
 	ConditionVariableBroadcast(&ca_status_shared->progress);
@@ -151,13 +151,13 @@ void
 ca_status_attach(void)
 {
 	SpinLockAcquire(&ca_status_shared->mutex);
-	ca_status_now = ca_status_shared->status;
+	now_shown = ca_status_shared->status;
 	SpinLockRelease(&ca_status_shared->mutex);
-	ca_status_now.pid = MyProcPid;
-	ca_status_now.settled = false;
-	ca_status_now.redelete_waiting = 0; /* forgotten with the process before */
-	if (ca_status_now.stats_reset == 0)
-		ca_status_now.stats_reset = GetCurrentTimestamp();
+	now_shown.pid = MyProcPid;
+	now_shown.settled = false;
+	now_shown.redelete_waiting = 0; /* forgotten with the process before */
+	if (now_shown.stats_reset == 0)
+		now_shown.stats_reset = GetCurrentTimestamp();
 	resets_seen = pg_atomic_read_u32(&ca_status_shared->reset_requested);
 	before_shmem_exit(detach, (Datum) 0);
 	pg_atomic_write_u32(&ca_status_shared->worker_proc, ca_my_proc_number() + 1);
@@ -166,7 +166,7 @@ ca_status_attach(void)
 static void
 reset_counters(void)
 {
-	CaStatus *s = &ca_status_now;
+	CaStatus *s = &now_shown;
 
 	memset(s->counts, 0, sizeof(s->counts));
 	s->stray_keys_before = pg_atomic_read_u64(&ca_status_shared->stray_keys);
@@ -178,7 +178,7 @@ void
 ca_status_publish(void)
 {
 	bool advanced =
-		pg_atomic_read_u64(&ca_status_shared->confirmed) != ca_status_now.progress.confirmed;
+		pg_atomic_read_u64(&ca_status_shared->confirmed) != now_shown.progress.confirmed;
 	uint32 resets = pg_atomic_read_u32(&ca_status_shared->reset_requested);
 
 	if (resets != resets_seen)
@@ -188,11 +188,11 @@ ca_status_publish(void)
 	}
 	ca_endpoint_publish(); /* first, see there */
 	SpinLockAcquire(&ca_status_shared->mutex);
-	ca_status_shared->status = ca_status_now;
+	ca_status_shared->status = now_shown;
 	SpinLockRelease(&ca_status_shared->mutex);
 	if (!advanced)
 		return;
-	pg_atomic_write_u64(&ca_status_shared->confirmed, ca_status_now.progress.confirmed);
+	pg_atomic_write_u64(&ca_status_shared->confirmed, now_shown.progress.confirmed);
 	pg_memory_barrier(); /* a waiter counts itself, then looks: one of us sees the other */
 	if (pg_atomic_read_u32(&ca_status_shared->waiters) > 0)
 		ConditionVariableBroadcast(&ca_status_shared->progress);
@@ -201,20 +201,20 @@ ca_status_publish(void)
 void
 ca_status_error(const char *error)
 {
-	strlcpy(ca_status_now.last_error, error, sizeof(ca_status_now.last_error));
-	ca_status_now.last_error_at = GetCurrentTimestamp();
+	strlcpy(now_shown.last_error, error, sizeof(now_shown.last_error));
+	now_shown.last_error_at = GetCurrentTimestamp();
 }
 
 void
 ca_status_state(const char *state)
 {
-	strlcpy(ca_status_now.state, state, sizeof(ca_status_now.state));
+	strlcpy(now_shown.state, state, sizeof(now_shown.state));
 }
 
 void
 ca_status_count(CaCount what, uint64 by)
 {
-	ca_status_now.counts[what] += by;
+	now_shown.counts[what] += by;
 }
 
 void
@@ -225,62 +225,62 @@ ca_status_put_latency(TimestampTz commit_time)
 
 	while (bucket < CA_LATENCY_BUCKETS - 1 && us >= ((int64) 16 << bucket))
 		bucket++;
-	ca_status_now.latency[bucket]++;
+	now_shown.latency[bucket]++;
 }
 
 void
 ca_status_put_progress(const CaStatusProgress *progress)
 {
-	ca_status_now.progress = *progress;
+	now_shown.progress = *progress;
 }
 
 /* Of the worker: what it was when the one before ended. */
 void
 ca_status_get_progress(CaStatusProgress *progress)
 {
-	*progress = ca_status_now.progress;
+	*progress = now_shown.progress;
 }
 
 void
 ca_status_put_settled(bool settled)
 {
-	ca_status_now.settled = settled;
+	now_shown.settled = settled;
 }
 
 void
 ca_status_put_redelete(uint64 waiting)
 {
-	ca_status_now.redelete_waiting = waiting;
+	now_shown.redelete_waiting = waiting;
 }
 
 void
 ca_status_put_scan(uint64 scanned)
 {
-	ca_status_now.scanned = scanned;
+	now_shown.scanned = scanned;
 }
 
 void
 ca_status_put_skip(const CaStatusSkip *skip)
 {
-	ca_status_now.skip = *skip;
+	now_shown.skip = *skip;
 }
 
 void
 ca_status_put_slot(XLogRecPtr restart)
 {
-	ca_status_now.slot_restart = restart;
+	now_shown.slot_restart = restart;
 }
 
 void
 ca_status_put_trouble(const CaStatusTrouble *trouble)
 {
-	ca_status_now.trouble = *trouble;
+	now_shown.trouble = *trouble;
 }
 
 void
 ca_status_put_waits_for(const char *database)
 {
-	strlcpy(ca_status_now.waits_for, database, sizeof(ca_status_now.waits_for));
+	strlcpy(now_shown.waits_for, database, sizeof(now_shown.waits_for));
 }
 
 /* ---- backends ---- */

@@ -123,8 +123,7 @@ extern bool ca_status_worker_began(void);     /* or the server has just been sta
 typedef bool (*CaCondition)(uint64 arg);
 extern bool ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us);
 
-/* Worker side. ca_status_now is its private copy; publish copies it out. */
-extern CaStatus ca_status_now;
+/* Worker side: a copy of its own, which publish makes known. */
 extern void ca_status_attach(void); /* this process is the worker */
 extern void ca_status_publish(void);
 /* Said by whoever it happens to. */

@@ -28,7 +28,6 @@
 char *guc_key_prefix;
 int guc_scan_rate;
 bool guc_guard = true;
-CaStatus ca_status_now;
 WalRcvData *WalRcv;
 
 /* ---- the cluster ---- */
@@ -90,7 +89,7 @@ ca_breaker_note_claim(const char *nonce, TimeLineID timeline)
 void
 ca_status_copy(CaStatus *status)
 {
-	*status = ca_status_now;
+	memset(status, 0, sizeof(*status));
 }
 
 void
