@@ -1,6 +1,7 @@
 #!/bin/bash
 # lint.sh compiler ...: builds with strict warnings in a throw-away copy; any warning fails. Then who knows
-# whom, by src/LAYERS (check-layers.sh), and what the documentation names (check-docs.pl).
+# whom, by src/LAYERS (check-layers.sh), what the documentation names (check-docs.pl), and who writes
+# what in shared memory (check-shared.pl).
 set -euo pipefail
 
 strict='-Wextra -Wshadow -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
@@ -23,3 +24,4 @@ for compiler in "$@"; do
 done
 "$copy/$1/scripts/check-layers.sh" "$copy/$1"
 perl scripts/check-docs.pl .
+perl scripts/check-shared.pl .

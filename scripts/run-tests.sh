@@ -189,6 +189,7 @@ case $(clang-format --version 2>/dev/null) in
 esac
 run_check layers nm bash scripts/check-layers.sh .
 run_check docs perl perl scripts/check-docs.pl .
+run_check shared perl perl scripts/check-shared.pl .
 run_check strict-gcc gcc bash scripts/lint.sh gcc
 run_check strict-clang clang bash scripts/lint.sh clang
 run_fuzz

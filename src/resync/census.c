@@ -101,8 +101,8 @@ conclude(bool yes, bool proven)
 	installed = yes;
 	by_proof = proven;
 	last_count = GetCurrentTimestamp();
-	pg_atomic_write_u32(&ca_status_shared->keys_logged, 0);
-	pg_atomic_write_u32(&ca_status_shared->installed, yes);
+	(void) ca_status_take_keys();
+	ca_status_put_installed(yes);
 }
 
 static void
@@ -127,8 +127,7 @@ ca_census_step(bool resync)
 	complete = ca_visit_rules_step(count_one);
 	if (complete || found > 0)
 		conclude(found > 0, false);
-	else if (ca_visit_rules_stuck() &&
-			 pg_atomic_exchange_u32(&ca_status_shared->keys_logged, 0) != 0)
+	else if (ca_visit_rules_stuck() && ca_status_take_keys())
 		conclude(true, true);
 }
 

@@ -134,6 +134,19 @@ ca_status_note_keys(void)
 	pg_atomic_write_u32(&ca_status_shared->keys_logged, 1);
 }
 
+/* Were there any since it was asked last, or the worker concluded? */
+bool
+ca_status_take_keys(void)
+{
+	return pg_atomic_exchange_u32(&ca_status_shared->keys_logged, 0) != 0;
+}
+
+void
+ca_status_put_installed(bool installed)
+{
+	pg_atomic_write_u32(&ca_status_shared->installed, installed);
+}
+
 /* ---- worker side ---- */
 
 static void

@@ -133,8 +133,10 @@ extern void ca_status_state(const char *state);
 extern void ca_status_count(CaCount what, uint64 by);
 extern void ca_status_put_latency(TimestampTz commit_time);           /* delivery.c */
 extern void ca_status_put_progress(const CaStatusProgress *progress); /* lag.c */
-extern void ca_status_get_progress(CaStatusProgress *progress);    /* as the worker before had it */
-extern void ca_status_put_settled(bool settled);                   /* lost_sticks.c */
+extern void ca_status_get_progress(CaStatusProgress *progress); /* as the worker before had it */
+extern void ca_status_put_settled(bool settled);                /* lost_sticks.c */
+extern void ca_status_put_installed(bool installed);            /* census.c */
+extern bool ca_status_take_keys(void); /* keys were committed although nobody has the extension? */
 extern void ca_status_put_redelete(uint64 waiting);                /* redelete.c */
 extern void ca_status_put_scan(uint64 scanned);                    /* scan.c */
 extern void ca_status_put_skip(const CaStatusSkip *skip);          /* breaker.c */
