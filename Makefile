@@ -92,7 +92,7 @@ upgrade:
 ## make fuzz      the parsers on random input, SECONDS=60 each; repeatable by SEED=n, F=name is one of them
 fuzz:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' FUZZ_SECONDS='$(SECONDS)' $(here)/scripts/private.sh scripts/fuzz.sh $(F)
-## make soak      faults at random for MINUTES=5, replayable by SEED=n; also FAULTS=, GUARDED=0
+## make soak      faults at random for MINUTES=5, replayable by SEED=n; also FAULTS=, GUARDED=0, MODE=sentinel
 soak:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh test/soak/soak.pl
 ## make oracle    random DDL and DML under rules for SECONDS=60 or SEQUENCES=n, from SEED=1; JOBS=n at a time

@@ -58,6 +58,8 @@ sub new
 		guarded => 1,
 		standby => 1,
 		conf => '',
+		cluster_class => 'SoakCluster',
+		began => sub { },    # gets the servers
 		report => sub { },
 		enough => sub { 1 },    # asked when time is up; at most as long again
 		faults => undef,    # names; all
@@ -122,7 +124,7 @@ sub _start
 {
 	my ($self) = @_;
 	my $cluster = $self->{cluster} =
-	  SoakCluster->new(standby => $self->{standby}, conf => <<"EOC" . $self->{conf});
+	  $self->{cluster_class}->new(standby => $self->{standby}, conf => <<"EOC" . $self->{conf});
 max_prepared_transactions = 50
 fsync = off
 wal_log_hints = on
@@ -138,6 +140,7 @@ cache_aside.command_timeout = 300ms
 cache_aside.connect_timeout = 300ms
 cache_aside.redelivery_window = 30s
 EOC
+	$self->{began}->($cluster);
 	$cluster->sql('CREATE EXTENSION cache_aside');
 	$cluster->sql(SoakWriter::schema() . SoakMeter::schema());
 	$self->{writer} =
@@ -217,6 +220,7 @@ sub _quiet_point
 {
 	my ($self) = @_;
 	my $cluster = $self->{cluster};
+	$cluster->wait_followed;
 	my ($delivered) = $cluster->sql(q{SELECT cache_aside.wait_delivered(NULL, '60 s')});
 	if ($delivered->[0] ne 't')
 	{
@@ -272,6 +276,7 @@ sub _fill
 	my $redis = $self->{cluster}->redis;
 	$redis->mset(%{ $self->{filled} });
 	$redis->save_to($self->snapshot);
+	$self->{cluster}->settle;
 	return;
 }
 

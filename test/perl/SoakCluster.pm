@@ -62,6 +62,12 @@ sub primary { return $_[0]{primary}; }
 sub standby { return $_[0]{standby}; }
 sub redis { return $_[0]{redis}; }
 
+# The worker is at the Redis that the others are at.
+sub wait_followed { return; }
+
+# What was filled is where it has to be.
+sub settle { return; }
+
 sub _link
 {
 	my ($self, $name, $to) = @_;
