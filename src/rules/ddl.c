@@ -12,7 +12,7 @@
  *	foreign tables below a rule that works by statement                utility hook (foreign.c)
  *	CREATE TRIGGER by hand                                             utility hook, checked; object
  *	                                                                   access hook: by whom (approval.c)
- *	a table with rules, or its schema, gets another name, or is        object access hook (former.c, heir.c)
+ *	a table with rules, or its schema, gets another name, or is        object access hook (renamed.c, heir.c)
  *	dropped
  *	a watched column changes                                           both (watch.c)
  *	a new owner                                                        object access hook (approval.c)
@@ -196,10 +196,10 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 	{
 		ca_approval_after_alter(object);
 		if (ca_altered_name(object))
-			ca_former_note(object, ca_altered_new_name(object));
+			ca_renamed_note(object, ca_altered_new_name(object));
 	}
 	if (access == OAT_POST_ALTER && class == NamespaceRelationId)
-		ca_former_note_schema(object, ca_altered_schema_name(object));
+		ca_renamed_schema(object, ca_altered_schema_name(object));
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part > 0)
 		ca_watch_after_alter(object, part);
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) && is_on())

@@ -1,10 +1,10 @@
 /*
  * former.c: the names that a table with rules or versions had before.
  *
- * Input: a table that gets another name or schema, or a schema that gets another name. Output: the names it had, oldest first, as the
- * comment of one trigger of each rule (the one for TRUNCATE, which a rule has once) and of the trigger for
- * versions (of a materialized view, in view_rule): heir.c asks whether another table has one of them now. A comment is dumped, follows
- * transactions, and goes with the trigger; one that a user wrote is left alone.
+ * Input: a table that gets another name (renamed.c). Output: the names it had, oldest first, as the comment of
+ * one trigger of each rule (the one for TRUNCATE, which a rule has once) and of the trigger for versions (of a
+ * materialized view, in view_rule): heir.c asks whether another table has one of them now. A comment is dumped,
+ * follows transactions, and goes with the trigger; one that a user wrote is left alone.
  *
  * Not only the first name: "users" may be what "u" was called since long, when it is swapped for a copy. Who
  * returns to a former name is as if it had never gone: that name and those after it are forgotten. Of more
@@ -13,15 +13,8 @@
 #include "cache_aside.h"
 #include "rules/rules.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "commands/comment.h"
-#include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
 
 #define COMMENT_BEGIN "cache_aside: of "
 #define MOST_NAMES 8
@@ -121,39 +114,11 @@ note_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg
 					   join_names(ca_former_change(names, renamed->before, renamed->now)));
 }
 
-/* In the object access hook: the caches still have the old name. */
+/* A table, not a materialized view, gets another name; the caches still have the old one. */
 void
-ca_former_note(Oid relid, char *new_name)
+ca_former_note(Oid relid, char *before, char *now)
 {
-	Renamed renamed = {ca_rule_name_table(relid), new_name};
+	Renamed renamed = {before, now};
 
-	if (renamed.now == NULL)
-		return;
-	if (get_rel_relkind(relid) == RELKIND_MATVIEW)
-		ca_view_rule_note_renamed(relid, renamed.before, renamed.now);
-	else
-		ca_rule_trigger_each(relid, AccessShareLock, note_trigger, &renamed);
-}
-
-/* Likewise: of every table in it. */
-void
-ca_former_note_schema(Oid schema, const char *now)
-{
-	Relation catalog;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	if (now == NULL)
-		return;
-	catalog = table_open(RelationRelationId, AccessShareLock);
-	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 0, NULL);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-
-		if (form->relnamespace == schema)
-			ca_former_note(form->oid, quote_qualified_identifier(now, NameStr(form->relname)));
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	ca_rule_trigger_each(relid, AccessShareLock, note_trigger, &renamed);
 }

@@ -95,10 +95,13 @@ extern void ca_heir_forget(Oid relid, const char *rule);
 /* A table of the extension by its name, or NULL. */
 extern Relation ca_heir_open(const char *name, LOCKMODE mode);
 
+/* ---- renamed.c: tables, views and schemas that get another name; NULL: they do not ---- */
+extern void ca_renamed_note(Oid relid, char *new_name);
+extern void ca_renamed_schema(Oid schema, const char *now);
+
 /* ---- former.c: names that a table with rules had before ---- */
 /* Inside the command that renames a table, before the caches know. */
-extern void ca_former_note(Oid relid, char *new_name);
-extern void ca_former_note_schema(Oid schema, const char *now); /* of no new name: nothing */
+extern void ca_former_note(Oid relid, char *before, char *now);
 extern List *ca_former_change(List *names, const char *before, const char *now);
 extern List *ca_former_names(Oid trigger); /* qualified and quoted, oldest first */
 

@@ -80,7 +80,7 @@ is(pending_of('REFRESH MATERIALIZED VIEW mv'), $both, 'then they are rules again
 is(sql(q{SELECT cache_aside.detach('mv', 'all-of-mv')}, 'SELECT name FROM cache_aside.rules'), "1\nmv:{id}", 'detach of one');
 
 # swapped: renamed away, by itself or with its schema, and a copy takes the name
-# Remedies: ca_view_rule_note_renamed() in former.c; `former` in ca_view_rule_note_dropped(); "the view has taken over" in gaps.
+# Remedies: ca_view_rule_note_renamed() in renamed.c; `former` in ca_view_rule_note_dropped(); "the view has taken over" in gaps.
 sub heirs { return sql('SELECT relation, rule, gap FROM cache_aside.gaps ORDER BY 1, 2') }
 sql('CREATE SCHEMA s CREATE TABLE st (id int)', 'CREATE MATERIALIZED VIEW s.sv AS SELECT id FROM s.st', q{SELECT cache_aside.attach('s.sv', 'sv:{id}')},
 	'CREATE MATERIALIZED VIEW s.sw AS SELECT id FROM s.st', q{SELECT cache_aside.attach('s.sw', 'sw:{id}')},

@@ -2,7 +2,7 @@
 # versions stay with the old table, or go with it. gaps says so before and after the old table is
 # dropped, and attach_like() moves everything in one call.
 #
-# Remedies: rule_heir and lost_rule in the view gaps; ca_former_note (former.c), ca_heir_describe and
+# Remedies: rule_heir and lost_rule in the view gaps; ca_renamed_note (renamed.c), ca_heir_describe and
 # ca_heir_keep (dropped tables) in heir.c; options_of() in ddl.c (their columns and level); is_comparison() in
 # watch.c (a WHEN by hand); move_rules, move_versions, move_sequence in like.c.
 use strict;
@@ -95,7 +95,7 @@ is(sql(q{SELECT columns IS NULL FROM cache_aside.rules WHERE name = 'w:{id}'}), 
 sql('DROP TABLE w2', 'DELETE FROM cache_aside.lost_rule');
 
 
-# Names since the rule was attached count too. Remedies: ca_former_note() in former.c; the loop in ca_heir_describe().
+# Names since the rule was attached count too. Remedies: ca_renamed_note() in renamed.c; the loop in ca_heir_describe().
 sub heirs { return join ' ', map { "$_->[0]:$_->[1]" } map { [ (split /\|/)[0, 1] ] } split /\n/, sql($gaps); }
 my $all = sub { return join ' ', map { "$_[0]:$_" } 'a query', 'row_version(version)', 's:{n}', 'u:{id}'; };
 make();
@@ -131,7 +131,7 @@ sql('DROP VIEW u', 'CREATE SCHEMA app', 'CREATE TABLE app.t (id int)', q{SELECT 
 like(sql($gaps), qr/^app\.t\|t:\{id\}\|/m, 'a schema that is dropped and made anew');
 sql(q{SELECT cache_aside.detach('app.t')});
 
-# a schema that is renamed: its tables' names are others. Remedy: ca_former_note_schema() in former.c.
+# a schema that is renamed: its tables' names are others. Remedy: ca_renamed_schema() in renamed.c.
 sql('CREATE TABLE app.t2 (id int)', q{SELECT cache_aside.attach('app.t2', 't:{id}')}, 'ALTER SCHEMA app OWNER TO CURRENT_USER',
 	'ALTER SCHEMA app RENAME TO "App 2"; ALTER SCHEMA "App 2" RENAME TO app_3', 'CREATE SCHEMA "App 2" CREATE TABLE t2 (id int)');
 is(sql($gaps), '"App 2".t2|t:{id}|the table has taken over the name of app_3.t2, which kept the rule', 'a schema renamed twice');
