@@ -9,8 +9,10 @@
 #include "log/log.h"
 #include "resync/resync.h"
 #include "delivery/delivery.h"
+#include "delivery/disarm.h"
 #include "delivery/redelete.h"
 #include "delivery/sink.h"
+#include "delivery/watch.h"
 
 #include "utils/timestamp.h"
 
@@ -359,4 +361,63 @@ long
 ca_replicas_timeout(CaSink *sink)
 {
 	return -1;
+}
+
+/* ---- no Sentinels: where Redis is, is known ---- */
+
+CaWatchStep
+ca_watch_find(CaWatch *watch, CaRedisAddress *address)
+{
+	return CA_WATCH_GOOD;
+}
+
+CaWatchStep
+ca_watch_ask_role(CaWatch *watch, CaRedis *redis)
+{
+	return CA_WATCH_GOOD;
+}
+
+void
+ca_watch_advance(CaWatch *watch, CaRedis *redis)
+{
+	(void) ca_redis_advance(redis);
+}
+
+bool
+ca_watch_moved(const CaWatch *watch)
+{
+	return false;
+}
+
+const char *
+ca_watch_problem(void)
+{
+	return "failed";
+}
+
+void
+ca_disarm_begin(CaSink *sink, const CaRedisAddress *address)
+{
+}
+
+bool
+ca_delivery_began(CaSink *sink)
+{
+	return false;
+}
+
+bool
+ca_scan_deleted(const CaScan *scan)
+{
+	return false;
+}
+
+void
+ca_status_count(CaCount what, uint64 by)
+{
+}
+
+void
+ca_lost_sticks_unsettle(void)
+{
 }
