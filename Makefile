@@ -2,6 +2,7 @@
 # PGXS: PG_CONFIG=, DESTDIR=, and a build outside the tree with `make -f path/to/Makefile`.
 EXTENSION = cache_aside
 MODULE_big = cache_aside
+PG_CONFIG ?= pg_config
 
 here := $(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST))))
 in_tree = $(patsubst $(here)/%,%,$(sort $(wildcard $(addprefix $(here)/,$(1)))))
@@ -17,10 +18,11 @@ DATA = $(filter-out $(script),$(call in_tree,sql/cache_aside--*.sql)) $(call in_
 PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags hiredis 2>/dev/null))
 PG_CPPFLAGS += -I$(here)/src -Isrc
 SHLIB_LINK = $(shell pkg-config --libs hiredis 2>/dev/null || echo -lhiredis)
-# rediss:// where hiredis has TLS (1.0 and newer, with its ssl library and OpenSSL's headers)
-ifeq ($(shell pkg-config --exists hiredis_ssl openssl 2>/dev/null && echo yes),yes)
-PG_CPPFLAGS += -DCA_HAVE_TLS
-SHLIB_LINK += $(shell pkg-config --libs hiredis_ssl openssl)
+# rediss:// by the OpenSSL that PostgreSQL uses; where it has none, WITH_OPENSSL=yes asks for it all the same
+WITH_OPENSSL ?= $(if $(filter --with-openssl --with-ssl=openssl,$(subst ',,$(shell $(PG_CONFIG) --configure 2>/dev/null))),yes,no)
+ifeq ($(WITH_OPENSSL),yes)
+PG_CPPFLAGS += -DCA_WITH_OPENSSL $(patsubst -I%,-isystem %,$(shell pkg-config --cflags openssl 2>/dev/null))
+SHLIB_LINK += $(shell pkg-config --libs openssl 2>/dev/null || echo -lssl -lcrypto)
 endif
 
 # Tests are found, not listed: test/sql, test/specs, test/t/*. `make installcheck` starts its own
@@ -34,7 +36,6 @@ EXTRA_CLEAN = portlock src/delivery/lua_text.h
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*/*.pl
 
-PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 people = help test bare upgrade fuzz soak oracle demo psql bench lint format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.

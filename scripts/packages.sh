@@ -214,8 +214,34 @@ int main(void) { return redisReaderCreate() == NULL; }'
 	elif ! compiles "$program" $flags $libs; then
 		need "hiredis: $(grep -m 1 -i error "$scratch/said")" libhiredis-dev
 	fi
-	# With it rediss:// is found too; see the Makefile.
+	# With it the two are found wherever they are; see the Makefile.
 	type -P pkg-config >/dev/null || want pkg-config
+}
+
+# rediss:// is built with the OpenSSL of PostgreSQL; as in the Makefile.
+wants_openssl()
+{
+	case ${WITH_OPENSSL:-} in
+		yes) return 0 ;;
+		no) return 1 ;;
+	esac
+	# packages have it, those that are not there yet too
+	! type -P "$pg_config" >/dev/null || "$pg_config" --configure 2>/dev/null | grep -qE -e '--with-(openssl|ssl=openssl)'
+}
+
+need_openssl()
+{
+	local program flags libs
+	wants_openssl || return 0
+	program=$'#include <openssl/ssl.h>\nint main(void) { return SSL_CTX_new(TLS_client_method()) == NULL; }'
+	flags=${CA_CPPFLAGS-$(pkg-config --cflags openssl 2>/dev/null || true)}
+	libs=${CA_LIBS-$(pkg-config --libs openssl 2>/dev/null || echo -lssl -lcrypto)}
+	if [ -z "$cc" ]; then
+		[ -f "$root/usr/include/openssl/ssl.h" ] || pkg-config --exists openssl 2>/dev/null ||
+			need 'OpenSSL: openssl/ssl.h' libssl-dev
+	elif ! compiles "$program" $flags $libs; then
+		need "OpenSSL, unless WITH_OPENSSL=no: $(grep -m 1 -i error "$scratch/said")" libssl-dev
+	fi
 }
 
 runs() # program ...: one of them does
@@ -269,6 +295,7 @@ find_missing()
 	need_postgresql
 	need_compiler
 	need_hiredis
+	need_openssl
 	[ "$goal" != build ] || return 0
 	type -P make >/dev/null || need make make
 	need_redis

@@ -44,8 +44,9 @@ static MemoryContext ask_cxt;
 static CaRedis *connection;
 static int holders;         /* calls on the stack that hold it */
 static bool interrupted;    /* it failed because one of them was left by an error, not by Redis */
-static char *connected_url; /* redis_url when it was opened */
-static uint32 generation;   /* of the master then */
+static uint64 connected_to; /* what the settings said when it was opened */
+static TimestampTz compared_at; /* the reload after which they still said so */
+static uint32 generation;       /* of the master then */
 static TimestampTz failed_at;
 static char problem[256];
 
@@ -58,7 +59,6 @@ close_connection(void)
 	ca_allowance_give_back();
 	if (ask_cxt)
 		MemoryContextReset(ask_cxt);
-	connected_url = NULL;
 }
 
 static void
@@ -101,11 +101,33 @@ settle(XactEvent event, void *arg)
 		let_idle();
 }
 
+static uint64
+settings_hash(void)
+{
+	CaRedisAddress address;
+	uint64 hash;
+
+	ca_redis_address_of_settings(&address);
+	hash = ca_redis_address_hash(&address);
+	explicit_bzero(address.password, sizeof(address.password));
+	return hash;
+}
+
+/* Looked up after a reload only: the settings of TLS have files to be looked at. */
+static bool
+leads_where_it_should(void)
+{
+	if (compared_at != PgReloadTime && settings_hash() != connected_to)
+		return false;
+	compared_at = PgReloadTime;
+	return true;
+}
+
 static bool
 still_good(void)
 {
 	return connection != NULL && ca_redis_state(connection) == CA_REDIS_READY &&
-		   ca_redis_in_flight(connection) == 0 && strcmp(connected_url, guc_redis_url) == 0 &&
+		   ca_redis_in_flight(connection) == 0 && leads_where_it_should() &&
 		   generation == ca_master_generation();
 }
 
@@ -148,7 +170,8 @@ open_connection(void)
 										ALLOCSET_DEFAULT_SIZES);
 		RegisterXactCallback(settle, NULL);
 	}
-	connected_url = MemoryContextStrdup(ask_cxt, guc_redis_url);
+	connected_to = settings_hash();
+	compared_at = PgReloadTime;
 	connection = ca_redis_open(ask_cxt, &address, "cache_aside backend");
 	explicit_bzero(address.password, sizeof(address.password));
 	return true;
@@ -340,6 +363,7 @@ ca_backend_connection_is_news(const char *error)
 void
 ca_backend_connection_warn(const char *consequence)
 {
+	const char *hint = ca_redis_hint(problem);
 	char *endpoint;
 
 	if (!ca_backend_connection_is_news(problem))
@@ -347,6 +371,6 @@ ca_backend_connection_warn(const char *consequence)
 	endpoint = ca_backend_connection_endpoint();
 	ereport(WARNING, (errcode(ERRCODE_CONNECTION_FAILURE),
 					  errmsg("no answer from Redis at %s: %s", endpoint, problem),
-					  errdetail("%s", consequence)));
+					  errdetail("%s", consequence), hint ? errhint("%s", hint) : 0));
 	pfree(endpoint);
 }

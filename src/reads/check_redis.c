@@ -405,7 +405,7 @@ put_connected(Check *check, const char *problem)
 	else
 		put_row(check, "connection", NO, psprintf("%s: %s", endpoint, problem),
 				"Nothing is delivered while the worker meets the same.",
-				ca_trouble_hint(ca_trouble_judge(problem)));
+				ca_trouble_hint_for(ca_trouble_judge(problem), problem));
 }
 
 static void

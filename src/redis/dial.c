@@ -1,8 +1,7 @@
 /*
  * dial.c: from an endpoint to a connected socket, without blocking.
  *
- * Resolves the host (resolve.c), then tries its addresses in order until one accepts. The sockets
- * are made here and not by hiredis, which would resolve the name itself and wait for the answer.
+ * Resolves the host (resolve.c), then tries its addresses in order until one accepts.
  *
  * What can fail: everything; the state is then CA_DIAL_FAILED and `reason` says why, in words of
  * the last address tried. The whole has a deadline (judged by the caller); within it each address
@@ -38,12 +37,11 @@ ca_dial_clock(void)
 }
 
 static void
-drop_socket(CaDial *dial, bool close_it)
+drop_socket(CaDial *dial)
 {
 	if (dial->fd < 0)
 		return;
-	if (close_it)
-		close(dial->fd);
+	close(dial->fd);
 	dial->fd = -1;
 	dial->generation = ++generations;
 	ReleaseExternalFD();
@@ -53,7 +51,7 @@ static CaDialState
 fail(CaDial *dial, const char *what, const char *why)
 {
 	snprintf(dial->reason, sizeof(dial->reason), "%s: %s", what, why);
-	ca_dial_end(dial, true);
+	ca_dial_end(dial);
 	return CA_DIAL_FAILED;
 }
 
@@ -99,7 +97,7 @@ begin_address(CaDial *dial, const CaAddress *address)
 			return true;
 	}
 	saved = errno;
-	drop_socket(dial, true);
+	drop_socket(dial);
 	errno = saved;
 	return false;
 }
@@ -154,7 +152,7 @@ advance_connect(CaDial *dial)
 		error = errno;
 	if (error == 0)
 		return CA_DIAL_CONNECTED;
-	drop_socket(dial, true);
+	drop_socket(dial);
 	return try_next_address(dial, error);
 }
 
@@ -220,9 +218,9 @@ ca_dial_doing(const CaDial *dial)
 }
 
 void
-ca_dial_end(CaDial *dial, bool close_socket)
+ca_dial_end(CaDial *dial)
 {
-	drop_socket(dial, close_socket);
+	drop_socket(dial);
 	ca_resolve_end(dial->lookup);
 	dial->lookup = NULL;
 }

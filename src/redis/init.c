@@ -8,6 +8,7 @@
 #include "common/common.h"
 #include "redis/credential.h"
 #include "redis/redis.h"
+#include "redis/redis_tls.h"
 
 char *guc_redis_url;
 char *guc_redis_password_file;
@@ -17,6 +18,11 @@ char *guc_redis_sentinel_user;
 char *guc_redis_sentinel_password_file;
 int guc_connect_timeout;
 int guc_command_timeout;
+char *guc_tls_ca_file;
+char *guc_tls_cert_file;
+char *guc_tls_key_file;
+int guc_tls_verify;
+char *guc_tls_server_name;
 
 CA_RANGE(connect_timeout, 10, 60000, " ms",
 		 "One second suits most networks; an outage is known only after this time.")
@@ -50,6 +56,46 @@ check_sentinel_user(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("It is longer than %d bytes.", CA_REDIS_MAX_USER - 1);
 	return false;
+}
+
+static const struct config_enum_entry verify_options[] = {
+	{"full", CA_VERIFY_FULL, false},
+	{"ca", CA_VERIFY_CA, false},
+	{"none", CA_VERIFY_NONE, false},
+	{NULL, 0, false},
+};
+
+static void
+define_tls_settings(void)
+{
+	DefineCustomStringVariable(
+		"cache_aside.redis_tls_ca_file", "Authorities that may sign the certificate of Redis.",
+		"A file in PEM format; empty: the system's store. For rediss://, as all settings of TLS.",
+		&guc_tls_ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, ca_redis_tls_settings_check_ca, NULL,
+		NULL);
+	/* the key is defined first: the certificate's hook looks for it */
+	DefineCustomStringVariable(
+		"cache_aside.redis_tls_key_file", "Private key of redis_tls_cert_file.",
+		"Rights as for ssl_key_file; empty: it is in the file of the certificate.",
+		&guc_tls_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, ca_redis_tls_settings_check_key,
+		NULL, NULL);
+	DefineCustomStringVariable("cache_aside.redis_tls_cert_file",
+							   "Certificate that is shown to Redis, if it asks for one.",
+							   "A file in PEM format, with the chain behind it; empty: none.",
+							   &guc_tls_cert_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   ca_redis_tls_settings_check_cert, NULL, NULL);
+	DefineCustomEnumVariable("cache_aside.redis_tls_verify",
+							 "What is checked of the certificate of Redis.",
+							 "full: authority and host; ca: the authority only; none: nothing, and "
+							 "anybody may answer.",
+							 &guc_tls_verify, CA_VERIFY_FULL, verify_options, PGC_SIGHUP,
+							 GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"cache_aside.redis_tls_server_name",
+		"Name that is asked for (SNI) and looked for in the certificate.",
+		"Empty: the host of redis_url. For a tunnel, or a Redis reached by its address.",
+		&guc_tls_server_name, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, ca_redis_tls_settings_check_name,
+		NULL, NULL);
 }
 
 static void
@@ -93,4 +139,5 @@ ca_redis_init(void)
 	define_credentials();
 	if (ca_preload_done())
 		ca_preload_shmem(ca_credential_shmem_request, ca_credential_shmem_init);
+	define_tls_settings();
 }

@@ -1,15 +1,16 @@
 /*
- * redis.c: one non-blocking connection to Redis. Only it and redis_reply.c know hiredis.
+ * redis.c: one non-blocking connection to Redis. Only it and redis_reply.c know hiredis, of which
+ * nothing but the reader of replies is used: it is the same in all versions, and knows no sockets.
  *
- *	DIAL -> LOGIN -> READY        any of them -> FAILED, which only close leaves
+ *	DIAL -> HANDSHAKE (TLS) -> LOGIN -> READY        any of them -> FAILED, which only close leaves
  *
  * ca_redis_advance does what can be done without waiting and returns; the caller waits on the
  * socket, events and time-out that this file names. Commands are answered in order, each by one
  * call of its handler.
  *
  * What can fail: everything outside, and then the state is FAILED with a text; nothing raises but
- * palloc. A hiredis context whose err is set is never used again. Time-outs: connect_timeout for
- * resolving, connecting and logging in together; command_timeout since the oldest unanswered
+ * palloc. A reader that met an error is never used again. Time-outs: connect_timeout for resolving,
+ * connecting, handshake and login together; command_timeout since the oldest unanswered
  * command, started anew by each reply that is complete, and each megabyte of it (a long pipeline is slow,
  * a frozen server is silent, one that drips bytes as good as), and by each slice the kernel takes after it
  * had refused some (a huge command on a thin line). Bytes that the kernel takes at once prove nothing: a
@@ -26,32 +27,30 @@
 #include "redis/redis_connection.h"
 #include "redis/redis_private.h"
 #include "redis/redis_reply.h"
+#include "redis/redis_stream.h"
 
 #include "utils/memutils.h"
 
 #define CA_SLICE ((Size) 64 * 1024)
 #define CA_LARGE ((Size) 1024 * 1024)
-#define CA_READ ((Size) 16 * 1024) /* hiredis reads so much at once */
+#define CA_READ ((Size) 16 * 1024) /* at once, hence on the stack */
 #define CA_TURNS 64                /* reads, and writes, of one ca_redis_advance */
 
 /* ---- failing ---- */
 
 static void
-fail_with_hiredis(CaRedis *redis, const char *what)
+fail_with_stream(CaRedis *redis, const char *what)
 {
-	redisContext *c = redis->hiredis;
+	const CaStream *stream = &redis->stream;
 
-	if (c->err == REDIS_ERR_EOF)
-		ca_redis_connection_fail(redis, "Redis closed the connection");
-	else if (c->err == REDIS_ERR_OOM)
-		ca_redis_connection_fail(redis, "%s: out of memory", what);
+	if (stream->closed)
+		ca_redis_connection_fail(redis, "Redis closed the connection%s",
+								 stream->heard ? "" : " before it said anything");
+	else if (strncmp(stream->reason, "TLS: ", 5) == 0)
+		ca_redis_connection_fail(redis, "%s", stream->reason);
 	else
-	{
-		const char *reason = ca_redis_tls_reason(redis->tls);
-
-		ca_redis_connection_fail(redis, "%s: %s", reason ? "TLS" : what,
-								 reason ? reason : c->errstr);
-	}
+		ca_redis_connection_fail(redis, "%s: %s%s", what, stream->reason,
+								 stream->heard ? "" : " before Redis said anything");
 }
 
 /* Handlers run here may queue again; those wait for the next round. */
@@ -78,29 +77,40 @@ ca_redis_abandon(CaRedis *redis, const char *reason)
 static void
 begin_login(CaRedis *redis)
 {
-	redisContext *c = redisConnectFd(redis->dial.fd);
+	redis->step = STEP_LOGIN;
+	ca_redis_login_begin(redis);
+}
 
-	if (c == NULL)
+static void
+advance_handshake(CaRedis *redis)
+{
+	int rc = ca_redis_tls_shake_hands(&redis->stream);
+
+	if (rc < 0)
+		fail_with_stream(redis, "TLS");
+	else if (rc > 0)
+		begin_login(redis);
+}
+
+static void
+begin_stream(CaRedis *redis)
+{
+	const CaRedisAddress *address = &redis->address;
+
+	redis->reader = redisReaderCreate();
+	if (redis->reader == NULL)
 	{
 		ca_redis_connection_fail(redis, "out of memory");
 		return;
 	}
-	c->flags &= ~REDIS_BLOCK; /* redisConnectFd takes every socket for a blocking one */
-	redis->hiredis = c;
-	ca_redis_reply_guard_install(&redis->guard, c->reader);
-	if (redis->address.tls)
-	{
-		const char *reason = NULL;
-
-		redis->tls = ca_redis_tls_begin(c, redis->address.hosts[0].name, &reason);
-		if (redis->tls == NULL)
-		{
-			ca_redis_connection_fail(redis, "TLS: %s", reason ? reason : c->errstr);
-			return;
-		}
-	}
-	redis->step = STEP_LOGIN;
-	ca_redis_login_begin(redis);
+	ca_redis_reply_guard_install(&redis->guard, redis->reader);
+	if (!ca_redis_stream_begin(&redis->stream, redis->dial.fd,
+							   address->tls ? address->hosts[0].name : NULL))
+		ca_redis_connection_fail(redis, "%s", redis->stream.reason);
+	else if (address->tls)
+		redis->step = STEP_HANDSHAKE;
+	else
+		begin_login(redis);
 }
 
 static void
@@ -111,7 +121,7 @@ advance_dial(CaRedis *redis)
 	if (state == CA_DIAL_FAILED)
 		ca_redis_connection_fail(redis, "%s", redis->dial.reason);
 	else if (state == CA_DIAL_CONNECTED)
-		begin_login(redis);
+		begin_stream(redis);
 }
 
 static void
@@ -130,27 +140,31 @@ begin(CaRedis *redis)
 /* ---- talking ---- */
 
 static void
+fail_with_reader(CaRedis *redis)
+{
+	const char *reason = ca_redis_reply_guard_check(&redis->guard, redis->reader);
+
+	ca_redis_connection_fail(redis, "bad reply: %s", reason ? reason : redis->reader->errstr);
+}
+
+static void
 handle_replies(CaRedis *redis)
 {
-	redisContext *c = redis->hiredis;
-
 	while (redis->step != STEP_FAILED)
 	{
 		void *object = NULL;
 		redisReply *reply;
 		CaCommand command;
 
-		if (redisGetReplyFromReader(c, &object) != REDIS_OK)
+		if (redisReaderGetReply(redis->reader, &object) != REDIS_OK)
 		{
-			const char *reason = ca_redis_reply_guard_check(&redis->guard, c->reader);
-
-			ca_redis_connection_fail(redis, "bad reply: %s", reason ? reason : c->errstr);
+			fail_with_reader(redis);
 			return;
 		}
 		if (object == NULL)
 			return;
 		reply = object;
-		ca_redis_reply_guard_next(&redis->guard, c->reader);
+		ca_redis_reply_guard_next(&redis->guard, redis->reader);
 		ca_redis_connection_progress(redis);
 		command = redis->listener;
 		if ((redis->pipeline.count == 0 && command.handler == NULL) ||
@@ -169,24 +183,31 @@ handle_replies(CaRedis *redis)
 	}
 }
 
+/* What the socket has, at most CA_READ bytes, into the reader. How many; 0: none, or failed. */
+static Size
+receive_some(CaRedis *redis)
+{
+	char buffer[CA_READ];
+	ssize_t n = ca_redis_stream_read(&redis->stream, buffer, sizeof(buffer));
+
+	if (n < 0)
+		fail_with_stream(redis, "could not receive");
+	else if (n > 0 && redisReaderFeed(redis->reader, buffer, n) != REDIS_OK)
+		ca_redis_connection_fail(redis, "could not receive: out of memory");
+	else if (n > 0)
+		return n;
+	return 0;
+}
+
 static void
 receive(CaRedis *redis)
 {
 	redis->more = false;
 	for (int i = 0; i < CA_TURNS; i++)
 	{
-		redisContext *c = redis->hiredis;
-		Size before = c->reader->len;
-		Size got;
+		Size got = receive_some(redis);
 		const char *reason;
 
-		ca_redis_tls_prepare(redis->tls);
-		if (redisBufferRead(c) != REDIS_OK)
-		{
-			fail_with_hiredis(redis, "could not receive");
-			return;
-		}
-		got = c->reader->len - before;
 		if (got == 0)
 			return;
 		redis->guard.bytes += got;
@@ -195,58 +216,55 @@ receive(CaRedis *redis)
 		handle_replies(redis);
 		if (redis->step == STEP_FAILED)
 			return;
-		reason = ca_redis_reply_guard_check(&redis->guard, c->reader);
+		reason = ca_redis_reply_guard_check(&redis->guard, redis->reader);
 		if (reason)
 		{
 			ca_redis_connection_fail(redis, "bad reply: %s", reason);
 			return;
 		}
-		if (got < CA_READ && redis->tls == NULL)
+		if (got < CA_READ && !ca_redis_stream_holds_bytes(&redis->stream))
 			return; /* the socket is empty, which another read would only confirm */
 	}
 	redis->more = true;
 }
 
+/* What a server that turns us away said before it closed is worth more than our EPIPE. */
 static void
 fail_to_send(CaRedis *redis)
 {
+	CaStream *stream = &redis->stream;
 	char words[CA_REDIS_QUOTE];
+	char byte;
 
-	if (redis->tls == NULL &&
+	if (stream->tls == NULL &&
 		ca_redis_login_parting_words(redis->dial.fd, &redis->address, words, sizeof(words)))
+	{
 		ca_redis_connection_fail(redis, "Redis closed the connection: %s", words);
-	else
-		fail_with_hiredis(redis, "could not send");
+		return;
+	}
+	if (stream->tls)
+		(void) ca_redis_stream_read(stream, &byte, 1); /* an alert; it replaces the reason */
+	fail_with_stream(redis, "could not send");
 }
 
-/* Hands hiredis the next slice if it has room for one, and writes. How many bytes were taken. */
+/* How many bytes were taken */
 static Size
 transmit_slice(CaRedis *redis)
 {
-	redisContext *c = redis->hiredis;
-	Size before;
+	Size len;
+	const char *slice = ca_redis_pipeline_peek(&redis->pipeline, CA_SLICE, &len);
+	ssize_t taken;
 
-	if (sdslen(c->obuf) == 0)
+	if (len == 0)
+		return 0;
+	taken = ca_redis_stream_write(&redis->stream, slice, len);
+	if (taken < 0)
 	{
-		Size len;
-		const char *slice = ca_redis_pipeline_take(&redis->pipeline, CA_SLICE, &len);
-
-		if (len == 0)
-			return 0;
-		if (redisAppendFormattedCommand(c, slice, len) != REDIS_OK)
-		{
-			fail_with_hiredis(redis, "could not send");
-			return 0;
-		}
-	}
-	before = sdslen(c->obuf);
-	ca_redis_tls_prepare(redis->tls);
-	/* Without a `done`: hiredis 0.14 would look into the buffer it could not allocate. */
-	if (redisBufferWrite(c, NULL) != REDIS_OK)
 		fail_to_send(redis);
-	else if (c->obuf == NULL)
-		ca_redis_connection_fail(redis, "out of memory");
-	return redis->step == STEP_FAILED ? 0 : before - sdslen(c->obuf);
+		return 0;
+	}
+	ca_redis_pipeline_taken(&redis->pipeline, taken);
+	return taken;
 }
 
 static void
@@ -279,6 +297,9 @@ check_deadlines(CaRedis *redis)
 			now - redis->progress_at >= guc_command_timeout)
 			ca_redis_connection_fail(redis, "no answer from Redis for %d ms", guc_command_timeout);
 	}
+	else if (now >= redis->deadline && redis->step == STEP_HANDSHAKE)
+		ca_redis_connection_fail(redis, "TLS: the handshake was not over after %d ms",
+								 guc_connect_timeout);
 	else if (now >= redis->deadline)
 		ca_redis_connection_fail(redis, "time-out after %d ms while %s", guc_connect_timeout,
 								 redis->step == STEP_LOGIN ? "logging in"
@@ -378,9 +399,7 @@ ca_redis_in_flight(const CaRedis *redis)
 Size
 ca_redis_unsent_bytes(const CaRedis *redis)
 {
-	if (redis->hiredis == NULL)
-		return 0;
-	return sdslen(redis->hiredis->obuf) + ca_redis_pipeline_unsent(&redis->pipeline);
+	return redis->reader ? ca_redis_pipeline_unsent(&redis->pipeline) : 0;
 }
 
 pgsocket
@@ -402,9 +421,7 @@ ca_redis_events(const CaRedis *redis)
 		return 0;
 	if (redis->step == STEP_DIAL)
 		return WL_SOCKET_WRITEABLE;
-	if (ca_redis_tls_only_reads(redis->tls))
-		return WL_SOCKET_READABLE;
-	return WL_SOCKET_READABLE | (ca_redis_unsent_bytes(redis) > 0 ? WL_SOCKET_WRITEABLE : 0);
+	return ca_redis_stream_events(&redis->stream, ca_redis_unsent_bytes(redis) > 0);
 }
 
 long
@@ -430,6 +447,8 @@ ca_redis_advance(CaRedis *redis)
 {
 	if (redis->step == STEP_DIAL)
 		advance_dial(redis);
+	if (redis->step == STEP_HANDSHAKE)
+		advance_handshake(redis);
 	if (redis->step == STEP_LOGIN || redis->step == STEP_READY)
 		receive(redis);
 	if (redis->step == STEP_LOGIN || redis->step == STEP_READY)

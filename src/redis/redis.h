@@ -17,6 +17,17 @@ extern char *guc_redis_sentinel_user;
 extern char *guc_redis_sentinel_password_file;
 extern int guc_connect_timeout; /* ms */
 extern int guc_command_timeout; /* ms */
+typedef enum CaVerify
+{
+	CA_VERIFY_FULL,
+	CA_VERIFY_CA,
+	CA_VERIFY_NONE
+} CaVerify;
+extern char *guc_tls_ca_file;
+extern char *guc_tls_cert_file;
+extern char *guc_tls_key_file;
+extern int guc_tls_verify;
+extern char *guc_tls_server_name;
 extern void ca_redis_init(void);
 
 /* ---- redis_address.c: where a Redis is, and how to log in there ---- */
@@ -59,6 +70,7 @@ typedef struct CaRedisAddress
 	char sentinel_name[CA_REDIS_MAX_NAME]; /* and how to log in at those who know it: */
 	char sentinel_user[CA_REDIS_MAX_USER];
 	char sentinel_password_file[MAXPGPATH];
+	uint64 tls_state; /* of the settings of TLS, and of the files they name: 0 without TLS */
 } CaRedisAddress;
 
 /* What the settings say now; all zero if they name no Redis (ca_redis_url_lacking) */
@@ -67,8 +79,12 @@ extern void ca_redis_address_of_settings(CaRedisAddress *address);
 extern void ca_redis_address_of_sentinel(CaRedisAddress *address, const CaRedisHost *sentinel);
 extern void ca_redis_address_of_master(CaRedisAddress *address, const CaRedisHost *master);
 extern bool ca_redis_address_is_host(const CaRedisHost *a, const CaRedisHost *b);
-/* Is it the same place, and the same login? */
-extern bool ca_redis_address_equals(const CaRedisAddress *a, const CaRedisAddress *b);
+/* Is it the same place, and the same login? Certificates do not count: tls_state. */
+extern bool ca_redis_address_is_place_of(const CaRedisAddress *a, const CaRedisAddress *b);
+/* Why a connection would fail before it begins: certificates that cannot be used. NULL: it would not. */
+extern const char *ca_redis_address_problem(const CaRedisAddress *address);
+/* Stands for all of it, the secret too, where that must not be kept */
+extern uint64 ca_redis_address_hash(const CaRedisAddress *address);
 /* "host:port/db" or "path?db=N", never with a secret; palloc'd. Empty if it names no Redis. */
 extern char *ca_redis_address_endpoint(const CaRedisAddress *address);
 
@@ -177,6 +193,12 @@ extern CaRedisState ca_redis_advance(CaRedis *redis);
  * FAILED and the handlers left are never called.
  */
 extern bool ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event);
+
+/* ---- redis_hint.c ---- */
+/* What to do about this error of a connection, where more is to be said than the cause; or NULL */
+extern const char *ca_redis_hint(const char *error);
+
+/* ---- redis_url.c ---- */
 /* GUC check hook for cache_aside.redis_url */
 extern bool ca_redis_url_check(char **newval, void **extra, GucSource source);
 /* Why there is no Redis to connect to, in words that last until the next call; NULL: there is one */

@@ -9,6 +9,9 @@
 #include "cache_aside.h"
 #include "redis/redis.h"
 #include "redis/redis_private.h"
+#include "redis/redis_tls.h"
+
+#include "common/hashfn.h"
 
 void
 ca_redis_address_of_settings(CaRedisAddress *address)
@@ -35,6 +38,8 @@ ca_redis_address_of_settings(CaRedisAddress *address)
 		explicit_bzero(address->password, sizeof(address->password));
 		strlcpy(address->password_file, guc_redis_password_file, sizeof(address->password_file));
 	}
+	if (address->tls)
+		address->tls_state = ca_redis_tls_settings_state();
 }
 
 static void
@@ -83,7 +88,7 @@ same_hosts(const CaRedisAddress *a, const CaRedisAddress *b)
 }
 
 bool
-ca_redis_address_equals(const CaRedisAddress *a, const CaRedisAddress *b)
+ca_redis_address_is_place_of(const CaRedisAddress *a, const CaRedisAddress *b)
 {
 	return a->tls == b->tls && strcmp(a->path, b->path) == 0 && same_hosts(a, b) &&
 		   a->db == b->db && strcmp(a->user, b->user) == 0 && a->credentials == b->credentials &&
@@ -92,6 +97,31 @@ ca_redis_address_equals(const CaRedisAddress *a, const CaRedisAddress *b)
 		   strcmp(a->sentinel_name, b->sentinel_name) == 0 &&
 		   strcmp(a->sentinel_user, b->sentinel_user) == 0 &&
 		   strcmp(a->sentinel_password_file, b->sentinel_password_file) == 0;
+}
+
+const char *
+ca_redis_address_problem(const CaRedisAddress *address)
+{
+	return address->tls ? ca_redis_tls_settings_problem() : NULL;
+}
+
+static uint64
+add_text(uint64 hash, const char *word)
+{
+	return hash_bytes_extended((const unsigned char *) word, (int) strlen(word), hash);
+}
+
+uint64
+ca_redis_address_hash(const CaRedisAddress *address)
+{
+	uint64 hash = hash_combine64(address->tls_state, address->tls + 2 * (uint64) address->db);
+
+	for (int i = 0; i < address->nhosts; i++)
+		hash = hash_combine64(add_text(hash, address->hosts[i].name), address->hosts[i].port);
+	hash = add_text(add_text(hash, address->path), address->user);
+	hash = add_text(hash_combine64(hash, address->credentials), address->password);
+	hash = add_text(add_text(hash, address->password_file), address->sentinel_name);
+	return add_text(hash, address->sentinel_user);
 }
 
 char *

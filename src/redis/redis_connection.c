@@ -14,11 +14,11 @@ ca_redis_connection_let_go(void *arg)
 {
 	CaRedis *redis = arg;
 
-	if (redis->hiredis)
-		redisFree(redis->hiredis); /* closes the socket */
-	ca_dial_end(&redis->dial, redis->hiredis == NULL);
-	redis->hiredis = NULL;
-	redis->tls = NULL;
+	if (redis->reader)
+		redisReaderFree(redis->reader);
+	redis->reader = NULL;
+	ca_redis_stream_end(&redis->stream);
+	ca_dial_end(&redis->dial); /* closes the socket */
 	explicit_bzero(redis->address.password, sizeof(redis->address.password));
 }
 

@@ -8,10 +8,12 @@
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 #include "redis/redis_reply.h"
+#include "redis/redis_stream.h"
 
 typedef enum CaStep
 {
 	STEP_DIAL,
+	STEP_HANDSHAKE, /* of TLS */
 	STEP_LOGIN,
 	STEP_READY,
 	STEP_FAILED
@@ -27,9 +29,9 @@ struct CaRedis
 	char error[512];
 
 	CaDial dial;
-	int64 deadline;        /* for everything up to READY */
-	redisContext *hiredis; /* once connected; closes the socket */
-	void *tls;             /* belongs to `hiredis` */
+	int64 deadline;      /* for everything up to READY */
+	CaStream stream;     /* over the socket of `dial`, once connected */
+	redisReader *reader; /* hiredis's, likewise */
 	CaPipeline pipeline;
 	CaCommand listener; /* who gets what nobody asked for; no handler: it ends the connection */
 	CaReplyGuard guard;

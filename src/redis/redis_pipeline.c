@@ -1,8 +1,9 @@
 /*
  * redis_pipeline.c: commands on their way: bytes the socket has not taken, handlers not answered.
  *
- * hiredis could keep the bytes, but moves all that is left to the front after each write, which for
- * tens of megabytes costs more than sending them. So they wait here, and hiredis is given slices.
+ * Commands are formatted straight into the buffer that the socket takes them from: hiredis's formatter
+ * would allocate each one, and its buffer move all that is left to the front after each write, which
+ * for tens of megabytes costs more than sending them.
  *
  * What can fail: out of memory raises, but before anything of the command was added, so that the
  * stream never holds half a command. What is longer than a buffer can be is refused.
@@ -118,13 +119,17 @@ ca_redis_pipeline_unsent(const CaPipeline *pipeline)
 }
 
 const char *
-ca_redis_pipeline_take(CaPipeline *pipeline, Size most, Size *len)
+ca_redis_pipeline_peek(const CaPipeline *pipeline, Size most, Size *len)
 {
-	const char *slice = pipeline->bytes.data + pipeline->sent;
-
 	*len = Min(most, ca_redis_pipeline_unsent(pipeline));
-	pipeline->sent += *len;
-	return slice;
+	return pipeline->bytes.data + pipeline->sent;
+}
+
+void
+ca_redis_pipeline_taken(CaPipeline *pipeline, Size len)
+{
+	Assert(len <= ca_redis_pipeline_unsent(pipeline));
+	pipeline->sent += len;
 }
 
 void

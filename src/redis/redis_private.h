@@ -70,8 +70,8 @@ extern CaDialState ca_dial_begin(CaDial *dial, const CaRedisAddress *address, in
 extern CaDialState ca_dial_advance(CaDial *dial);
 extern int64 ca_dial_next(const CaDial *dial); /* when ca_dial_advance must run at the latest */
 extern const char *ca_dial_doing(const CaDial *dial); /* "connecting", for messages */
-/* Lets go of everything. The socket too, unless somebody else has closed it. May be repeated. */
-extern void ca_dial_end(CaDial *dial, bool close_socket);
+/* Lets go of everything. May be repeated. */
+extern void ca_dial_end(CaDial *dial);
 
 /* ---- redis_login.c: what is said first on a new connection ---- */
 
@@ -102,7 +102,7 @@ typedef struct CaCommand
 typedef struct CaPipeline
 {
 	StringInfoData bytes;
-	Size sent;       /* so many from the front have been handed on */
+	Size sent;       /* so many from the front have been taken by the socket */
 	CaCommand *ring; /* commands without an answer, oldest at `head` */
 	int capacity;    /* a power of two */
 	int head;
@@ -119,19 +119,11 @@ extern bool ca_redis_pipeline_add(CaPipeline *pipeline, int argc, const char **a
 extern CaCommand ca_redis_pipeline_answered(CaPipeline *pipeline);
 extern Size ca_redis_pipeline_unsent(const CaPipeline *pipeline);
 /* The next bytes, valid until something is added */
-extern const char *ca_redis_pipeline_take(CaPipeline *pipeline, Size most, Size *len);
-/* When all bytes are handed on: starts anew at the front. */
+extern const char *ca_redis_pipeline_peek(const CaPipeline *pipeline, Size most, Size *len);
+/* So many of them were taken. */
+extern void ca_redis_pipeline_taken(CaPipeline *pipeline, Size len);
+/* When all bytes are taken: starts anew at the front. */
 extern void ca_redis_pipeline_clean(CaPipeline *pipeline);
-
-/* ---- redis_tls.c: rediss:// ---- */
-struct redisContext;
-
-/* The TLS of a connected context, to be passed to the others; NULL with *reason. */
-extern void *ca_redis_tls_begin(struct redisContext *hiredis, const char *host,
-								const char **reason);
-extern void ca_redis_tls_prepare(void *tls);       /* before each read and write */
-extern bool ca_redis_tls_only_reads(void *tls);    /* in the handshake: writing would spin */
-extern const char *ca_redis_tls_reason(void *tls); /* of a failure, or NULL */
 
 /* ---- redis_connection.c ---- */
 extern void ca_redis_connection_fail(CaRedis *redis, const char *fmt, ...) CA_PRINTF(2, 3);

@@ -23,11 +23,14 @@
 #include "cache_aside.h"
 #include "redis/redis.h"
 #include "redis/redis_private.h"
+#include "redis/redis_tls.h"
 
 #include <arpa/inet.h>
 
 #include "access/xact.h"
 #include "utils/guc.h"
+
+#define CA_NO_TLS "rediss:// needs TLS, and this build of cache_aside is one without OpenSSL."
 
 static const char *refused; /* why; NULL: the last value was taken */
 
@@ -273,12 +276,13 @@ ca_redis_url_parse(const char *setting, CaRedisAddress *address)
 		return "It must begin with redis://, rediss://, unix://, redis+sentinel:// or "
 			   "rediss+sentinel://.";
 	address->tls = schemes[scheme].tls;
-#ifndef CA_HAVE_TLS
+#ifndef CA_WITH_OPENSSL
 	if (address->tls)
-		return "rediss:// needs TLS, and this build of cache_aside has none: hiredis came "
-			   "without hiredis_ssl.";
+		return CA_NO_TLS;
 #endif
 	from = setting + strlen(schemes[scheme].begins);
+	if (pg_strncasecmp(setting, "unix", 4) != 0 && strstr(from, "://"))
+		return "It names two schemes; a slash in a password must be percent-encoded.";
 	end = from + strcspn(from, "/?#");
 	for (const char *p = from; p < end; p++)
 		at = *p == '@' ? p : at; /* the last one, as other clients read it */
@@ -311,9 +315,13 @@ ca_redis_url_check(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errmsg("invalid value for parameter \"cache_aside.redis_url\"");
 	GUC_check_errdetail("%s", reason);
-	GUC_check_errhint("Write redis://[user[:password]@]host[:port][/db], "
-					  "unix:///path/redis.sock?db=N, or "
-					  "redis+sentinel://[user[:password]@]host:port,host:port,.../name[/db].");
+	if (strcmp(reason, CA_NO_TLS) == 0)
+		GUC_check_errhint("Install the headers of OpenSSL (libssl-dev) and build cache_aside with "
+						  "make WITH_OPENSSL=yes, or lead redis:// through a tunnel of your own.");
+	else
+		GUC_check_errhint("Write redis://[user[:password]@]host[:port][/db], "
+						  "unix:///path/redis.sock?db=N, or "
+						  "redis+sentinel://[user[:password]@]host:port,host:port,.../name[/db].");
 	return false;
 }
 
@@ -323,7 +331,8 @@ ca_redis_url_lacking(void)
 	static char why[320];
 
 	if (guc_redis_url[0] != '\0')
-		return NULL;
+		return pg_strncasecmp(guc_redis_url, "rediss", 6) == 0 ? ca_redis_tls_settings_lacking()
+															   : NULL;
 	if (refused == NULL)
 		return "cache_aside.redis_url is not set";
 	snprintf(why, sizeof(why), "the value of cache_aside.redis_url was refused: %s", refused);
@@ -334,8 +343,10 @@ void
 ca_redis_url_require(void)
 {
 	const char *lacking = ca_redis_url_lacking();
+	const char *hint = lacking ? ca_redis_hint(lacking) : NULL;
 
 	if (lacking)
 		ereport(ERROR, (errcode(ERRCODE_CONFIG_FILE_ERROR), errmsg("%s", lacking),
-						errdetail("There is no Redis to ask."), errhint("%s", CA_REDIS_URL_HINT)));
+						errdetail("There is no Redis to ask."),
+						errhint("%s", hint ? hint : CA_REDIS_URL_HINT)));
 }

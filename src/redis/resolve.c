@@ -6,7 +6,7 @@
  * latches, interrupts and memory contexts stay the business of one thread. Where that function does
  * not exist only literals and "localhost" are accepted.
  *
- * Input: host and port. Output: at most CA_MAX_ADDRESSES addresses in the resolver's order. What
+ * Input: host and port. Output: at most CA_MAX_ADDRESSES addresses. What
  * can fail: the name does not exist, the resolver answers late or never. The caller has the
  * deadline; when it gives up, the request may be in the hands of the helper thread, which writes
  * into it when it is done. So a request is malloc'd, belongs to this file, and is freed only when
@@ -26,17 +26,38 @@
 #define CA_MAX_LOOKUPS 4
 #define CA_LOOKUP_USEFUL_S 60 /* an answer nobody took is too old to be used after this */
 
+/* The next one that is IPv6, or that is not, from there on */
+static const struct addrinfo *
+find_family(const struct addrinfo *list, bool ipv6)
+{
+	while (list && ((list->ai_family == AF_INET6) != ipv6 ||
+					list->ai_addrlen > sizeof(((CaAddress *) 0)->addr)))
+		list = list->ai_next;
+	return list;
+}
+
+/*
+ * IPv6 first, then in turn, each family in the resolver's order: if one of them leads nowhere from here,
+ * only every other attempt is in vain.
+ */
 static int
 copy_addresses(const struct addrinfo *list, CaAddress *addresses)
 {
+	const struct addrinfo *next[] = {find_family(list, false), find_family(list, true)};
+	bool ipv6 = true;
 	int n = 0;
 
-	for (; list && n < CA_MAX_ADDRESSES; list = list->ai_next)
+	while (n < CA_MAX_ADDRESSES && (next[0] || next[1]))
 	{
-		if (list->ai_addrlen > sizeof(addresses[n].addr))
-			continue;
-		memcpy(&addresses[n].addr, list->ai_addr, list->ai_addrlen);
-		addresses[n++].len = list->ai_addrlen;
+		const struct addrinfo *taken = next[ipv6];
+
+		if (taken)
+		{
+			memcpy(&addresses[n].addr, taken->ai_addr, taken->ai_addrlen);
+			addresses[n++].len = taken->ai_addrlen;
+			next[ipv6] = find_family(taken->ai_next, ipv6);
+		}
+		ipv6 = !ipv6;
 	}
 	return n;
 }

@@ -128,7 +128,7 @@ put_trouble(Row *row, const CaStatus *s)
 						  "there were too many background workers."
 				  : s->pid == 0 ? "It is started again after a second; the server log says why it "
 								  "ended."
-								: ca_trouble_hint(s->trouble.cause));
+								: ca_trouble_hint_for(s->trouble.cause, s->last_error));
 }
 
 static void

@@ -51,8 +51,8 @@ static const Entry entries[CA_TROUBLES] = {
 								"worker goes on trying."},
 	[CA_TROUBLE_TLS] = {"TLS", ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, false,
 						"TLS with Redis fails", KEPT,
-						"Compare certificate, name and CA with the parameters of "
-						"cache_aside.redis_url."},
+						"Compare the certificate of Redis with cache_aside.redis_url and the "
+						"settings cache_aside.redis_tls_*."},
 	[CA_TROUBLE_CREDENTIAL] = {"no credential", ERRCODE_INVALID_PASSWORD, false,
 							   "there is no credential for Redis", KEPT,
 							   "cache_aside.redis_credential_command gives none; the server log "
@@ -221,6 +221,14 @@ ca_trouble_hint(CaTrouble cause)
 	return entry_of(cause)->hint;
 }
 
+const char *
+ca_trouble_hint_for(CaTrouble cause, const char *error)
+{
+	const char *hint = entry_of(cause)->answer ? NULL : ca_redis_hint(error);
+
+	return hint ? hint : ca_trouble_hint(cause);
+}
+
 bool
 ca_trouble_is_answer(CaTrouble cause)
 {
@@ -335,7 +343,7 @@ say(CaTroubleArea area, CaTrouble cause, const char *what, const char *endpoint)
 				  errmsg("cache_aside %s%s: %s",
 						 none ? "has no Redis to deliver to" : areas[area].begins,
 						 none ? "" : at_endpoint(area, endpoint), what),
-				  errdetail("%s", entry->detail), errhint("%s", entry->hint)));
+				  errdetail("%s", entry->detail), errhint("%s", ca_trouble_hint_for(cause, what))));
 }
 
 void

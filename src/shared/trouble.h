@@ -79,6 +79,8 @@ ca_trouble_judge(const char *error); /* Redis's words, or ours about the connect
 /* Of anybody; static storage, never raises. */
 extern const char *ca_trouble_name(CaTrouble cause); /* "" for none */
 extern const char *ca_trouble_hint(CaTrouble cause);
+/* Better, where the error tells more than its cause */
+extern const char *ca_trouble_hint_for(CaTrouble cause, const char *error);
 extern bool ca_trouble_is_answer(CaTrouble cause); /* Redis was reached, and refuses */
 /* Why a commit is not waited for: "Redis cannot be reached" */
 extern const char *ca_trouble_excuse(void);

@@ -59,8 +59,9 @@ PGDLLEXPORT void cache_aside_worker_main(Datum arg);
 
 static uint32 wait_main;
 static uint32 wait_pace;
-static bool paused; /* it may not do its duty yet */
-static bool more;   /* the duty has something to do at once */
+static uint64 tls_state; /* of the settings, and of the files they name, at the last reload */
+static bool paused;      /* it may not do its duty yet */
+static bool more;        /* the duty has something to do at once */
 
 void
 ca_worker_register(void)
@@ -91,6 +92,26 @@ wait_for_event(CaWaitKind kind, long timeout)
 
 /* ---- the loop ---- */
 
+static void
+note_certificates(void)
+{
+	CaRedisAddress address;
+
+	ca_redis_address_of_settings(&address);
+	tls_state = address.tls_state;
+	explicit_bzero(address.password, sizeof(address.password));
+}
+
+/* The connection goes on: it is better than none. */
+static void
+tell_unusable(const char *problem)
+{
+	ereport(LOG, (errcode(ERRCODE_CONFIG_FILE_ERROR),
+				  errmsg("cache_aside keeps its connection to Redis: %s", problem),
+				  errdetail("A new one could not be made with these certificates."),
+				  errhint("Repair what the settings cache_aside.redis_tls_* name, and reload.")));
+}
+
 /* What decides where keys are, and who we are there: a new session compares it with what Redis holds. */
 static void
 reload(void)
@@ -99,6 +120,7 @@ reload(void)
 	CaRedisAddress *now = palloc(sizeof(CaRedisAddress));
 	char *prefix = pstrdup(guc_key_prefix);
 	char *command = pstrdup(guc_redis_credential_command);
+	const char *problem = NULL;
 
 	ca_redis_address_of_settings(before);
 	ConfigReloadPending = false;
@@ -106,9 +128,15 @@ reload(void)
 	ca_breaker_end_pause();
 	ca_mishap_end_rests();
 	ca_redis_address_of_settings(now);
-	if (!ca_redis_address_equals(before, now) || strcmp(prefix, guc_key_prefix) != 0 ||
+	if (!ca_redis_address_is_place_of(before, now) || strcmp(prefix, guc_key_prefix) != 0 ||
 		strcmp(command, guc_redis_credential_command) != 0)
 		ca_role_reconnect();
+	else if (now->tls_state != tls_state && (problem = ca_redis_address_problem(now)) == NULL)
+		ca_role_reconnect();
+	if (problem)
+		tell_unusable(problem);
+	else
+		tls_state = now->tls_state;
 	explicit_bzero(before->password, sizeof(before->password));
 	explicit_bzero(now->password, sizeof(now->password));
 }
@@ -311,6 +339,7 @@ cache_aside_worker_main(Datum arg)
 	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 	wait_main = ca_wait_event("CacheAsideMain");
 	wait_pace = ca_wait_event("CacheAsidePace");
+	note_certificates();
 	ca_status_attach();
 	ca_lag_attach();
 	ca_read_token_attach();

@@ -199,11 +199,12 @@ for word in "$@"; do case $word in *.c) program=$word ;; esac; done
 lacks() { echo "probe.c:1: fatal error: $1: No such file or directory"; exit 1; }
 [ -e "$root/usr/include/stdio.h" ] || lacks stdio.h
 ! grep -q hiredis.h "$program" || [ -e "$root/usr/include/hiredis/hiredis.h" ] || lacks hiredis/hiredis.h
+! grep -q openssl/ssl.h "$program" || [ -e "$root/usr/include/openssl/ssl.h" ] || lacks openssl/ssl.h
 EOS
 	my %programs = (gcc => [gcc => $gcc], perl => [perl => 'case $* in *IPC::Run*)
 		[ -e "$root/usr/share/perl5/IPC/Run.pm" ] ;; esac'], 'pkg-config' => ['pkg-config' => <<'EOS'],
 case "$*" in
-	*hiredis_ssl*) exit 1 ;;
+	*openssl*) [ -e "$root/usr/include/openssl/ssl.h" ] || exit 1 ;;
 	*hiredis*) [ -e "$root/usr/include/hiredis/hiredis.h" ] || exit 1 ;;
 esac
 EOS
@@ -219,6 +220,7 @@ EOS
 	$self->_script('archive/redis-server/etc/init.d/redis-server', '');
 	$self->_file('archive/libc6-dev/usr/include/stdio.h', '');
 	$self->_file('archive/libhiredis-dev/usr/include/hiredis/hiredis.h', '');
+	$self->_file('archive/libssl-dev/usr/include/openssl/ssl.h', '');
 	$self->_file('archive/libipc-run-perl/usr/share/perl5/IPC/Run.pm', '');
 	$self->_postgresql($_) foreach @{ $self->{archive} };
 	$self->add_pg_config('archive/libpq-dev/usr/bin/pg_config', $self->{default}) if $self->{default};
@@ -236,6 +238,7 @@ sub add_pg_config
 	$self->_script($path, <<"EOS");
 case \$1 in
 	--version) echo 'PostgreSQL $major.4' ;;
+	--configure) echo "'--with-openssl'" ;;
 	--bindir) echo "\$root$bin" ;;
 	--includedir-server) echo "\$root$include" ;;
 	--pgxs) echo "\$root$lib/pgxs/src/makefiles/pgxs.mk" ;;

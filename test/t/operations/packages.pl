@@ -15,7 +15,7 @@ use Test::More;
 sub machine { return BareMachine->new(release => 12, archive => [15], @_); }
 
 my @pg15 = qw(postgresql-15 postgresql-server-dev-15);
-my @tools = qw(gcc libc6-dev libhiredis-dev pkg-config);
+my @tools = qw(gcc libc6-dev libhiredis-dev libssl-dev pkg-config);
 my @run = (qw(perl redis-server), @tools);
 
 # That `packages` are named, in whatever order, as what root has to install.
@@ -44,13 +44,16 @@ is_told(machine(packages => [ @pg15, @run ]), 'test',
 	[qw(clang clang-format libipc-run-perl pgbouncer python3-minimal python3-redis)], 'tests want more');
 
 # Tools: what is there counts, not its package.
-is_told(machine(packages => [ @pg15, qw(perl redis-server gcc libc6-dev libhiredis-dev) ]), 'demo', [],
+is_told(machine(packages => [ @pg15, qw(perl redis-server gcc libc6-dev libhiredis-dev libssl-dev) ]), 'demo', [],
 	'hiredis without pkg-config');
 my $crippled = machine(packages => [ @pg15, @run ])->remove('usr/include/stdio.h');
 like(is_told($crippled, 'demo', ['libc6-dev'], 'a compiler without headers'), qr/stdio\.h: No such/, '... said so');
 $crippled->install('libc6-dev')->remove('usr/include/hiredis');
 like(is_told($crippled, 'demo', ['libhiredis-dev'], 'no hiredis'), qr/hiredis\.h: No such/, '... said so');
-$crippled->install('libhiredis-dev')->script('usr/bin/redis-server', 'exit 127');
+$crippled->install('libhiredis-dev')->remove('usr/include/openssl');
+like(is_told($crippled, 'demo', ['libssl-dev'], 'no OpenSSL'), qr/unless WITH_OPENSSL=no: .*ssl\.h: No such/, '... said so');
+is_told($crippled, 'demo', [], 'without, on demand', WITH_OPENSSL => 'no');
+$crippled->install('libssl-dev')->script('usr/bin/redis-server', 'exit 127');
 is_told($crippled, 'demo', ['redis-server'], 'a Redis that does not run');
 
 # Two majors: build for the one that runs.
@@ -91,8 +94,8 @@ unlike($said, qr/compiles|postgresql-15/, '... compiles nothing, asks for no ser
 ($status, $said) = machine(packages => [ qw(perl), @tools ])->make;
 like($said, qr/headers of PostgreSQL's server.*install .* postgresql-server-dev-15$/ms, 'make without pg_config');
 ($status, $said) = machine(packages => [ @pg15, qw(gcc libc6-dev) ])->make;
-like($said, qr/hiredis\.h: No such.*install .* libhiredis-dev pkg-config$/ms, 'make without hiredis');
-($status, $said) = machine(packages => [ @pg15, qw(gcc libc6-dev libhiredis-dev) ])->make;
+like($said, qr/hiredis\.h: No such.*install .* libhiredis-dev libssl-dev pkg-config$/ms, 'make without hiredis');
+($status, $said) = machine(packages => [ @pg15, qw(gcc libc6-dev libhiredis-dev libssl-dev) ])->make;
 is($said =~ s/compiles\n//gr, '', 'make with hiredis, without pkg-config') or diag $said;
 ($status, $said) = $new_client->make;
 like($said, qr{make PG_CONFIG=\S*/usr/lib/postgresql/15/bin/pg_config$}m, 'make names the major that is whole');
