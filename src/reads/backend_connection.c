@@ -182,7 +182,7 @@ open_and_wait(void)
 {
 	if (!open_connection())
 		return false;
-	if (!ca_redis_wait(connection, guc_connect_timeout, PG_WAIT_EXTENSION))
+	if (!ca_redis_wait(connection, -1, PG_WAIT_EXTENSION))
 	{
 		note_failure();
 		return false;

@@ -105,7 +105,9 @@ sub issue
 {
 	my ($self, $name, %args) = @_;
 	my $by = $args{by} // 'ca';
-	my $days = $args{ended} ? '-days -1' : '-days 2';
+	# OpenSSL before 3.4 has no -not_after, later ones take no negative number of days
+	my $past = `openssl x509 -help 2>&1` =~ /-not_after/ ? '-not_before 20200101000000Z -not_after 20200201000000Z' : '-days -1';
+	my $days = $args{ended} ? $past : '-days 2';
 	$self->_key($name);
 	$self->_extensions($name, %args);
 	$self->_openssl("req -new -key $name.key -subj /CN=$name -out $name.csr");
