@@ -13,7 +13,7 @@ mkdir -p "$logs"
 passed=0
 failed=0
 skipped=0
-jobs=${JOBS:-$(n=$(nproc); echo $((n > 4 ? 4 : n + 1)))} # most of a test is waiting
+jobs=${JOBS:-$(n=$(nproc); echo $((n > 4 ? 5 : n + 2)))} # most of a test is waiting
 pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
 chosen=${REGRESS+x}${ISOLATION+x}${TAP+x} # not empty: exactly these
 

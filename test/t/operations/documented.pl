@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use CacheAside;
+use Certificates;
 use PostgreSQL::Test::Utils;
 use RedisServer;
 use Test::More;
@@ -15,6 +16,8 @@ use Test::More;
 RedisServer->skip_all_unless_available;
 my $redis = RedisServer->new->start;
 my $node = CacheAside->new_node('main', redis => $redis);
+my $pki = Certificates->new->issue('redis', san => 'DNS:localhost')->issue('client');
+rename $pki->file('ca.crt'), $pki->file('redis-ca.crt');
 my %examples;
 my $tree = $INC{'CacheAside.pm'} =~ s{[^/]*$}{../..}r;
 
@@ -140,6 +143,7 @@ sub examples
 	{
 		my ($statements, $error) = $block =~ /\A(.*?)(^ERROR: .*)?\z/ms;
 		my ($begin) = $block =~ /^(.*)/;
+		$statements =~ s{/etc/postgresql/}{$pki->file('')}ge; # where the files of docs/tls.md are
 		my (undef, undef, $stderr) = $node->psql($database, $statements);
 		$stderr = $stderr =~ s/^psql:<stdin>:\d+: //mgr =~ s/^(?:HINT|CONTEXT|LOCATION):.*//msr;
 		is($stderr, $error // '', "$page: $begin");

@@ -60,7 +60,8 @@ sub mishap
 	is(errors($log), 1, "$point: once");
 	reload_conf($node, 'cache_aside.debug_point' => '');
 	wait_delivered($node);
-	is($redis->exists(user_keys(1 .. 1000)), $args{left} // 999, "$point: exact afterwards");
+	my $left = log_since($node, $log) =~ /skips the log/ ? 0 : $args{left} // 999; # a third try, on a slow machine
+	is($redis->exists(user_keys(1 .. 1000)), $left, "$point: exact afterwards");
 	is(worker_pid($node), $worker, "$point: the worker lives");
 	return;
 }

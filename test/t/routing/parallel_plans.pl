@@ -51,7 +51,8 @@ my %call = (
 	is_read_only => q{is_read_only('SELECT 1')}, commit_lsn => 'commit_lsn()',
 	caught_up => q{caught_up('0/1')}, stuck_at => q{stuck_at('nobody')},
 	check_conninfo => q{check_conninfo('host=x')}, route => 'route(NULL)',
-	replica_states => 'replica_states()');
+	replica_states => 'replica_states()', sentinel_answers => 'sentinel_answers()',
+	worker_endpoints => 'worker_endpoints()');
 my %mark = map { split /\|/ } split /\n/, $node->safe_psql('postgres',
 	q{SELECT DISTINCT proname, proparallel FROM pg_proc
 		WHERE pronamespace = 'cache_aside'::regnamespace AND proparallel <> 'u'});

@@ -61,7 +61,7 @@ cmp_ok(delivered_in(3), '<', 0.4, 'gone: delivery goes on');
 
 $master->command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
 ok(status_is($node, 'state', 'waiting'), 'the connection is lost: none is made');
-like(status($node, 'last_error'), qr/^Sentinels are silent/, 'for nobody says who is the master');
+ok(wait_until(sub { status($node, 'last_error') =~ /^Sentinels are silent/ }), 'for nobody says who is the master');
 cache_users($master, 4);
 $client->query('UPDATE users SET v = v + 1 WHERE id = 4');
 (($set->sentinels)[$_])->start foreach 0, 1;
