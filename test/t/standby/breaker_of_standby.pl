@@ -36,8 +36,9 @@ sub skipped
 	my ($node, $log, $what) = @_;
 	ok(wait_until(sub { log_since($node, $log) =~ /LOG:  cache_aside skips the log from/ && answers($node) }),
 		"$what: the fourth start skips the log");
-	is(scalar(() = log_since($node, $log) =~ /"cache_aside worker" \(PID \d+\) was terminated by signal 11/g),
-		3, "$what: after three deaths");
+	# Three in one place. The first one may have been before it: where delivery stood until it had the commit before.
+	my $deaths = () = log_since($node, $log) =~ /"cache_aside worker" \(PID \d+\) was terminated by signal 11/g;
+	like($deaths, $what eq 'delivers' ? qr/^[34]$/ : qr/^3$/, "$what: after three deaths");
 	return;
 }
 
