@@ -38,12 +38,11 @@ outside()
 tree=$BARE_TREE
 log=$BARE_TREE.log
 
+# Of this machine; none: the default of debootstrap.
 mirror()
 {
-	local found
-	found=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(CODENAME)' 'Created-By: Packages' 2>/dev/null |
-		awk -v suite="$suite" '$2 == suite || $3 == suite { print $1; exit }')
-	echo "${found:-http://deb.debian.org/debian}"
+	apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(CODENAME)' 'Created-By: Packages' 2>/dev/null |
+		awk -v suite="$suite" '$2 == suite || $3 == suite { print $1; exit }'
 }
 
 proxy() { apt-config dump --format '%v' "Acquire::$1::Proxy"; }
@@ -53,7 +52,7 @@ make_chroot()
 	local fast=
 	! type -P eatmydata >/dev/null || fast=eatmydata
 	http_proxy=${http_proxy:-$(proxy http)} https_proxy=${https_proxy:-$(proxy https)} \
-		$fast debootstrap --variant=minbase --include=ca-certificates "$suite" "$tree" "$(mirror)"
+		$fast debootstrap --variant=minbase --include=ca-certificates "$suite" "$tree" $(mirror)
 	chmod 755 "$tree"
 	apt-config dump --format '%F "%v";%n' Acquire |
 		grep -E '^Acquire::(https?::Proxy|Check-|Retries)' >"$tree/etc/apt/apt.conf.d/99host" || true

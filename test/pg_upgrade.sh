@@ -38,12 +38,11 @@ tree=$UPGRADE_TREE log=$UPGRADE_TREE.log
 
 # ---- the tree
 
+# Of this machine; none: the default of debootstrap.
 mirror()
 {
-	local found
-	found=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 2>/dev/null |
-		awk '$1 ~ /debian\/?$/ { print $1; exit }')
-	echo "${found:-http://deb.debian.org/debian}"
+	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 2>/dev/null |
+		awk '$1 ~ /debian\/?$/ { print $1; exit }'
 }
 
 proxy() { apt-config dump --format '%v' "Acquire::$1::Proxy"; }
@@ -59,11 +58,11 @@ make_chroot()
 	local fast=
 	! type -P eatmydata >/dev/null || fast=eatmydata
 	http_proxy=${http_proxy:-$(proxy http)} https_proxy=${https_proxy:-$(proxy https)} \
-		$fast debootstrap --variant=minbase --include=ca-certificates "$suite" "$tree" "$(mirror)"
+		$fast debootstrap --variant=minbase --include=ca-certificates "$suite" "$tree" $(mirror)
 	chmod 755 "$tree"
 	apt-config dump --format '%F "%v";%n' Acquire |
 		grep -E '^Acquire::(https?::Proxy|Check-|Retries)' >"$tree/etc/apt/apt.conf.d/99host" || true
-	echo "deb $(mirror) $suite_of_old main" >"$tree/etc/apt/sources.list.d/old.list"
+	echo "deb $(awk '/^deb /{ print $2; exit }' "$tree/etc/apt/sources.list") $suite_of_old main" >"$tree/etc/apt/sources.list.d/old.list"
 	echo force-unsafe-io >"$tree/etc/dpkg/dpkg.cfg.d/unsafe"
 	printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d" # the ports are the host's
 	chmod 755 "$tree/usr/sbin/policy-rc.d"
