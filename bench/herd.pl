@@ -6,6 +6,7 @@ use Bench;
 use PgClient;
 use Time::HiRes qw(time);
 
+use constant END_LENGTH => 20;
 my $readers = 40;
 my ($redis, $pg, $sql) = servers();
 my $seconds = scaled(5, 1);
@@ -13,13 +14,16 @@ $sql->query(q{CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (
 	SELECT cache_aside.attach('t', 't:{id}')});
 armed();
 
+# Begins when all are connected: each takes one END_LENGTH from `go`, the time at which to end.
 sub reader
 {
-	my ($lease_ms, $end) = @_;
+	my ($lease_ms, $go) = @_;
 	my $c = $pg->connect;
 	my $r = $redis->client;
 	my $key = spoiled() ? 'other:t:1' : 't:1';
 	my ($hits, $reads, $stored) = (0, 0, 0);
+	syswrite STDOUT, "ready\n";
+	sysread $go, my $end, END_LENGTH or return '0 0 0';
 	while (time < $end)
 	{
 		my $found = $r->command('FCALL', 'cache_aside_get', 1, $key, $lease_ms);
@@ -38,13 +42,16 @@ sub reader
 sub herd
 {
 	my ($lease_ms) = @_;
-	my $end = time + $seconds;
 	my ($hits, $reads, $stored, $updates, $there) = (0) x 5;
+	pipe my $go, my $starter or die "pipe: $!";
 	my @pipes = map {
 		my $pid = open(my $fh, '-|') // die "fork: $!";
-		if ($pid == 0) { print reader($lease_ms, $end), "\n"; close STDOUT; POSIX::_exit(0); }
+		if ($pid == 0) { print reader($lease_ms, $go), "\n"; close STDOUT; POSIX::_exit(0); }
 		$fh;
 	} 1 .. $readers;
+	readline $_ foreach @pipes;
+	my $end = time + $seconds;
+	syswrite $starter, sprintf '%-*.6f', END_LENGTH, $end foreach @pipes;
 	while (time < $end)
 	{
 		$there += $redis->exists('t:1');

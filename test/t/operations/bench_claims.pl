@@ -29,6 +29,7 @@ my %runs = (
 	'routing' => [ 'route', 'is_read_only', 'report_commit_lsn on' ],
 	'fill' => [ 'SETEX', 'fill', 'fill, older token', 'GET', 'get' ],
 	'guard_delivery' => [ 'small transactions', map { "drain, guard $_" } qw(off on on) ],
+	'tls' => [ map { my $what = $_; map { "$_, $what" } 'plain', 'TLS' } 'one commit at a time', 'backlog' ],
 	'warm' => [ 'from a query', 'from a table' ],
 	'herd' => [ 'without lease', 'with lease' ]);
 
