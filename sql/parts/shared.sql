@@ -33,9 +33,6 @@ AS 'MODULE_PATHNAME', 'cache_aside_worker_status';
 COMMENT ON FUNCTION cache_aside.worker_status() IS
 'The row of the view cache_aside.status';
 
-REVOKE ALL ON FUNCTION cache_aside.worker_status() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cache_aside.worker_status() TO pg_monitor;
-
 CREATE VIEW cache_aside.status AS
 SELECT * FROM cache_aside.worker_status();
 
@@ -82,8 +79,6 @@ COMMENT ON COLUMN cache_aside.status.redis_mode IS
 COMMENT ON COLUMN cache_aside.status.retained_wal IS
 'Bytes of log that the replication slot keeps; null without a slot';
 
-GRANT SELECT ON cache_aside.status TO pg_monitor;
-
 CREATE FUNCTION cache_aside.worker_endpoints(
 	OUT endpoint text, OUT redis_state text, OUT redis_since timestamptz, OUT redis_version text,
 	OUT redis_mode text, OUT in_flight integer, OUT acknowledged_lsn pg_lsn,
@@ -94,9 +89,6 @@ AS 'MODULE_PATHNAME', 'cache_aside_worker_endpoints';
 
 COMMENT ON FUNCTION cache_aside.worker_endpoints() IS
 'The rows of the view cache_aside.endpoints';
-
-REVOKE ALL ON FUNCTION cache_aside.worker_endpoints() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cache_aside.worker_endpoints() TO pg_monitor;
 
 CREATE VIEW cache_aside.endpoints AS
 SELECT * FROM cache_aside.worker_endpoints();
@@ -112,8 +104,6 @@ COMMENT ON COLUMN cache_aside.endpoints.acknowledged_lsn IS
 COMMENT ON COLUMN cache_aside.endpoints.last_error IS
 'What ended the last session with it; it stays when all is well again';
 
-GRANT SELECT ON cache_aside.endpoints TO pg_monitor;
-
 CREATE FUNCTION cache_aside.sentinel_answers(
 	OUT sentinel text, OUT names text, OUT agrees boolean, OUT problem text,
 	OUT master text, OUT master_since timestamptz)
@@ -123,9 +113,6 @@ AS 'MODULE_PATHNAME', 'cache_aside_sentinel_answers';
 
 COMMENT ON FUNCTION cache_aside.sentinel_answers() IS
 'The rows of the view cache_aside.sentinels';
-
-REVOKE ALL ON FUNCTION cache_aside.sentinel_answers() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cache_aside.sentinel_answers() TO pg_monitor;
 
 CREATE VIEW cache_aside.sentinels AS
 SELECT * FROM cache_aside.sentinel_answers();
@@ -143,8 +130,6 @@ COMMENT ON COLUMN cache_aside.sentinels.master IS
 COMMENT ON COLUMN cache_aside.sentinels.master_since IS
 'Since when, as far as this server knows';
 
-GRANT SELECT ON cache_aside.sentinels TO pg_monitor;
-
 CREATE FUNCTION cache_aside.latency_histogram(OUT below interval, OUT commits bigint)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL SAFE
@@ -153,8 +138,12 @@ AS 'MODULE_PATHNAME', 'cache_aside_latency_histogram';
 COMMENT ON FUNCTION cache_aside.latency_histogram() IS
 'Commits by the time from their commit to the acknowledgement of Redis; null: all slower ones';
 
-REVOKE ALL ON FUNCTION cache_aside.latency_histogram() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cache_aside.latency_histogram() TO pg_monitor;
+-- What monitoring reads. A view's function is asked with the rights of who selects from the view.
+REVOKE ALL ON FUNCTION cache_aside.worker_status(), cache_aside.worker_endpoints(), cache_aside.sentinel_answers(),
+	cache_aside.latency_histogram() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cache_aside.worker_status(), cache_aside.worker_endpoints(), cache_aside.sentinel_answers(),
+	cache_aside.latency_histogram() TO pg_monitor;
+GRANT SELECT ON cache_aside.status, cache_aside.endpoints, cache_aside.sentinels TO pg_monitor;
 
 CREATE FUNCTION cache_aside.reset_stats() RETURNS void
 LANGUAGE c VOLATILE PARALLEL RESTRICTED

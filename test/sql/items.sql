@@ -5,17 +5,9 @@ SET search_path = it;
 \pset null '(null)'
 SET timezone = 'UTC';
 
-CREATE FUNCTION attempt(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE state text; message text; detail text; hint text; tab text; col text; answer text;
-BEGIN
-	EXECUTE command INTO answer;
-	RETURN 'done: ' || coalesce(answer, 'NULL');
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, tab = TABLE_NAME, col = COLUMN_NAME;
-	RETURN concat_ws(E'\n', state || ' ' || message, 'DETAIL: ' || detail, 'HINT: ' || hint,
-		'FIELDS: ' || tab || '.' || col);
-END $$;
+\getenv tests PG_ABS_SRCDIR
+\set attempt :tests /sql/attempt.psql
+\i :attempt
 
 CREATE TABLE users (
 	id text PRIMARY KEY,

@@ -5,16 +5,9 @@ SET search_path = k20;
 \pset null '(null)'
 \pset format unaligned
 
-CREATE FUNCTION attempt(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE command;
-	RETURN 'done';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN concat_ws(E'\n', state || ' ' || message, 'DETAIL: ' || detail, 'HINT: ' || hint);
-END $$;
+\getenv tests PG_ABS_SRCDIR
+\set attempt :tests /sql/attempt.psql
+\i :attempt
 
 ---- awkward values: NULL gives no key, everything else gives itself
 CREATE TABLE words (id int PRIMARY KEY, tenant text, word text);

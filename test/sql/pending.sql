@@ -100,23 +100,15 @@ RESET temp_file_limit;
 CREATE TABLE t (id int PRIMARY KEY, n int);
 INSERT INTO t VALUES (1, 0);
 SELECT cache_aside.attach('t', 't:{id}');
-CREATE PROCEDURE many(count int) LANGUAGE plpgsql AS $$
-BEGIN
-	FOR i IN 1 .. count LOOP
-		BEGIN
-			PERFORM cache_aside.invalidate('rolled back:' || i);
-			RAISE SQLSTATE 'XX999';
-		EXCEPTION WHEN SQLSTATE 'XX999' THEN
-			NULL;
-		END;
-	END LOOP;
-END $$;
+\getenv tests PG_ABS_SRCDIR
+\set roll_back :tests /sql/roll_back.psql
+\i :roll_back
 CREATE FUNCTION pending_memory() RETURNS bigint LANGUAGE sql AS $$
 	SELECT sum(total_bytes)::bigint FROM pg_backend_memory_contexts WHERE name LIKE 'cache_aside%' $$;
 BEGIN;
-CALL many(1000);
+CALL roll_back(1000);
 SELECT pending_memory() AS before \gset
-CALL many(50000);
+CALL roll_back(50000);
 SELECT pending_memory() - :before AS grown;
 :pending
 COMMIT;

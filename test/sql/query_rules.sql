@@ -6,16 +6,9 @@ SET search_path = q24;
 \pset format unaligned
 \set pending 'SELECT kind, key FROM cache_aside.pending();'
 
-CREATE FUNCTION attempt(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE state text; message text; detail text; hint text;
-BEGIN
-	EXECUTE command;
-	RETURN 'done';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN concat_ws(E'\n', state || ' ' || message, 'DETAIL: ' || detail, 'HINT: ' || hint);
-END $$;
+\getenv tests PG_ABS_SRCDIR
+\set attempt :tests /sql/attempt.psql
+\i :attempt
 
 CREATE ROLE q24_owner;
 CREATE ROLE q24_writer;

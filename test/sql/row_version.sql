@@ -5,18 +5,9 @@ SET search_path = rv;
 \set VERBOSITY default
 \pset null '(null)'
 
--- What a client sees of an error: SQLSTATE, table and column fields, detail, hint.
-CREATE FUNCTION attempt(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE state text; message text; detail text; hint text; tab text; col text;
-BEGIN
-	EXECUTE command;
-	RETURN 'done';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-		detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, tab = TABLE_NAME, col = COLUMN_NAME;
-	RETURN concat_ws(E'\n', state || ' ' || message, 'DETAIL: ' || detail, 'HINT: ' || hint,
-		'FIELDS: ' || tab || '.' || col);
-END $$;
+\getenv tests PG_ABS_SRCDIR
+\set attempt :tests /sql/attempt.psql
+\i :attempt
 
 ---- presents => 'next', as ORMs write
 CREATE TABLE orm (id int PRIMARY KEY, name text, note text);

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use CacheAside;
+use PostgreSQL::Test::Utils;
 use RedisServer;
 use Test::More;
 
@@ -18,18 +19,8 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE one (id int PRIMARY KEY, n int);
 	INSERT INTO one VALUES (1, 0);
 	SELECT cache_aside.attach('one', 'one:{id}');
-	CREATE PROCEDURE roll_back(count int) LANGUAGE plpgsql AS $$
-	BEGIN
-		FOR i IN 1 .. count LOOP
-			BEGIN
-				PERFORM cache_aside.invalidate('rolled back:' || i);
-				RAISE SQLSTATE 'XX999';
-			EXCEPTION WHEN SQLSTATE 'XX999' THEN
-				NULL;
-			END;
-		END LOOP;
-	END $$;
 });
+$node->safe_psql('postgres', slurp_file('test/sql/roll_back.psql'));
 
 # Peak of memory that is the backend's own, in MB, while it runs `sql`; each in a fresh session.
 sub peak
