@@ -3,11 +3,12 @@
  *
  *	redis+sentinel://host:port,host:port,.../name
  *
- * One connection to each Sentinel that is listed, on which it is asked once a second (SENTINEL
- * GET-MASTER-ADDR-BY-NAME), and at once when somebody wants to know; and one subscription to +switch-master, at
- * whichever of them lets us, which makes us ask at once, no more: what it says is one Sentinel's word. Lost,
- * it is made anew at the next one. A subscription can be dead without our knowing, so it is pinged; until
- * that is noticed, the questions of each second find out.
+ * Two connections to each Sentinel that is listed. On one it is asked once a second (SENTINEL
+ * GET-MASTER-ADDR-BY-NAME), and at once when somebody wants to know. The other subscribes to +switch-master, which makes
+ * us ask all of them at once, no more: what it says is one Sentinel's word. At each of them, for they hear of a
+ * fail-over one after the other, up to two seconds apart, and nobody knows whose word will be the one that makes the
+ * majority. A subscription can be dead without our knowing, so it is pinged; until that is noticed, the questions of each
+ * second find out.
  *
  * A majority of those listed counts, not of those that answer: a fail-over needs one, so of two parts of a net
  * at most one has it. A Sentinel that is cut off goes on naming the old master, and is outvoted.
@@ -39,6 +40,15 @@ typedef enum Answer
 	NONSENSE
 } Answer;
 
+/* The subscription at one of them. */
+typedef struct Ear
+{
+	CaSentinels *owner;
+	CaRedis *redis; /* NULL: not before `next` */
+	int64 next;     /* to connect, or to ping */
+	bool subscribed;
+} Ear;
+
 typedef struct Peer
 {
 	CaRedisHost host;
@@ -52,6 +62,7 @@ typedef struct Peer
 	uint64 said_for;
 	CaRedisHost master; /* if that is what it said */
 	char problem[128];
+	Ear ear;
 } Peer;
 
 struct CaSentinels
@@ -61,11 +72,7 @@ struct CaSentinels
 	char name[CA_REDIS_MAX_NAME];
 	int n;
 	Peer peers[CA_REDIS_MAX_HOSTS];
-	uint64 tickets;    /* given out */
-	CaRedis *listener; /* NULL: not before `listen_next` */
-	int listens_at;    /* a peer */
-	int64 listen_next; /* to connect, or to ping */
-	bool subscribed;
+	uint64 tickets; /* given out */
 };
 
 /* ---- answers ---- */
@@ -194,7 +201,7 @@ step_peer(CaSentinels *s, Peer *peer, int64 now)
 		lose(peer, now);
 }
 
-/* ---- the subscription ---- */
+/* ---- the subscriptions ---- */
 
 static bool
 is_text(const CaReply *reply, const char *wanted)
@@ -213,7 +220,8 @@ is_text(const CaReply *reply, const char *wanted)
 static void
 handle_message(void *arg, const CaReply *reply)
 {
-	CaSentinels *s = arg;
+	Ear *ear = arg;
+	CaSentinels *s = ear->owner;
 	Size len;
 	Size name = strlen(s->name);
 	const char *said;
@@ -222,7 +230,7 @@ handle_message(void *arg, const CaReply *reply)
 		ca_redis_reply_count(reply) < 2)
 		return;
 	if (is_text(ca_redis_reply_element(reply, 0), "subscribe"))
-		s->subscribed = true;
+		ear->subscribed = true;
 	if (ca_redis_reply_count(reply) != 3 || !is_text(ca_redis_reply_element(reply, 0), "message"))
 		return;
 	said = ca_redis_reply_text(ca_redis_reply_element(reply, 2), &len);
@@ -230,48 +238,47 @@ handle_message(void *arg, const CaReply *reply)
 		(void) ca_sentinel_ask(s);
 }
 
-/* The next Sentinel, soon. */
 static void
-stop_listening(CaSentinels *s, int64 now)
+stop_listening(Ear *ear, int64 now)
 {
-	ca_redis_close(s->listener);
-	s->listener = NULL;
-	s->subscribed = false;
-	s->listens_at = (s->listens_at + 1) % s->n;
-	s->listen_next = now + RETRY_MS / s->n;
+	ca_redis_close(ear->redis);
+	ear->redis = NULL;
+	ear->subscribed = false;
+	ear->next = now + RETRY_MS;
 }
 
 static void
-say_to_listener(CaSentinels *s, int n, const char **words, int64 now)
+say_to_listener(Ear *ear, int n, const char **words, int64 now)
 {
-	s->listen_next = now + POLL_MS;
-	send_words(s->listener, n, words, handle_message, s);
-	ca_redis_advance(s->listener);
+	ear->next = now + POLL_MS;
+	send_words(ear->redis, n, words, handle_message, ear);
+	ca_redis_advance(ear->redis);
 }
 
 static void
-step_listener(CaSentinels *s, int64 now)
+step_listener(CaSentinels *s, Peer *peer, int64 now)
 {
+	Ear *ear = &peer->ear;
 	bool ready;
 
-	if (s->listener == NULL && now >= s->listen_next)
+	if (ear->redis == NULL && now >= ear->next)
 	{
-		s->listener = connect_to(s, &s->peers[s->listens_at]);
-		ca_redis_listen(s->listener, handle_message, s);
-		s->listen_next = now;
+		ear->redis = connect_to(s, peer);
+		ca_redis_listen(ear->redis, handle_message, ear);
+		ear->next = now;
 	}
-	if (s->listener == NULL)
+	if (ear->redis == NULL)
 		return;
-	ready = ca_redis_advance(s->listener) == CA_REDIS_READY;
-	if (ready && now >= s->listen_next && ca_redis_in_flight(s->listener) == 0)
+	ready = ca_redis_advance(ear->redis) == CA_REDIS_READY;
+	if (ready && now >= ear->next && ca_redis_in_flight(ear->redis) == 0)
 	{
-		if (s->subscribed)
-			say_to_listener(s, 1, (const char *[]){"PING"}, now);
+		if (ear->subscribed)
+			say_to_listener(ear, 1, (const char *[]){"PING"}, now);
 		else
-			say_to_listener(s, 2, (const char *[]){"SUBSCRIBE", "+switch-master"}, now);
+			say_to_listener(ear, 2, (const char *[]){"SUBSCRIBE", "+switch-master"}, now);
 	}
-	if (ca_redis_state(s->listener) == CA_REDIS_FAILED)
-		stop_listening(s, now);
+	if (ca_redis_state(ear->redis) == CA_REDIS_FAILED)
+		stop_listening(ear, now);
 }
 
 /* ---- all of them ---- */
@@ -287,7 +294,10 @@ ca_sentinel_open(MemoryContext cxt, const CaRedisAddress *address)
 	strlcpy(s->name, address->sentinel_name, sizeof(s->name));
 	s->n = address->nhosts;
 	for (int i = 0; i < s->n; i++)
+	{
 		s->peers[i].host = address->hosts[i];
+		s->peers[i].ear.owner = s;
+	}
 	explicit_bzero(s->address.password, sizeof(s->address.password)); /* is for the master */
 	return s;
 }
@@ -298,18 +308,21 @@ ca_sentinel_close(CaSentinels *s)
 	if (s == NULL)
 		return;
 	for (int i = 0; i < s->n; i++)
+	{
 		ca_redis_close(s->peers[i].redis);
-	ca_redis_close(s->listener);
+		ca_redis_close(s->peers[i].ear.redis);
+	}
 	MemoryContextDelete(s->cxt);
 }
 
-/* The subscription first: what it hears makes us ask. */
+/* The subscriptions first: what they hear makes us ask. */
 void
 ca_sentinel_step(CaSentinels *s)
 {
 	int64 now = ca_dial_clock();
 
-	step_listener(s, now);
+	for (int i = 0; i < s->n; i++)
+		step_listener(s, &s->peers[i], now);
 	for (int i = 0; i < s->n; i++)
 		step_peer(s, &s->peers[i], now);
 }
@@ -401,12 +414,6 @@ ca_sentinel_listed(const CaSentinels *s)
 	return s->n;
 }
 
-bool
-ca_sentinel_subscribed(const CaSentinels *s)
-{
-	return s->subscribed;
-}
-
 void
 ca_sentinel_peer(const CaSentinels *s, int i, CaSentinelPeer *about)
 {
@@ -422,11 +429,13 @@ ca_sentinel_connections(const CaSentinels *s, CaRedis **connections, int most)
 {
 	int n = 0;
 
-	if (s->listener && n < most)
-		connections[n++] = s->listener;
 	for (int i = 0; i < s->n; i++)
+	{
 		if (s->peers[i].redis && n < most)
 			connections[n++] = s->peers[i].redis;
+		if (s->peers[i].ear.redis && n < most)
+			connections[n++] = s->peers[i].ear.redis;
+	}
 	return n;
 }
 
@@ -450,11 +459,16 @@ timeout_of(const CaRedis *redis, bool waits_for_answer, int64 next)
 long
 ca_sentinel_timeout(const CaSentinels *s)
 {
-	long timeout =
-		timeout_of(s->listener, s->listener && ca_redis_in_flight(s->listener) > 0, s->listen_next);
+	long timeout = -1;
 
 	for (int i = 0; i < s->n; i++)
-		timeout =
-			sooner(timeout, timeout_of(s->peers[i].redis, s->peers[i].asked, s->peers[i].next));
+	{
+		const Peer *peer = &s->peers[i];
+		const Ear *ear = &peer->ear;
+		bool said = ear->redis && ca_redis_in_flight(ear->redis) > 0;
+
+		timeout = sooner(timeout, timeout_of(peer->redis, peer->asked, peer->next));
+		timeout = sooner(timeout, timeout_of(ear->redis, said, ear->next));
+	}
 	return timeout;
 }

@@ -40,7 +40,6 @@ extern CaSentinelWord ca_sentinel_word(const CaSentinels *sentinels, uint64 tick
 /* How many name this master, by the last thing that each said. */
 extern int ca_sentinel_votes(const CaSentinels *sentinels, const CaRedisHost *master);
 extern int ca_sentinel_listed(const CaSentinels *sentinels);
-extern bool ca_sentinel_subscribed(const CaSentinels *sentinels);
 extern void ca_sentinel_peer(const CaSentinels *sentinels, int i, CaSentinelPeer *peer);
 /* What to wait for: connections, no more than so many, and ms (-1: none). */
 extern int ca_sentinel_connections(const CaSentinels *sentinels, CaRedis **connections, int most);
