@@ -25,8 +25,6 @@
 #include "utils/snapshot.h"
 #include "utils/guc.h"
 
-#include "common/compat.h"
-
 #define CA_MAX_KEY 8192            /* bytes; a longer key fails the write */
 #define CA_RESERVED "cache_aside:" /* begins the keys that are ours: positions, guards, ... */
 #define CA_STICK_PREFIX CA_RESERVED "stick:"

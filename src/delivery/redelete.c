@@ -28,6 +28,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/compat.h"
 #include "redis/redis.h"
 #include "shared/status.h"
 #include "resync/resync.h"

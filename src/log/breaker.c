@@ -41,6 +41,7 @@
  * it begins: 1 s, 2 s, ... an hour, so that the server can be used and looked at.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "shared/status.h"
 #include "shared/sync.h"
 #include "shared/trouble.h"

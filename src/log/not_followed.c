@@ -5,6 +5,7 @@
  * them: any role can write records that have the name without the mark (record.c).
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "shared/status.h"
 #include "log/log.h"
 #include "log/wal.h"

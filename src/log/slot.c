@@ -16,6 +16,7 @@
  * of core's slot code end here.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "common/debug.h"
 #include "shared/status.h"
 #include "log/log.h"

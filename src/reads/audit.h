@@ -5,6 +5,7 @@
 #define CA_AUDIT_H
 
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "redis/redis.h"
 #include "reads/reads.h"
 

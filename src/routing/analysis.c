@@ -21,6 +21,7 @@
  * Errors: those of analysis. All memory is the caller's context. The tree given is copied.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "routing/classify.h"
 
 #include "access/htup_details.h"

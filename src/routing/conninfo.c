@@ -12,6 +12,7 @@
  * Errors: 42601 for what libpq rejects, 28P01 for a secret; the text itself is never repeated.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 
 #include "fmgr.h"
 #include "replication/walreceiver.h"

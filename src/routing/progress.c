@@ -20,6 +20,7 @@
  * the walsender array alone must do.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "log/log.h"
 #include "routing/routing.h"
 

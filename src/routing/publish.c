@@ -23,6 +23,7 @@
  * visit_registries.c.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "redis/redis.h"
 #include "shared/trouble.h"
 #include "log/log.h"

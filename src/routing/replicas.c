@@ -14,6 +14,7 @@
  * The worker is told too, after commit, because it publishes the registry.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "shared/shared.h"
 #include "routing/routing.h"
 

@@ -24,6 +24,7 @@
  * memory is the caller's context.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "routing/classify.h"
 
 #include "access/htup_details.h"

@@ -11,6 +11,7 @@
 #define CA_ROW_VERSION_H
 
 #include "cache_aside.h"
+#include "common/compat.h"
 
 #include "access/htup.h"
 #include "commands/trigger.h"

@@ -21,6 +21,7 @@
  * another way: then nothing is changed.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "rows/row_version.h"
 #include "rows/rows.h"
 

@@ -14,6 +14,7 @@
  * (cache_aside.import_mode) and for enable_versioning(), which has locked the table anyway.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "rows/row_version.h"
 
 #include "access/genam.h"

@@ -24,6 +24,7 @@
  * very statement is seen too.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "rules/rules.h"
 
 #include "access/genam.h"

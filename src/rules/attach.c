@@ -18,6 +18,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/compat.h"
 #include "keys/keys.h"
 #include "transaction/transaction.h"
 #include "rules/rule.h"

@@ -5,6 +5,7 @@
  * was seen and what to do. The checks read catalogs only; nothing is changed here.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "keys/keys.h"
 #include "rules/rules.h"
 

@@ -15,6 +15,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/compat.h"
 #include "rules/rules.h"
 
 #include "catalog/namespace.h"

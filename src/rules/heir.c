@@ -16,6 +16,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/compat.h"
 #include "rows/row_version.h"
 #include "rules/rules.h"
 

@@ -28,6 +28,7 @@
  * Everything is catalog, rolled back with the statement.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "rows/row_version.h"
 #include "rules/rules.h"
 

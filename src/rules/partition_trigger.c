@@ -9,6 +9,7 @@
  *	twice		a trigger that does nothing which a clone does not do is dropped
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "common/debug.h"
 #include "rules/rules.h"
 

@@ -12,6 +12,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/compat.h"
 #include "keys/keys.h"
 #include "rows/row_version.h"
 #include "rules/rule.h"

@@ -12,6 +12,7 @@
  * first.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "rules/rules.h"
 
 #include "access/htup_details.h"

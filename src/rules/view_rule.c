@@ -12,6 +12,7 @@
  * while the library was not loaded) counts for nothing: whoever reads asks for the view first.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "keys/keys.h"
 #include "transaction/transaction.h"
 #include "rules/rules.h"

@@ -23,6 +23,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/compat.h"
 #include "common/debug.h"
 #include "rules/rules.h"
 

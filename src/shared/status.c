@@ -13,6 +13,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/compat.h"
 #include "shared/endpoint.h"
 #include "shared/shared.h"
 #include "shared/status.h"

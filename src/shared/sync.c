@@ -31,6 +31,7 @@
  * (ca_sync_must_flush). One that is waited for always is.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "shared/shared.h"
 #include "shared/sync.h"
 

@@ -13,6 +13,7 @@
  * subtransactions and autovacuum log none; an apply worker waits like anybody if its role says so.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "shared/sync.h"
 #include "shared/trouble.h"
 

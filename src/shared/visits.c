@@ -23,6 +23,7 @@
  * is gone: one free slot is enough. Nothing here blocks. Memory: the list of databases.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "shared/status.h"
 #include "shared/trouble.h"
 #include "shared/visitor.h"

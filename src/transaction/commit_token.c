@@ -25,6 +25,7 @@
 #include "tcop/tcopprot.h"
 
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "transaction/transaction.h"
 
 #define PARAMETER "cache_aside.commit_lsn"

@@ -22,6 +22,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/compat.h"
 #include "common/debug.h"
 #include "keys/keys.h"
 #include "redis/redis.h"

@@ -7,6 +7,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/compat.h"
 #include "redis/redis.h"
 #include "worker/worker_wait.h"
 
