@@ -10,7 +10,7 @@
 #include "log/log.h"
 #include "resync/resync.h"
 #include "delivery/delivery.h"
-#include "delivery/run.h"
+#include "delivery/run_state.h"
 #include "delivery/sink.h"
 
 /*
@@ -33,7 +33,7 @@ ca_catch_up_reached(CaRun *run)
 	if (!run->resume.after_promotion)
 		return;
 	CA_EACH_SINK (sink, run)
-		ca_delivery_raise_floor(sink, run->tap, true); /* buckets may hold LSNs beyond the fork */
+		ca_admission_raise_floor(sink, run->tap, true); /* buckets may hold LSNs beyond the fork */
 }
 
 void
@@ -51,7 +51,7 @@ note_resynced(CaRun *run)
 	run->resync_ticket = 0;
 	run->resync_due = false;
 	CA_EACH_SINK (sink, run)
-		ca_delivery_cover(sink, &run->resume.keyspace);
+		ca_ledger_cover(sink, &run->resume.keyspace);
 }
 
 /* Pending until the resync ended; a barrier until every transaction it is about has. */

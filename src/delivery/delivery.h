@@ -172,34 +172,6 @@ extern XLogRecPtr ca_queue_look(XLogRecPtr read_end, TimeLineID timeline,
 extern void ca_queue_discard_visible(void);
 extern bool ca_queue_owes(dlist_head *list, const CaAwaited *awaited);
 
-/* ---- delivery.c: batches to Redis, acknowledgement, position ---- */
-/* What needs to know how far the log is read gets the tap that reads it. */
-extern void ca_delivery_reset(CaSink *sink); /* forgets everything sent; the log has it */
-extern void ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position,
-							  const char *stored);
-extern TimestampTz
-ca_delivery_oldest(CaSink *sink);           /* commit time of what is not acknowledged; 0: none */
-extern bool ca_delivery_idle(CaSink *sink); /* nothing queued, nothing unanswered */
-extern int ca_delivery_in_flight(CaSink *sink); /* batches without an answer */
-extern bool ca_delivery_began(CaSink *sink);
-extern uint64 ca_delivery_commits(void); /* delivered by this process */
-extern void ca_delivery_mark(CaSink *sink, CaPositionState state, uint64 barrier);
-extern void ca_delivery_cover(CaSink *sink,
-							  const CaKeyspace *keyspace); /* the next position speaks for it */
-extern void ca_delivery_raise_barrier(CaSink *sink, uint64 barrier);
-extern uint64 ca_delivery_barrier(CaSink *sink); /* of the position as the next batch writes it */
-extern void ca_delivery_raise_floor(CaSink *sink, const CaTap *tap, bool clear);
-/* Unless it is, or was asked to be. */
-extern void ca_delivery_arm(CaSink *sink, XLogRecPtr caught_up_to, XLogRecPtr read_end);
-extern int ca_delivery_send(CaSink *sink, const CaTap *tap);
-extern void ca_delivery_renew(CaSink *sink, XLogRecPtr read_end); /* the arming */
-/* Tells how far everything is delivered. False: nobody is to be told of what is delivered. */
-extern bool ca_delivery_tells(CaSink *sink);
-extern bool ca_delivery_owes(CaSink *sink, const CaAwaited *awaited);
-extern void ca_delivery_heartbeat(CaSink *sink, const CaTap *tap, bool now);
-extern const char *ca_delivery_error(CaSink *sink);          /* what stopped the session, or NULL */
-extern const CaPosition *ca_delivery_position(CaSink *sink); /* as last acknowledged by Redis */
-
 /* ---- apply.c: the one atomic call per batch ---- */
 typedef struct CaBatch
 {
@@ -226,6 +198,57 @@ ca_apply_has_functions(CaSink *sink); /* and so claims, whether there is a guard
 extern void ca_apply_send(CaSink *sink, CaRedis *redis, CaBatch *batch, const char *expected,
 						  CaReplyHandler handler);
 extern bool ca_apply_read(CaSink *sink, const CaReply *reply, CaApplied *applied);
+
+/* ---- ledger.c: what one Redis was sent and has acknowledged ---- */
+/* What needs to know how far the log is read gets the tap that reads it. */
+extern void ca_ledger_reset(CaSink *sink); /* forgets everything sent; the log has it */
+extern void ca_ledger_start(CaSink *sink, CaRedis *redis, const CaPosition *position,
+							const char *stored);
+extern CaRedis *ca_ledger_redis(CaSink *sink);
+extern void ca_ledger_fail(CaSink *sink, const char *reason);
+extern const char *ca_ledger_error(CaSink *sink); /* what stopped the session, or NULL */
+extern bool ca_ledger_take_answer(CaSink *sink, const CaReply *reply);
+extern bool ca_ledger_idle(CaSink *sink); /* nothing queued, nothing unanswered */
+extern bool ca_ledger_began(CaSink *sink);
+extern int ca_ledger_in_flight(CaSink *sink); /* batches without an answer */
+extern bool ca_ledger_completes(CaSink *sink);
+extern bool ca_ledger_owes(CaSink *sink, const CaAwaited *awaited);
+/* Commit time of what is not acknowledged; 0: none */
+extern TimestampTz ca_ledger_oldest(CaSink *sink);
+extern const CaPosition *ca_ledger_acked(CaSink *sink);
+extern const CaPosition *ca_ledger_sent(CaSink *sink);
+extern void ca_ledger_mark(CaSink *sink, CaPositionState state, uint64 barrier);
+/* The next position speaks for it. */
+extern void ca_ledger_cover(CaSink *sink, const CaKeyspace *keyspace);
+extern void ca_ledger_raise_barrier(CaSink *sink, uint64 barrier);
+extern uint64 ca_ledger_barrier(CaSink *sink); /* of the position as the next batch writes it */
+extern void ca_ledger_collect(CaSink *sink);
+extern void ca_ledger_next(CaSink *sink, const CaTap *tap, CaPosition *position);
+extern bool ca_ledger_due(CaSink *sink, const CaTap *tap, bool now);
+extern const char *ca_ledger_expected(CaSink *sink);
+extern void ca_ledger_expect(CaSink *sink, const CaPosition *position);
+extern void ca_ledger_enter(CaSink *sink, const CaTap *tap, CaBatch *batch);
+extern void ca_ledger_note_sent(CaSink *sink, const CaBatch *batch);
+extern void ca_ledger_leave(CaSink *sink, CaBatch *batch);
+extern void ca_ledger_acknowledge(CaSink *sink, const CaBatch *batch);
+
+/* ---- delivery.c: batches to Redis, and their acknowledgement ---- */
+extern void ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position,
+							  const char *stored);
+extern int ca_delivery_send(CaSink *sink, const CaTap *tap);
+/* The position alone, if it is due */
+extern void ca_delivery_heartbeat(CaSink *sink, const CaTap *tap, bool now);
+/* Tells how far everything is delivered. False: nobody is to be told of what is delivered. */
+extern bool ca_delivery_tells(CaSink *sink);
+extern uint64 ca_delivery_commits(void); /* delivered by this process */
+
+/* ---- admission.c: when fills are admitted ---- */
+extern void ca_admission_start(CaSink *sink);
+extern void ca_admission_lost(CaSink *sink);
+extern void ca_admission_raise_floor(CaSink *sink, const CaTap *tap, bool clear);
+/* Unless it is, or was asked to be. */
+extern void ca_admission_arm(CaSink *sink, XLogRecPtr caught_up_to, XLogRecPtr read_end);
+extern void ca_admission_renew(CaSink *sink, XLogRecPtr read_end); /* the arming */
 
 /* ---- arming.c: how long fills are admitted, and who may be told ---- */
 extern void ca_arming_claimed(CaSink *sink, const CaClaim *claim); /* a claim was answered */

@@ -1,7 +1,7 @@
 /*
  * lag.c: how far is delivery, and how old is the oldest commit that is not delivered?
  *
- * In a run delivery.c knows: whatever is queued, in flight, or waits for a scan. When the run
+ * In a run ledger.c knows: whatever is queued, in flight, or waits for a scan. When the run
  * ends that is forgotten, to be read again by the next one; its age is kept here. If all was delivered
  * then, the log is watched for as long as there is no run, only until the first commit with keys
  * shows up: what lies behind it is nobody's business yet. So an outage costs one reading of the log up

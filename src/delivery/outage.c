@@ -13,7 +13,7 @@
 #include "shared/sync.h"
 #include "shared/trouble.h"
 #include "delivery/delivery.h"
-#include "delivery/run.h"
+#include "delivery/run_state.h"
 #include "delivery/sink.h"
 
 #include "common/pg_prng.h"

@@ -1,11 +1,10 @@
 /*
  * run.c: one reading of the log, from where the position says on, and its delivery to every sink.
  *
- * A run begins when every sink is claimed (session.c); resume.c decides where. Each round reads log, looks at
- * what is visible, sends, and sees to what is due: resync, scans, arming, heartbeats. It ends when a session
- * fails, when the timeline changes or the log is gone; every session that took part ends with it, everything
- * queued is forgotten, and the next run reads it again. So there is one way to recover, and it is used every
- * time.
+ * A run begins when every sink is claimed (session.c); resume.c decides where. Then one round follows another
+ * (round.c): read log, send what is visible, see to what is due. It ends when a session fails, when the timeline
+ * changes or the log is gone; every session that took part ends with it, everything queued is forgotten, and the
+ * next run reads it again. So there is one way to recover, and it is used every time.
  *
  * The worker has one thread; what Redis or other servers do meanwhile is what the claim's nonce, the
  * compared position and the next session's questions are for. If we die between any two lines, the next
@@ -31,8 +30,6 @@
 #include "access/transam.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-#define READ_BUDGET (1024 * 1024)
 
 /* ---- every connection ---- */
 
@@ -151,164 +148,6 @@ begin(CaRun *run)
 		ca_sync_available();
 }
 
-/* ---- reading ---- */
-
-static void
-note_forgotten(CaRun *run, uint64 xid)
-{
-	if (xid == 0)
-		return;
-	CA_EACH_SINK (sink, run)
-		ca_delivery_raise_barrier(sink, xid);
-	ca_open_at_start_raised();
-}
-
-static bool
-read_log(CaRun *run)
-{
-	CaTapResult result;
-
-	if (ca_queue_full())
-		return false;
-	result = ca_tap_read(run->tap, READ_BUDGET, ca_queue_add, NULL);
-	note_forgotten(run, ca_tap_forgot(run->tap));
-	if (result == CA_TAP_GAP)
-		run->log_gone = true;
-	/* The flush LSN may lie inside a record; then the end of the log is as far as one can read. */
-	if (!run->caught_up && !ca_wal_ends_before(run->resume.position.confirmed) &&
-		(result == CA_TAP_END ||
-		 (result == CA_TAP_MORE && ca_tap_read_end(run->tap) >= run->catch_up_to)) &&
-		ca_resume_verified(&run->resume, &run->log_gone))
-		ca_catch_up_reached(run);
-	return result == CA_TAP_MORE;
-}
-
-/* 0: no token. Blind start: those who are open may have messages which nobody will ever read. */
-static TimeLineID
-token_timeline(CaRun *run)
-{
-	bool none = ca_sinks_position(run)->barrier != 0 || ca_sinks_barrier(run) != 0 ||
-				ca_wal_ends_before(ca_tap_read_end(run->tap));
-
-	return none ? 0 : run->timeline;
-}
-
-/* Up to where is what was read visible? Looks only if that may have changed. */
-static XLogRecPtr
-look(CaRun *run, TransactionId *oldest_running)
-{
-	XLogRecPtr read_end = ca_tap_read_end(run->tap);
-	TimeLineID timeline;
-
-	if (!ca_queue_waits() && ca_sinks_barrier(run) == 0 && read_end == run->looked_at)
-		return read_end;
-	timeline = token_timeline(run);
-	run->looked_at = timeline == 0 ? InvalidXLogRecPtr : read_end;
-	return ca_queue_look(read_end, timeline, oldest_running);
-}
-
-/* ---- delivering ---- */
-
-/* Guarded fills are admitted when nothing that may have been lost is undelivered. */
-static void
-arm_if_due(CaRun *run, CaSink *sink)
-{
-	if (run->caught_up && !run->resync_due && ca_apply_guarded(sink) && !ca_contest_second(sink))
-		ca_delivery_arm(sink, run->caught_up_to, ca_tap_read_end(run->tap));
-}
-
-/* Returns the number of batches sent, or more if there is more to do at once. */
-static int
-serve(CaRun *run, CaSink *sink)
-{
-	int sent = ca_delivery_send(sink, run->tap);
-
-	ca_redelete_step(sink, ca_session_redis(sink));
-	if (ca_scan_begins(&sink->scan))
-		ca_delivery_raise_floor(sink, run->tap, false);
-	ca_scan_step(&sink->scan, ca_session_redis(sink));
-	arm_if_due(run, sink);
-	ca_delivery_renew(sink, ca_tap_read_end(run->tap));
-	return sent;
-}
-
-/* Of a commit that somebody waits for: is something of it queued, or not acknowledged? */
-static bool
-owes(void *arg, const CaAwaited *awaited)
-{
-	CaRun *run = arg;
-
-	CA_EACH_SINK (sink, run)
-		if (ca_delivery_owes(sink, awaited))
-			return true;
-	return ca_queue_owes(ca_queue_list(), awaited);
-}
-
-static void
-beat(CaRun *run, bool now)
-{
-	CA_EACH_SINK (sink, run)
-		ca_delivery_heartbeat(sink, run->tap, now);
-}
-
-/* Those who wait; true: call again at once. */
-static bool
-tell(CaRun *run)
-{
-	bool tells = true;
-
-	CA_EACH_SINK (sink, run)
-		tells &= ca_delivery_tells(sink);
-	return tells && ca_sync_answer(ca_tap_read_end(run->tap), owes, run);
-}
-
-static void
-publish(CaRun *run, XLogRecPtr visible)
-{
-	CaLagRound round = {0};
-
-	CA_EACH_SINK (sink, run)
-		ca_endpoint_progress(&sink->endpoint, ca_delivery_in_flight(sink),
-							 ca_delivery_position(sink)->confirmed);
-	round.position = ca_sinks_position(run);
-	round.oldest = ca_sinks_oldest(run);
-	round.idle = ca_sinks_idle(run);
-	round.untold = ca_sinks_untold(run);
-	round.read_end = ca_tap_read_end(run->tap);
-	round.visible = visible;
-	round.caught_up_to = run->caught_up ? run->caught_up_to : InvalidXLogRecPtr;
-	ca_breaker_progress(round.position, run->caught_up && round.idle,
-						run->resync_due || ca_resync_running() || ca_census_running());
-	ca_lag_publish(&round);
-}
-
-/* What is visible goes out, and whatever else is due. Returns true if there is more to do at once. */
-static bool
-deliver(CaRun *run)
-{
-	TransactionId oldest_running = InvalidTransactionId;
-	XLogRecPtr visible = look(run, &oldest_running);
-	bool more;
-	int sent = 0;
-
-	ca_catch_up_resync(run, oldest_running);
-	if (run->caught_up)
-		ca_resync_step();
-	CA_EACH_SINK (sink, run)
-		sent += serve(run, sink);
-	ca_catch_up_progress(run, oldest_running);
-	beat(run, pg_atomic_read_u32(&ca_status_shared->waiters) > 0);
-	more = tell(run);
-	CA_EACH_SINK (sink, run)
-	{
-		ca_replicas_step(sink, ca_session_redis(sink), ca_delivery_in_flight(sink) > 0,
-						 ca_delivery_position(sink)->confirmed);
-		ca_ping_send(sink, ca_session_redis(sink));
-	}
-	publish(run, visible);
-	return more || sent > 0;
-}
-
 /* An outage without a pause: what is left can be delivered at once. */
 static void
 give_up_log(CaRun *run)
@@ -343,14 +182,14 @@ go_on(CaRun *run)
 			return false;
 		}
 	end_outage(run);
-	more = CA_DEBUG_SKIP("read") ? false : read_log(run);
+	more = CA_DEBUG_SKIP("read") ? false : ca_round_read(run);
 	CA_DEBUG_POINT("log-read");
 	if (run->log_gone)
 	{
 		give_up_log(run);
 		return true;
 	}
-	more |= deliver(run);
+	more |= ca_round_deliver(run);
 	advance(run); /* and write what the round queued */
 	return more;
 }
@@ -412,7 +251,7 @@ void
 ca_run_hurry(CaRun *run)
 {
 	if (run->on)
-		beat(run, true);
+		ca_round_beat(run, true);
 }
 
 void
@@ -442,7 +281,7 @@ bool
 ca_run_unanswered(CaRun *run)
 {
 	CA_EACH_SINK (sink, run)
-		if (ca_delivery_in_flight(sink) > 0)
+		if (ca_ledger_in_flight(sink) > 0)
 			return true;
 	return false;
 }

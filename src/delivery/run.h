@@ -1,36 +1,11 @@
 /*
- * run.h: one reading of the log and its delivery to every sink.
+ * run.h: one reading of the log and its delivery to every sink, as the worker calls it.
  */
 #ifndef CA_RUN_H
 #define CA_RUN_H
 
-#include "cache_aside.h"
-#include "log/log.h"
-#include "delivery/delivery.h"
+#include "delivery/run_state.h"
 
-typedef struct CaRun /* all zero, but for the sinks: none yet */
-{
-	CaSink *sinks; /* all there are */
-	int nsinks;
-	bool on; /* it goes on */
-	MemoryContext cxt;
-	CaTap *tap;
-	TimeLineID timeline;     /* of the log that it reads */
-	CaResume resume;         /* where it began */
-	bool resync_due;         /* begins when caught up, and is not over */
-	uint64 resync_ticket;    /* 0: none is awaited */
-	bool log_gone;           /* survives the run that found it */
-	bool caught_up;          /* read to the end that was current when it began */
-	XLogRecPtr catch_up_to;  /* that end */
-	XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
-	XLogRecPtr looked_at;    /* end of what was read at the last look for what is visible */
-	XLogRecPtr quiet_at;     /* end of what was read when asked last when to wake */
-} CaRun;
-
-#define CA_EACH_SINK(sink, run)                                                                    \
-	for (CaSink *sink = (run)->sinks; sink < (run)->sinks + (run)->nsinks; sink++)
-
-/* ---- run.c ---- */
 extern bool ca_run_step(CaRun *run);   /* true: there is more to do at once */
 extern void ca_run_listen(CaRun *run); /* takes answers; the next step judges what came */
 extern void ca_run_hurry(CaRun *run);  /* the position is to be written now */
@@ -39,22 +14,5 @@ extern bool ca_run_lasts(CaRun *run);
 extern bool ca_run_settled(CaRun *run);    /* everything flushed so far is delivered */
 extern bool ca_run_unanswered(CaRun *run); /* something was sent that is */
 extern long ca_run_timeout(CaRun *run);    /* ms until ca_run_step has something to do */
-
-/* ---- outage.c ---- */
-/* No Redis was named: do not connect. */
-extern bool ca_outage_misconfigured(CaRun *run, CaTroubleArea area);
-
-/* ---- catch_up.c: until nothing of before is in doubt ---- */
-extern void ca_catch_up_reached(CaRun *run); /* what was in the log when it began is read */
-extern void ca_catch_up_resync(CaRun *run, TransactionId oldest_running); /* if one is due */
-extern void ca_catch_up_progress(CaRun *run, TransactionId oldest_running);
-
-/* ---- sinks.c: all together ---- */
-extern bool ca_sinks_idle(CaRun *run);          /* everything that was read is delivered */
-extern bool ca_sinks_untold(CaRun *run);        /* nobody may be told yet of what is */
-extern TimestampTz ca_sinks_oldest(CaRun *run); /* commit time of what is not; 0: there is none */
-extern const CaPosition *ca_sinks_position(CaRun *run); /* the lowest that was acknowledged */
-extern uint64 ca_sinks_barrier(CaRun *run);             /* as the next position has it */
-extern void ca_sinks_mark(CaRun *run, CaPositionState state, uint64 barrier);
 
 #endif

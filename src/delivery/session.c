@@ -30,10 +30,10 @@ void
 ca_session_close(CaSink *sink)
 {
 	if (sink->session.phase == CA_PHASE_RUNNING)
-		ca_resume_remember(sink, ca_handshake_result(sink), ca_delivery_position(sink));
+		ca_resume_remember(sink, ca_handshake_result(sink), ca_ledger_acked(sink));
 	ca_redis_close(sink->session.redis);
 	sink->session.redis = NULL;
-	ca_delivery_reset(sink);
+	ca_ledger_reset(sink);
 	ca_endpoint_progress(&sink->endpoint, 0, sink->endpoint.acknowledged);
 	ca_scan_reset(&sink->scan);
 	if (sink->session.cxt)
@@ -264,7 +264,7 @@ ca_session_error(CaSink *sink)
 {
 	if (ca_redis_state(sink->session.redis) == CA_REDIS_FAILED)
 		return ca_redis_error(sink->session.redis);
-	return ca_delivery_error(sink) ? ca_delivery_error(sink) : ca_scan_error(&sink->scan);
+	return ca_ledger_error(sink) ? ca_ledger_error(sink) : ca_scan_error(&sink->scan);
 }
 
 /*
@@ -274,8 +274,8 @@ ca_session_error(CaSink *sink)
 bool
 ca_session_healthy(CaSink *sink, bool caught_up)
 {
-	return ca_delivery_began(sink) || ca_scan_deleted(&sink->scan) ||
-		   (caught_up && ca_delivery_idle(sink));
+	return ca_ledger_began(sink) || ca_scan_deleted(&sink->scan) ||
+		   (caught_up && ca_ledger_idle(sink));
 }
 
 CaRedis *

@@ -3,7 +3,7 @@
  * try again.
  *
  * One for each Redis that is delivered to; today the worker has one (role.c). What belongs to the server is not
- * in it: the tap and what a run of delivery is about (run.h), queue, batches under construction, patterns and
+ * in it: the tap and what a run of delivery is about (run_state.h), queue, batches under construction, patterns and
  * scans asked for, read tokens, the slot. Each part belongs to the file it is named for, which alone looks into
  * it; all zero is a sink that never connected.
  */
@@ -96,25 +96,29 @@ typedef struct CaSinkDialect /* apply.c */
 	char plain_sha[41];
 } CaSinkDialect;
 
-typedef struct CaSinkDelivery /* delivery.c */
+typedef struct CaSinkLedger /* ledger.c */
 {
 	CaRedis *redis;
 	dlist_head flight; /* batches without an answer */
 	int in_flight;
 	dlist_head finished; /* completed by a scan: next batch's */
-	CaPosition sent;     /* as of the last batch sent */
-	CaPosition acked;    /* as of the last one answered */
+	CaPosition sent;     /* as of the last call sent */
+	CaPosition acked;    /* as of the last batch answered */
 	char expected[CA_POSITION_TEXT];
 	TimestampTz last_sent;
-	bool armed;   /* guarded fills are admitted */
-	bool arming;  /* an arming was sent and is not answered yet */
-	bool marked;  /* state or barrier changed since the last position */
-	bool looking; /* at the position; it must be this: */
-	char looked_for[CA_POSITION_TEXT];
+	bool marked;         /* state or barrier changed since the last batch */
 	char failure[256];   /* empty: none */
 	XLogRecPtr begun_at; /* where the session began */
 	uint64 keys;         /* acknowledged in this session */
-} CaSinkDelivery;
+} CaSinkLedger;
+
+typedef struct CaSinkAdmission /* admission.c */
+{
+	bool armed;   /* guarded fills are admitted */
+	bool arming;  /* an arming or a renewal was sent and is not answered yet */
+	bool looking; /* at the position; it must be this: */
+	char looked_for[CA_POSITION_TEXT];
+} CaSinkAdmission;
 
 typedef struct CaSinkSticks /* lost_sticks.c */
 {
@@ -196,7 +200,8 @@ struct CaSink
 	CaSinkArming arming;
 	CaSinkContest contest;
 	CaSinkDialect dialect;
-	CaSinkDelivery delivery;
+	CaSinkLedger ledger;
+	CaSinkAdmission admission;
 	CaSinkSticks sticks;
 	CaScan scan;
 	CaSinkOutage outage;

@@ -3,7 +3,7 @@
  */
 #include "cache_aside.h"
 #include "delivery/delivery.h"
-#include "delivery/run.h"
+#include "delivery/run_state.h"
 #include "delivery/sink.h"
 
 /* With everything that was read. */
@@ -11,7 +11,7 @@ bool
 ca_sinks_idle(CaRun *run)
 {
 	CA_EACH_SINK (sink, run)
-		if (!ca_delivery_idle(sink))
+		if (!ca_ledger_idle(sink))
 			return false;
 	return true;
 }
@@ -34,7 +34,7 @@ ca_sinks_oldest(CaRun *run)
 
 	CA_EACH_SINK (sink, run)
 	{
-		TimestampTz time = ca_delivery_oldest(sink);
+		TimestampTz time = ca_ledger_oldest(sink);
 
 		if (oldest == 0 || (time != 0 && time < oldest))
 			oldest = time;
@@ -50,7 +50,7 @@ ca_sinks_position(CaRun *run)
 
 	CA_EACH_SINK (sink, run)
 	{
-		const CaPosition *acked = ca_delivery_position(sink);
+		const CaPosition *acked = ca_ledger_acked(sink);
 
 		if (lowest == NULL || acked->confirmed < lowest->confirmed)
 			lowest = acked;
@@ -65,7 +65,7 @@ ca_sinks_barrier(CaRun *run)
 	uint64 highest = 0;
 
 	CA_EACH_SINK (sink, run)
-		highest = Max(highest, ca_delivery_barrier(sink));
+		highest = Max(highest, ca_ledger_barrier(sink));
 	return highest;
 }
 
@@ -73,5 +73,5 @@ void
 ca_sinks_mark(CaRun *run, CaPositionState state, uint64 barrier)
 {
 	CA_EACH_SINK (sink, run)
-		ca_delivery_mark(sink, state, barrier);
+		ca_ledger_mark(sink, state, barrier);
 }

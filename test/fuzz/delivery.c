@@ -107,17 +107,17 @@ ca_credential_command_ready(void)
 }
 
 void
-ca_delivery_arm(CaSink *sink, XLogRecPtr caught_up_to, XLogRecPtr read_end)
+ca_admission_arm(CaSink *sink, XLogRecPtr caught_up_to, XLogRecPtr read_end)
 {
 }
 
 void
-ca_delivery_cover(CaSink *sink, const CaKeyspace *keyspace)
+ca_ledger_cover(CaSink *sink, const CaKeyspace *keyspace)
 {
 }
 
 void
-ca_delivery_renew(CaSink *sink, XLogRecPtr read_end)
+ca_admission_renew(CaSink *sink, XLogRecPtr read_end)
 {
 }
 
@@ -401,7 +401,7 @@ ca_disarm_begin(CaSink *sink, const CaRedisAddress *address)
 }
 
 bool
-ca_delivery_began(CaSink *sink)
+ca_ledger_began(CaSink *sink)
 {
 	return false;
 }

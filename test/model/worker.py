@@ -1,6 +1,6 @@
 """worker.py: what the worker may do next: connect, read, deliver, scan, arm.
 
-Its decisions are those of run.c, catch_up.c, resume.c, open_at_start.c and delivery.c.
+Its decisions are those of run.c, round.c, catch_up.c, resume.c, open_at_start.c, ledger.c, delivery.c and admission.c.
 """
 from state import Position, Worker, bits, commit_lsn, committed, end_session, left, messaged, spend
 from library import (

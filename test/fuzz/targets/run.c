@@ -1,5 +1,5 @@
 /*
- * run.c: any fate of three Redis under one run (run.c, catch_up.c, sinks.c, session.c).
+ * run.c: any fate of three Redis under one run (run.c, round.c, catch_up.c, sinks.c, session.c).
  *
  * Input: one byte for each thing that may go wrong or be late: connections, claims, answers, the log, the
  * timeline. When there is none left all goes well. delivery.c here is what they ask of everything else.
@@ -284,7 +284,7 @@ ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position, cons
 }
 
 void
-ca_delivery_reset(CaSink *sink)
+ca_ledger_reset(CaSink *sink)
 {
 	FUZZ_CHECK(!of(sink)->running || (tap_open && !forgotten[0]));
 	of(sink)->running = of(sink)->failed = false;
@@ -314,56 +314,56 @@ ca_delivery_heartbeat(CaSink *sink, const CaTap *tap, bool now)
 }
 
 void
-ca_delivery_raise_floor(CaSink *sink, const CaTap *tap, bool clear)
+ca_admission_raise_floor(CaSink *sink, const CaTap *tap, bool clear)
 {
 	(void) running(sink, tap);
 }
 
 const char *
-ca_delivery_error(CaSink *sink)
+ca_ledger_error(CaSink *sink)
 {
 	return of(sink)->failed ? "failed" : NULL;
 }
 
 bool
-ca_delivery_idle(CaSink *sink)
+ca_ledger_idle(CaSink *sink)
 {
 	return !of(sink)->busy;
 }
 
 int
-ca_delivery_in_flight(CaSink *sink)
+ca_ledger_in_flight(CaSink *sink)
 {
 	return of(sink)->busy;
 }
 
 TimestampTz
-ca_delivery_oldest(CaSink *sink)
+ca_ledger_oldest(CaSink *sink)
 {
 	return of(sink)->oldest;
 }
 
 const CaPosition *
-ca_delivery_position(CaSink *sink)
+ca_ledger_acked(CaSink *sink)
 {
 	return &of(sink)->acked;
 }
 
 void
-ca_delivery_mark(CaSink *sink, CaPositionState state, uint64 barrier)
+ca_ledger_mark(CaSink *sink, CaPositionState state, uint64 barrier)
 {
 	of(sink)->acked.barrier = running(sink, &the_tap)->acked.barrier ? barrier : 0;
 	of(sink)->acked.state = state;
 }
 
 void
-ca_delivery_raise_barrier(CaSink *sink, uint64 barrier)
+ca_ledger_raise_barrier(CaSink *sink, uint64 barrier)
 {
 	running(sink, &the_tap)->acked.barrier = barrier;
 }
 
 uint64
-ca_delivery_barrier(CaSink *sink)
+ca_ledger_barrier(CaSink *sink)
 {
 	return of(sink)->acked.barrier;
 }
@@ -375,7 +375,7 @@ ca_delivery_tells(CaSink *sink)
 }
 
 bool
-ca_delivery_owes(CaSink *sink, const CaAwaited *awaited)
+ca_ledger_owes(CaSink *sink, const CaAwaited *awaited)
 {
 	return of(sink)->owes;
 }

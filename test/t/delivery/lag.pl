@@ -2,7 +2,7 @@
 # was delivered, a worker started anew, a server started meanwhile, no Redis configured. Commits without keys are
 # none.
 #
-# Remedy: lag.c (ca_lag_look: NULL); ca_delivery_oldest in delivery.c (without `flight`:
+# Remedy: lag.c (ca_lag_look: NULL); ca_ledger_oldest in ledger.c (without `flight`:
 # NULL while Redis is frozen); undelivered_from in status.c.
 use strict;
 use warnings;

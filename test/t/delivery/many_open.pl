@@ -3,8 +3,8 @@
 # of those that were running asks for a resync, a prepared one after a new worker began, too. Nothing is
 # stale; the worker is exact again when they have ended, and knows of no open transaction any more.
 #
-# Remedies: forget_open() (tap.c): memory; its barrier: keys stay; note_forgotten() in read_log()
-# (run.c): the prepared one's keys stay after the restart; ca_sinks_barrier() in
+# Remedies: forget_open() (tap.c): memory; its barrier: keys stay; note_forgotten() in ca_round_read()
+# (round.c): the prepared one's keys stay after the restart; ca_sinks_barrier() in
 # ca_catch_up_progress(): the barrier is never lifted.
 use strict;
 use warnings;

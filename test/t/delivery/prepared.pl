@@ -2,7 +2,7 @@
 # crashes of server and worker, small and large, and when their log is gone. ROLLBACK PREPARED deletes
 # nothing. Neither they nor open transactions hold up wait_delivered().
 #
-# Fails without `position->restart = Min(position->restart, open)` in compute_position() (delivery.c):
+# Fails without `position->restart = Min(position->restart, open)` in ca_ledger_next() (ledger.c):
 # the messages lie before the confirmed LSN, and are never read again. Past the retention bound fails
 # without `note_open(tap, xid)->unread = true` in commit_transaction() (tap.c).
 use strict;

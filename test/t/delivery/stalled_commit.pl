@@ -3,7 +3,7 @@
 # as soon as the commit is visible, though nothing is written then. Below and beyond transaction id
 # 2^31, where asking TransactionIdIsInProgress() from a process without transactions goes wrong.
 #
-# Fails without XidInMVCCSnapshot() in mark_visible() (delivery.c), and the half beyond 2^31 with
+# Fails without XidInMVCCSnapshot() in mark_visible() (queue.c), and the half beyond 2^31 with
 # TransactionIdIsInProgress() in its place.
 use strict;
 use warnings;

@@ -2,7 +2,7 @@
 # both answers at once: "armed", and "there is no guard". It arms again, and fills are admitted.
 #
 # Fails when the arming under way is forgotten only by a round that sees it answered and still in force
-# (handle_guard() in delivery.c without `arming = false`): no arming is ever sent again.
+# (handle_guard() in admission.c without `arming = false`): no arming is ever sent again.
 use strict;
 use warnings;
 

@@ -1,7 +1,7 @@
 # The view endpoints: a row for each Redis, which says what the status says, what is under way there, and what
 # was acknowledged; on a standby that follows, what the primary wrote there.
 #
-# Remedies: ca_endpoint_progress() in publish() (run.c): nothing is under way, nothing acknowledged; in
+# Remedies: ca_endpoint_progress() in publish() (round.c): nothing is under way, nothing acknowledged; in
 # ca_session_close() (session.c): what was under way is for ever; in handle_position() (followed.c): the standby
 # knows no position; ca_endpoint_error() in ca_outage_begin() (outage.c): no reason.
 use strict;

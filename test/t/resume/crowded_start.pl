@@ -2,7 +2,7 @@
 # when so many transactions were prepared before the last checkpoint and are committed by now, and as
 # many calls of resync() during an outage. One resync serves them all, and delivery goes on.
 #
-# Fails without `ca_queue_full()` as a reason for ca_resync_step() in deliver() (run.c): the log is
+# Fails without `ca_queue_full()` as a reason for ca_resync_step() in ca_round_deliver() (round.c): the log is
 # not read on because the queue is full, and the queue waits until the log was read.
 use strict;
 use warnings;

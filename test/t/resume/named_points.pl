@@ -4,7 +4,7 @@
 #
 # Each point stands for the claim of a file header that dying there loses nothing. Fails when the
 # position is written before its keys: with `position->confirmed = ca_tap_read_end(tap)` in
-# compute_position() (delivery.c).
+# ca_ledger_next() (ledger.c).
 use strict;
 use warnings;
 

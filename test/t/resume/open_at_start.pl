@@ -5,7 +5,7 @@
 # Fails, part by part, without
 # - the second resync (`*resync = resync_early` in ca_open_at_start_passed, open_at_start.c);
 # - the same and `read_end < ends_below` there: the commit is read when nobody asks any more who it was;
-# - ca_tap_read_end() as a bound of restart in compute_position() (delivery.c).
+# - ca_tap_read_end() as a bound of restart in ca_ledger_next() (ledger.c).
 use strict;
 use warnings;
 

@@ -5,7 +5,7 @@
 # Remedies, in src: same_data() (resume.c; without `guard_known` a swapped database is taken for one whose
 # position was evicted); compare_keyspace() there (without its `moved`, a position that was moved along says that
 # another database is clean; without ca_keyspace_covers(), keys under a new prefix stay); look_at_position()
-# (delivery.c; without it an idle worker without a guard never notices).
+# (admission.c; without it an idle worker without a guard never notices).
 use strict;
 use warnings;
 

@@ -2,7 +2,7 @@
 # wrote, resuming from it deletes every key of a commit above its confirmed LSN, and no key of one
 # below.
 #
-# Fails without `position->restart = Min(position->restart, open)` in compute_position() (delivery.c):
+# Fails without `position->restart = Min(position->restart, open)` in ca_ledger_next() (ledger.c):
 # chunks before the position are never read. Fails without `EndRecPtr <= tap->skip` in
 # commit_transaction() (tap.c): what was delivered is deleted once more.
 use strict;

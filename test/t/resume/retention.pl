@@ -2,7 +2,7 @@
 # fill, and when Redis is back everything that may be stale is deleted. Below the bound nothing is.
 #
 # Fails without `keep = end - most` in keep_from() (slot.c): the log is kept for as long as Redis is
-# away. Fails without `log_gone = true` in read_log() (run.c): the worker would try to read it for
+# away. Fails without `log_gone = true` in ca_round_read() (round.c): the worker would try to read it for
 # ever.
 use strict;
 use warnings;

@@ -3,8 +3,8 @@
 #
 # Remedies, in src: is_same_log() (resume.c) compares the records that the position names: without it what
 # the new life wrote below the old position is never deleted. Without `timed` (verify() there) two lives
-# that write records of the same sizes look alike. Without `seen` in the floor (ca_delivery_arm(),
-# ca_delivery_raise_floor() in delivery.c) a token of the old life is admitted in the new one.
+# that write records of the same sizes look alike. Without `seen` in the floor (ca_admission_arm(),
+# ca_admission_raise_floor() in admission.c) a token of the old life is admitted in the new one.
 use strict;
 use warnings;
 

@@ -3,7 +3,7 @@
 # places in the log and goes on: no key is missed. And whatever position it ever wrote, resuming from
 # it deletes every key of a commit above its confirmed LSN, and no key of one below.
 #
-# Fails without `position->restart = Min(position->restart, open)` in compute_position() (delivery.c):
+# Fails without `position->restart = Min(position->restart, open)` in ca_ledger_next() (ledger.c):
 # the first message lies before the position, and is never read again. (resume/resume_points is this
 # for prepared transactions.)
 use strict;

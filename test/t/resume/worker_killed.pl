@@ -2,7 +2,7 @@
 # the new worker goes on from the position in Redis. Every key of a committed row is gone, no other.
 # While it is frozen, or gone and not started again yet, nobody waits for it.
 #
-# Fails when compute_position() (delivery.c) takes ca_tap_read_end(tap) for the confirmed LSN in place
+# Fails when ca_ledger_next() (ledger.c) takes ca_tap_read_end(tap) for the confirmed LSN in place
 # of the start of the first commit that is not completely sent.
 use strict;
 use warnings;

@@ -2,7 +2,7 @@
 # delivered: until it has replayed that, it admits no fill and gives no token. Here the position in its
 # Redis is moved ahead by hand, which is the same from where the worker stands.
 #
-# Fails without ca_wal_ends_before() in read_log() (run.c): the guard is made with a floor below what was
+# Fails without ca_wal_ends_before() in ca_round_read() (round.c): the guard is made with a floor below what was
 # delivered; and without it in token_timeline(): tokens vouch for log that is not replayed.
 use strict;
 use warnings;

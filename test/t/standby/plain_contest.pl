@@ -2,8 +2,8 @@
 # seconds, with and without news, and a clone that sees it change is refused; a standby that streams takes over
 # at once; a silent holder is replaced; adopt() works against a newer timeline.
 #
-# Remedies: is_plainly_occupied() in handshake.c (the clone takes over); LIVES_MS in ca_delivery_heartbeat()
-# (delivery.c: it does when production is idle); handle_announcement() in handshake.c (the standby is refused);
+# Remedies: is_plainly_occupied() in handshake.c (the clone takes over); LIVES_MS in ca_ledger_due()
+# (ledger.c: it does when production is idle); handle_announcement() in handshake.c (the standby is refused);
 # resume_adopted() in resume.c (production stays fenced).
 use strict;
 use warnings;
