@@ -54,7 +54,7 @@ sub servers
 {
 	my (%args) = @_;
 	$redis = RedisServer->new(%{ $args{redis} // {} })->start;
-	$pg = PgServer->new(redis => $redis, conf => $conf . ($args{conf} // ''))->start;
+	$pg = PgServer->new(redis => $redis, under => $args{under}, conf => $conf . ($args{conf} // ''))->start;
 	$sql = $pg->connect;
 	$sql->query('CREATE EXTENSION cache_aside');
 	delivered($sql);    # the first resync is over

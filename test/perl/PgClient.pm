@@ -95,6 +95,24 @@ sub execute
 	return $self->_until_ready;
 }
 
+# A statement with a name, then as often as wanted with parameters, as drivers and pgbench -M prepared do it.
+sub prepare
+{
+	my ($self, $name, $sql) = @_;
+	$self->_write('P' . pack('N', 4 + length("$name$sql") + 4) . "$name\0$sql\0\0\0" . 'S' . pack('N', 4));
+	$self->_until_ready;
+	return;
+}
+
+sub run_prepared
+{
+	my ($self, $name, @values) = @_;
+	my $values = join '', map { pack('N/a*', $_) } @values;
+	my $bind = "\0$name\0" . pack('n', 0) . pack('n', scalar @values) . $values . pack('n', 0);
+	$self->_write('B' . pack('N', 4 + length $bind) . $bind . 'E' . pack('N', 9) . "\0" . pack('N', 0) . 'S' . pack('N', 4));
+	return $self->_until_ready;
+}
+
 sub backend_pid { return $_[0]{pid}; }
 
 # What the server reported by ParameterStatus.

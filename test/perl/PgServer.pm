@@ -49,6 +49,7 @@ sub new
 	my ($class, %args) = @_;
 	my $self = $class->_in_a_directory;
 	my $dir = $self->{dir};
+	$self->{under} = $args{under};
 	_initdb($dir);
 	my $tree = File::Basename::dirname(__FILE__) . '/../..';
 	open my $fh, '>>', "$dir/data/postgresql.conf" or die $!;
@@ -163,7 +164,7 @@ sub start
 		open STDERR, '>&', \*STDOUT;
 		POSIX::setsid();    # an interrupt from the keyboard is for us to handle
 		my @guard = -x '/usr/bin/setpriv' ? ('/usr/bin/setpriv', '--pdeathsig', 'QUIT') : ();
-		exec @guard, 'postgres', '-D', "$dir/data" or POSIX::_exit(127);
+		exec @guard, @{ $self->{under} // [] }, 'postgres', '-D', "$dir/data" or POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
 	foreach (1 .. 1200)

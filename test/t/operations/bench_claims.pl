@@ -30,8 +30,11 @@ my %runs = (
 	'fill' => [ 'SETEX', 'fill', 'fill, older token', 'GET', 'get' ],
 	'guard_delivery' => [ 'small transactions', map { "drain, guard $_" } qw(off on on) ],
 	'tls' => [ map { my $what = $_; map { "$_, $what" } 'plain', 'TLS' } 'one commit at a time', 'backlog' ],
+	'cost' => [ (map { "$_, one row" } 'a rule', 'row versions'), (map { "$_, many rows" } 'a rule, row level', 'a rule, statement level'), 'a rule, kernel' ],
 	'warm' => [ 'from a query', 'from a table' ],
 	'herd' => [ 'without lease', 'with lease' ]);
+
+$runs{cost} = [] if system('command -v valgrind >/dev/null 2>&1') || system('cc --version >/dev/null 2>&1');
 
 is(join(' ', map { basename($_, '.pl') } glob "$tree/bench/*.pl"), join(' ', sort keys %runs), 'every benchmark is here');
 foreach my $name (sort keys %runs)
