@@ -402,10 +402,10 @@ ca_redis_unsent_bytes(const CaRedis *redis)
 	return redis->reader ? ca_redis_pipeline_unsent(&redis->pipeline) : 0;
 }
 
-pgsocket
-ca_redis_socket(const CaRedis *redis)
+int
+ca_redis_sockets(const CaRedis *redis, pgsocket *sockets)
 {
-	return redis->dial.fd < 0 ? PGINVALID_SOCKET : redis->dial.fd;
+	return ca_dial_sockets(&redis->dial, sockets);
 }
 
 uint32
@@ -417,10 +417,10 @@ ca_redis_generation(const CaRedis *redis)
 uint32
 ca_redis_events(const CaRedis *redis)
 {
-	if (redis->dial.fd < 0)
-		return 0;
 	if (redis->step == STEP_DIAL)
 		return WL_SOCKET_WRITEABLE;
+	if (redis->dial.fd < 0)
+		return 0;
 	return ca_redis_stream_events(&redis->stream, ca_redis_unsent_bytes(redis) > 0);
 }
 

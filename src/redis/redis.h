@@ -173,13 +173,15 @@ extern void ca_redis_listen(CaRedis *redis, CaReplyHandler handler, void *arg);
 extern int ca_redis_in_flight(const CaRedis *redis); /* commands without an answer */
 extern Size ca_redis_unsent_bytes(const CaRedis *redis);
 /*
- * What to wait for: socket (PGINVALID_SOCKET while there is none), WL_SOCKET_* events, and the
- * milliseconds after which ca_redis_advance must run even if nothing happened (-1: none).
+ * What to wait for: sockets, WL_SOCKET_* events on each of them, and the milliseconds after which
+ * ca_redis_advance must run even if nothing happened (-1: none). Sockets are several while addresses are
+ * tried; none while the name is looked up, or after a failure.
  */
-extern pgsocket ca_redis_socket(const CaRedis *redis);
+#define CA_MOST_SOCKETS 16
+extern int ca_redis_sockets(const CaRedis *redis, pgsocket *sockets); /* how many */
 /*
- * Changes whenever the socket does. A WaitEventSet that holds the socket must be made anew then:
- * the new one may have the number of the old.
+ * Changes whenever a socket does. A WaitEventSet that holds them must be made anew then:
+ * a new one may have the number of an old.
  */
 extern uint32 ca_redis_generation(const CaRedis *redis);
 extern uint32 ca_redis_events(const CaRedis *redis);

@@ -24,7 +24,7 @@
 extern const char *ca_redis_url_parse(const char *setting, CaRedisAddress *address);
 
 /* ---- resolve.c: host name to addresses, without blocking ---- */
-#define CA_MAX_ADDRESSES 16
+#define CA_MAX_ADDRESSES CA_MOST_SOCKETS
 
 typedef struct CaAddress
 {
@@ -53,14 +53,15 @@ typedef enum CaDialState
 
 typedef struct CaDial
 {
-	int fd;            /* -1: none */
-	uint32 generation; /* changes with the socket, never the same in one process */
+	int fd;            /* connected; -1: none is */
+	uint32 generation; /* changes with the sockets, never the same in one process */
 	CaLookup *lookup;  /* while the name is being resolved */
 	CaAddress addresses[CA_MAX_ADDRESSES];
 	int naddresses;
-	int next_address;
+	int nbegun;                     /* so many from the front have had their turn */
+	int attempts[CA_MAX_ADDRESSES]; /* their sockets; -1: it failed, or was taken */
 	int64 deadline;
-	int64 address_deadline; /* of the address being tried: the others must get their turn */
+	int64 next_at; /* when the next one has its turn */
 	char reason[256];
 } CaDial;
 
@@ -69,6 +70,8 @@ extern void ca_dial_init(CaDial *dial);
 extern CaDialState ca_dial_begin(CaDial *dial, const CaRedisAddress *address, int64 deadline);
 extern CaDialState ca_dial_advance(CaDial *dial);
 extern int64 ca_dial_next(const CaDial *dial); /* when ca_dial_advance must run at the latest */
+/* Those that are open, at most CA_MOST_SOCKETS: the connected one, or those under way, to be waited for till writable */
+extern int ca_dial_sockets(const CaDial *dial, pgsocket *sockets);
 extern const char *ca_dial_doing(const CaDial *dial); /* "connecting", for messages */
 /* Lets go of everything. May be repeated. */
 extern void ca_dial_end(CaDial *dial);

@@ -13,18 +13,31 @@
 #include "miscadmin.h"
 #include "utils/timestamp.h"
 
+static void
+wait_for(CaRedis *redis, long timeout, uint32 wait_event)
+{
+	pgsocket sockets[CA_MOST_SOCKETS];
+	int n = ca_redis_sockets(redis, sockets);
+	WaitEventSet *set = ca_create_wait_set(CurrentMemoryContext, n + 2);
+	WaitEvent event;
+
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	for (int i = 0; i < n; i++)
+		AddWaitEventToSet(set, ca_redis_events(redis), sockets[i], NULL, NULL);
+	(void) WaitEventSetWait(set, timeout, &event, 1, wait_event);
+	FreeWaitEventSet(set);
+}
+
 /* Waits once, at most `limit` ms (-1: as the connection says). */
 static void
 wait_once(CaRedis *redis, long limit, uint32 wait_event)
 {
 	long timeout = ca_redis_timeout(redis);
-	int events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (int) ca_redis_events(redis);
 
 	if (timeout < 0 || (limit >= 0 && limit < timeout))
 		timeout = limit;
-	if (timeout >= 0)
-		events |= WL_TIMEOUT;
-	(void) WaitLatchOrSocket(MyLatch, events, ca_redis_socket(redis), timeout, wait_event);
+	wait_for(redis, timeout, wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 }

@@ -1,8 +1,8 @@
 /*
  * worker_wait.c: the worker waits: for time, for any of its connections, for its latch.
  *
- * A set for each kind of waiting, over all connections; made anew when one of them came, went or has another
- * socket, which its generation tells (a descriptor may come back with the same number). What a connection
+ * A set for each kind of waiting, over all connections; made anew when one of them came, went or has other
+ * sockets, which its generation tells (a descriptor may come back with the same number). What a connection
  * waits for, reading or writing, is set each time.
  */
 #include "cache_aside.h"
@@ -15,8 +15,10 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
+#define CA_FIRST_SOCKET 1 /* behind the death of the postmaster */
+
 static WaitEventSet *sets[CA_WAIT_KINDS];
-static int places[CA_MOST_CONNECTIONS]; /* in the sets; -1: it has no socket */
+static int nsockets[CA_MOST_CONNECTIONS]; /* of each; they stand in the sets one behind the other */
 static uint32 generations[CA_MOST_CONNECTIONS];
 static int ngenerations;
 
@@ -42,27 +44,40 @@ are_current(CaRedis *const *connections, int n)
 	return true;
 }
 
-/* Sockets have the same place in each set that has them. */
+/* Sockets have the same place in each set that has them: from CA_FIRST_SOCKET on. */
 static void
 add_sockets(WaitEventSet *set, CaRedis *const *connections, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		pgsocket socket = ca_redis_socket(connections[i]);
+		pgsocket sockets[CA_MOST_SOCKETS];
 
-		places[i] = socket == PGINVALID_SOCKET
-						? -1
-						: AddWaitEventToSet(set, WL_SOCKET_READABLE, socket, NULL, NULL);
+		nsockets[i] = ca_redis_sockets(connections[i], sockets);
+		for (int j = 0; j < nsockets[i]; j++)
+			AddWaitEventToSet(set, WL_SOCKET_READABLE, sockets[j], NULL, NULL);
 	}
+}
+
+static int
+count_sockets(CaRedis *const *connections, int n)
+{
+	pgsocket ignored[CA_MOST_SOCKETS];
+	int count = 0;
+
+	for (int i = 0; i < n; i++)
+		count += ca_redis_sockets(connections[i], ignored);
+	return count;
 }
 
 static void
 make_sets(CaRedis *const *connections, int n)
 {
+	int room = count_sockets(connections, n) + 2;
+
 	free_sets();
 	for (int i = 0; i < CA_WAIT_KINDS; i++)
 	{
-		sets[i] = ca_create_wait_set(TopMemoryContext, n + 2);
+		sets[i] = ca_create_wait_set(TopMemoryContext, room);
 		AddWaitEventToSet(sets[i], WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 		if (i != CA_WAIT_TIME)
 			add_sockets(sets[i], connections, n);
@@ -79,13 +94,14 @@ void
 ca_worker_wait_for(CaWaitKind kind, CaRedis *const *connections, int n, long timeout, uint32 name)
 {
 	WaitEvent event;
+	int place = CA_FIRST_SOCKET;
 
 	Assert(n <= CA_MOST_CONNECTIONS);
 	if (!are_current(connections, n))
 		make_sets(connections, n);
 	for (int i = 0; i < n && kind != CA_WAIT_TIME; i++)
-		if (places[i] >= 0)
-			ModifyWaitEvent(sets[kind], places[i], ca_redis_events(connections[i]), NULL);
+		for (int j = 0; j < nsockets[i]; j++)
+			ModifyWaitEvent(sets[kind], place++, ca_redis_events(connections[i]), NULL);
 	WaitEventSetWait(sets[kind], timeout, &event, 1, name);
 	if (kind == CA_WAIT_ANYTHING)
 		ResetLatch(MyLatch);

@@ -6,8 +6,8 @@
  *
  * Holds: in each wait the set has the sockets that there are, each with what its connection waits for, and the
  * latch if that may end it, and nothing else; a set is given up before another takes its place. Bites:
- * are_current() without the comparison of generations, or of numbers; `places[i] >= 0` left out; ModifyWaitEvent() of
- * the first connection only; FreeWaitEventSet() left out; the latch in each set.
+ * are_current() without the comparison of generations, or of numbers; `place++` per connection, not per socket;
+ * ModifyWaitEvent() of the first connection, or socket, only; FreeWaitEventSet() left out; the latch in each set.
  */
 #include "fuzz.h"
 
@@ -18,11 +18,13 @@
 #include "storage/latch.h"
 
 #define MOST 5
-#define DESCRIPTORS 4
+#define DESCRIPTORS 8
+#define SOCKETS 3 /* of one connection */
 
 struct CaRedis
 {
-	pgsocket socket;
+	pgsocket sockets[CA_MOST_SOCKETS];
+	int nsockets;
 	uint32 generation;
 	uint32 events;
 };
@@ -31,7 +33,7 @@ struct WaitEventSet
 {
 	int room;
 	int n;
-	WaitEvent events[MOST + 2];
+	WaitEvent events[MOST * SOCKETS + 2];
 };
 
 struct Latch *MyLatch;
@@ -44,10 +46,11 @@ static int nsets;
 static CaWaitKind expected;
 static bool reset;
 
-pgsocket
-ca_redis_socket(const CaRedis *connection)
+int
+ca_redis_sockets(const CaRedis *connection, pgsocket *sockets)
 {
-	return connection->socket;
+	memcpy(sockets, connection->sockets, connection->nsockets * sizeof(pgsocket));
+	return connection->nsockets;
 }
 
 uint32
@@ -74,7 +77,7 @@ CreateWaitEventSet(MemoryContext context, int nevents)
 {
 	WaitEventSet *set = malloc(sizeof(WaitEventSet));
 
-	FUZZ_CHECK(nevents <= MOST + 2 && nsets < CA_WAIT_KINDS);
+	FUZZ_CHECK(nevents <= MOST * SOCKETS + 2 && nsets < CA_WAIT_KINDS);
 	memset(set, 0, sizeof(*set));
 	set->room = nevents;
 	nsets++;
@@ -119,10 +122,10 @@ WaitEventSetWait(WaitEventSet *set, long timeout, WaitEvent *occurred, int neven
 {
 	int sockets = 0;
 
-	for (int i = 0; i < nconnections; i++)
-		if (expected != CA_WAIT_TIME && connections[i]->socket != PGINVALID_SOCKET)
+	for (int i = 0; i < nconnections && expected != CA_WAIT_TIME; i++)
+		for (int j = 0; j < connections[i]->nsockets; j++)
 		{
-			FUZZ_CHECK(count(set, connections[i]->events, connections[i]->socket) == 1);
+			FUZZ_CHECK(count(set, connections[i]->events, connections[i]->sockets[j]) == 1);
 			sockets++;
 		}
 	FUZZ_CHECK(count(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET) == 1);
@@ -150,7 +153,8 @@ free_descriptor(uint8 from)
 		bool used = false;
 
 		for (int j = 0; j < nconnections; j++)
-			used |= connections[j]->socket == fd;
+			for (int k = 0; k < connections[j]->nsockets; k++)
+				used |= connections[j]->sockets[k] == fd;
 		if (!used)
 			return fd;
 	}
@@ -160,9 +164,14 @@ free_descriptor(uint8 from)
 static void
 dial(CaRedis *connection, uint8 how)
 {
-	connection->socket = PGINVALID_SOCKET;
-	if (how % 3 > 0)
-		connection->socket = free_descriptor(how);
+	connection->nsockets = 0;
+	for (int i = 0; i < how % (SOCKETS + 1); i++)
+	{
+		pgsocket fd = free_descriptor(how + i);
+
+		if (fd != PGINVALID_SOCKET)
+			connection->sockets[connection->nsockets++] = fd;
+	}
 	connection->generation = ++generation;
 	connection->events = WL_SOCKET_READABLE;
 }
@@ -178,7 +187,7 @@ come(uint8 how)
 			used |= connections[j] == &redis[i];
 		if (used)
 			continue;
-		redis[i].socket = PGINVALID_SOCKET;
+		redis[i].nsockets = 0;
 		connections[nconnections++] = &redis[i];
 		dial(&redis[i], how);
 		return;

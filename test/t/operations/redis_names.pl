@@ -5,84 +5,26 @@
 use strict;
 use warnings;
 
-# Before anything redirects our output
-BEGIN
-{
-	my @unshare = qw(unshare --map-current-user --keep-caps --mount --net);
-	if (!$ENV{CA_OWN_NAMESPACES})
-	{
-		if (system("@unshare true >/dev/null 2>&1") != 0)
-		{
-			print "1..0 # SKIP namespaces of its own are not to be had\n";
-			exit 0;
-		}
-		$ENV{CA_OWN_NAMESPACES} = 1;
-		exec @unshare, $^X, (map { "-I$_" } @INC), $0 or die "unshare: $!";
-	}
-}
-
 use lib 'test/perl';
+use OwnNetwork;
 use CacheAside;
-use File::Temp ();
-use IO::Socket::INET;
-use POSIX ();
 use PostgreSQL::Test::Utils;
 use RedisServer;
-use Socket;
 use Test::More;
 use Time::HiRes qw(time);
 
 RedisServer->skip_all_unless_available;
 
-# ---- the loopback interface, and a resolver that asks us ----
+sub slow { select undef, undef, undef, 2.5; return ['127.0.0.1']; }
 
-socket(my $any, AF_INET, SOCK_DGRAM, 0) or die $!;
-my $request = pack 'a16 s x22', 'lo', 1;    # IFF_UP
-ioctl $any, 0x8914, $request or die "SIOCSIFFLAGS: $!";
-my $resolv = File::Temp->new;
-print $resolv "nameserver 127.0.0.9\noptions timeout:60 attempts:1\n";
-close $resolv;
-chmod 0644, "$resolv";
-plan skip_all => 'cannot replace /etc/resolv.conf'
-  if system("mount --bind $resolv /etc/resolv.conf 2>/dev/null") != 0;
-
-# <kind>.test: never no answer; none does not exist; slowN after N ms; two has a dead address first
-sub answer
-{
-	my ($query) = @_;
-	my ($id, $flags, $question) = unpack 'a2 a2 x8 a*', $query;
-	my ($kind) = $question =~ /([a-z0-9]+)\x04test/ or return undef;
-	my ($end) = index $question, "\0";
-	my $type = unpack 'n', substr($question, $end + 1, 2);
-	$question = substr $question, 0, $end + 5;
-	return undef if $kind eq 'never';
-	select undef, undef, undef, $1 / 1000 if $kind =~ /^slow(\d+)/;
-	return $id . pack('n5', 0x8183, 1, 0, 0, 0) . $question if $kind eq 'none';
-	my @addresses = $type != 1 ? () : $kind eq 'two' ? qw(127.0.0.7 127.0.0.1) : qw(127.0.0.1);
-	return $id . pack('n5', 0x8180, 1, scalar @addresses, 0, 0) . $question
-	  . join '', map { "\xc0\x0c" . pack('n n N n', 1, 1, 0, 4) . inet_aton($_) } @addresses;
-}
-
-my $dns = IO::Socket::INET->new(Proto => 'udp', LocalAddr => '127.0.0.9', LocalPort => 53)
-  or die "cannot be a name server: $!";
-my $server = fork // die $!;
-if ($server == 0)
-{
-	local $SIG{CHLD} = 'IGNORE';
-	while (defined(my $peer = $dns->recv(my $query, 512)))
-	{
-		next if fork;
-		my $reply = answer($query);
-		$dns->send($reply, 0, $peer) if defined $reply;
-		POSIX::_exit(0);
-	}
-	POSIX::_exit(0);
-}
-END { kill 'KILL', $server if $server; }
+OwnNetwork::serve_names(
+	never => sub { return undef },
+	slow => \&slow,
+	two => [qw(127.0.0.7 127.0.0.200)]) or plan skip_all => 'cannot replace /etc/resolv.conf';
 
 # ---- the story ----
 
-my $redis = RedisServer->new(port => 1)->start;
+my $redis = RedisServer->new(port => 1, conf => "bind 127.0.0.1 127.0.0.200\n")->start;
 my $port = $redis->port;
 my $node = CacheAside->new_node('main', conf => <<"EOC");
 cache_aside.redis_url = 'redis://two.test:$port/0'
@@ -136,7 +78,7 @@ sub fails
 works('the second of two addresses');
 
 fails('no such name', 'none.test', qr/^could not resolve the host name: .*not known/);
-fails('slower than the time-out', 'slow2500.test', qr/^time-out after 1000 ms while resolving/);
+fails('slower than the time-out', 'slow.test', qr/^time-out after 1000 ms while resolving/);
 answers('slow');
 works('an answer that comes after the time-out is used');
 
