@@ -12,8 +12,12 @@ OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c src/*/*.c))
 # The script is a part for each folder of src/ that has SQL, in an order in which each needs only those before.
 script = sql/cache_aside--1.0.sql
 parts = $(patsubst %,$(here)/sql/parts/%.sql,common shared transaction rows rules resync delivery reads routing)
-DATA_built = $(script)
-DATA = $(filter-out $(script),$(call in_tree,sql/cache_aside--*.sql)) $(call in_tree,src/delivery/cache_aside.lua)
+# What runs inside Redis is likewise put together, in the order that its ORDER says.
+lua = src/delivery/cache_aside.lua
+library = $(here)/src/delivery/library
+lua_parts = $(patsubst %,$(library)/%.lua,$(shell sed -n 's/^\([a-z]*\):.*/\1/p' $(library)/ORDER))
+DATA_built = $(script) $(lua)
+DATA = $(filter-out $(script),$(call in_tree,sql/cache_aside--*.sql))
 
 PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags hiredis 2>/dev/null))
 PG_CPPFLAGS += -I$(here)/src -Isrc
@@ -65,7 +69,9 @@ $(CURDIR)/sql:
 # source repeats: function_library.c compares.
 text = src/delivery/lua_text.h
 src/delivery/function_library.o src/delivery/function_library.bc: $(text)
-$(text): $(here)/src/delivery/cache_aside.lua $(here)/src/delivery/apply_plain.lua $(here)/Makefile | $(CURDIR)/src/delivery
+$(lua): $(lua_parts) $(library)/ORDER $(here)/Makefile | $(CURDIR)/src/delivery
+	cat $(lua_parts) >$@
+$(text): $(lua) $(here)/src/delivery/apply_plain.lua $(here)/Makefile | $(CURDIR)/src/delivery
 	for file in $(filter %.lua,$^); do \
 		echo "#define CA_$$(basename $$file .lua | tr a-z A-Z)_LUA \\"; \
 		sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n" \\/' $$file; \

@@ -36,10 +36,10 @@
 	"1"                              /* and all of it: a NUL, the format, a NUL */
 #define CA_MESSAGE_CHUNK (64 * 1024) /* entries of one message, unless it is a single one */
 
-/* The function library in Redis; cache_aside.lua says the same. */
+/* The function library in Redis; delivery/library/common.lua says the same. */
 #define CA_LIBRARY_PROTOCOL_NUMBER 1
 #define CA_LIBRARY_PROTOCOL CppAsString2(CA_LIBRARY_PROTOCOL_NUMBER)
-#define CA_LIBRARY_REVISION 2
+#define CA_LIBRARY_REVISION 3
 #define CA_LIBRARY_CALL(verb) "cache_aside_" verb "_" CA_LIBRARY_PROTOCOL
 
 typedef struct CaSlice

@@ -41,7 +41,7 @@ extern const char ca_function_library_plain[]; /* apply_plain.lua */
 /* Two commands, either of which may answer that a name exists. `older`: one of ours is there. */
 extern void ca_function_library_load(CaRedis *redis, bool older, CaReplyHandler handler, void *arg);
 
-/* ---- guard.c: the worker's calls of the function library in Redis; see cache_aside.lua ---- */
+/* ---- guard.c: the worker's calls of the function library in Redis; see library/interface.lua ---- */
 #define CA_BATCH_STICKS 64   /* most in one call */
 #define CA_GUARD_PRECISE 128 /* keys; a larger batch is always coarse */
 

@@ -2,7 +2,7 @@
  * function_library.c: the text of what runs inside Redis, and how it gets there.
  *
  * Compiled in, so that the worker can load it without a file. What the library's calls do and why the guard
- * holds is said in cache_aside.lua; guard.c makes the calls. Nothing here waits or raises.
+ * holds is said in library/ (ORDER tells its parts); guard.c makes the calls. Nothing here waits or raises.
  */
 #include "cache_aside.h"
 #include "redis/redis.h"
@@ -15,9 +15,9 @@ static const char library[] = CA_CACHE_ASIDE_LUA;
 
 /* A worker that expects a newer one than it loads would load it for ever; one that expects an older, never. */
 StaticAssertDecl(CA_LUA_REVISION == CA_LIBRARY_REVISION,
-				 "cache_aside.h and cache_aside.lua differ");
+				 "cache_aside.h and library/common.lua differ");
 StaticAssertDecl(CA_LUA_PROTOCOL == CA_LIBRARY_PROTOCOL_NUMBER,
-				 "cache_aside.h and cache_aside.lua differ");
+				 "cache_aside.h and library/common.lua differ");
 
 static void
 send_load(CaRedis *redis, bool replace, const char *code, size_t len, CaReplyHandler handler,

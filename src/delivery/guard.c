@@ -1,8 +1,8 @@
 /*
- * guard.c: the worker's calls of the function library in Redis (cache_aside.lua).
+ * guard.c: the worker's calls of the function library in Redis.
  *
- * The header of the library (function_library.c) says
- * what each call does and why the guard holds; this file only builds arguments and reads answers.
+ * library/interface.lua says what each call does, library/proof.lua why the guard holds; this file only builds
+ * arguments and reads answers.
  * Nothing here waits or raises: commands are queued on the worker's connection, and an answer that
  * is not what was expected is a failure for the caller to act on.
  *

@@ -2,7 +2,7 @@
  * fill.c: what a reader has read is stored, if Redis admits it. SQL: fill(), release()
  *
  * In: key, value, time to live, the token of the read, and perhaps the lease that the reader got from
- * cache_aside_get in Redis. Redis judges (cache_aside.lua). What the caller did wrong is an ERROR, a Redis
+ * cache_aside_get in Redis. Redis judges (delivery/library/fill.lua). What the caller did wrong is an ERROR, a Redis
  * that does not answer or refuses is a WARNING and false.
  *
  * A lease ends with the call, whatever becomes of it: Redis ends it with each fill that it executes, and

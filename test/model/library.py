@@ -1,4 +1,4 @@
-"""library.py: the calls of cache_aside.lua, and what the worker tells them.
+"""library.py: the calls of src/delivery/library, and what the worker tells them.
 
 Each call happens in one step. Names follow the library's.
 """

@@ -2,7 +2,7 @@
 
 A state is everything there is: the log, the worker, two Redis processes (one of them behind the
 address) and some readers. `steps` yields what may happen next; explore.py tries it all. Names follow
-src/: claim, epoch, arm and apply are the calls of cache_aside.lua, the worker's decisions those of
+src/: claim, epoch, arm and apply are the calls of delivery/library, the worker's decisions those of
 run.c, round.c, catch_up.c, resume.c, open_at_start.c, ledger.c, delivery.c and admission.c.
 
 Abstractions. An LSN is the number of a record, from 1. A transaction logs one message, then its commit.

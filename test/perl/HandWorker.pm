@@ -30,7 +30,7 @@ my $source = File::Basename::dirname(Cwd::abs_path(__FILE__)) . '/../../src/deli
 my $nonces = 0;
 my $servers = 0;
 
-sub slurp
+sub slurp    # a file of src/delivery
 {
 	my ($name) = @_;
 	open my $fh, '<', "$source/$name" or die "$source/$name: $!";
@@ -63,11 +63,11 @@ sub load
 	return $self->{redis}->command('FUNCTION', 'LOAD', 'REPLACE', library(protocol => $self->{protocol}));
 }
 
-# The library's text; of another protocol or revision, as another release has it.
+# The library's text, as the Makefile puts it together; of another protocol or revision, as another release has it.
 sub library
 {
 	my (%args) = @_;
-	my $text = slurp('cache_aside.lua');
+	my $text = join '', map { slurp("library/$_.lua") } slurp('library/ORDER') =~ /^([a-z]+):/mg;
 	foreach my $name (sort keys %args)
 	{
 		my $upper = uc $name;
@@ -76,7 +76,7 @@ sub library
 	return $text;
 }
 
-sub revision { return (slurp('cache_aside.lua') =~ /^local REVISION = (\d+)/m)[0]; }
+sub revision { return (library() =~ /^local REVISION = (\d+)/m)[0]; }
 
 sub position_key { return "cache_aside:position:$_[0]{system}"; }
 

@@ -2,7 +2,7 @@
 # refusal is skipped over, and when it is over every key goes, without a resync. Full is no refusal:
 # deleting makes room, and the position must move, or the log would be kept for ever.
 #
-# Fails without `flags = allow_oom and { 'allow-oom' }` (cache_aside.lua): a full Redis stops delivery.
+# Fails without 'allow-oom' of apply (library/names.lua): a full Redis stops delivery.
 use strict;
 use warnings;
 

@@ -2,7 +2,7 @@
 # that its data hold. It must not admit a value that misses what was deleted elsewhere meanwhile, if anybody
 # was told that it is.
 #
-# Fails when an arming does not end by itself (is_armed() in cache_aside.lua without left_until): the old
+# Fails when an arming does not end by itself (is_armed() in library/fill.lua without left_until): the old
 # Redis stores the old value after the COMMIT was told. Fails when the worker tells at once on a process
 # that it did not claim last (ca_arming_untold() in arming.c): the same, a few seconds earlier. The last two fail when the file does not keep
 # the claim's nonce (ca_breaker_note_claim() in breaker.c).

@@ -1,8 +1,8 @@
 # A guard that was away while keys were deleted is not known when it comes back: by MOVE, RENAME,
 # SWAPDB, RESTORE. What this process remembers of it went when it was missed.
 #
-# Remedies: forget_guard() in guard_batch (without it: stale values), in epoch and in claim of
-# cache_aside.lua; the same in the model, 'a guard that comes back' (test/model/configurations.py).
+# Remedies: forget_guard() in guard_batch (library/apply.lua; without it: stale values), in epoch (admission.lua)
+# and in claim (handshake.lua); the same in the model, 'a guard that comes back' (test/model/configurations.py).
 use strict;
 use warnings;
 

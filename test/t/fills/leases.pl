@@ -1,7 +1,7 @@
 # Leases end when nothing is stored under them, readers do not queue for a key that nobody can fill, and
 # a hit is served by whatever Redis there is: full, a replica, one that lacks replicas or a disk.
 #
-# Remedies, all in cache_aside.lua: end_lease() in release, fill and fill_many (without, the next reader
+# Remedies, in src/delivery/library: end_lease() in release (get.lua) and fill_one (fill.lua; without, the next reader
 # waits for the lease time), `held[3] * WIDER` there (without, readers go one by one), 'no-writes' of get,
 # get_many and release (without, a full Redis takes leases, or the replica refuses), drop_leases() in
 # end_lease() for what was stored, leases_of()'s look at the time.

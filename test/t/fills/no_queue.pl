@@ -2,7 +2,7 @@
 # the database, leases of 2 s. Before, half of the reads took the lease time where nothing was given back,
 # and the other readers' turns where fills were refused.
 #
-# Remedy: end_lease() in cache_aside.lua, with `held[3] * WIDER`.
+# Remedy: end_lease() in library/leases.lua, with `held[3] * WIDER`.
 use strict;
 use warnings;
 

@@ -3,7 +3,7 @@
 # notices by what its next call is answered, delivers again what the other one missed, and no fill of before is stored
 # behind that. With functions, and without.
 #
-# Remedies: the nonce that each call names (claimed() in src/delivery/cache_aside.lua), the position that it compares
+# Remedies: the nonce that each call names (claimed() in library/claims.lua), the position that it compares
 # (check() there, and apply_plain.lua).
 use strict;
 use warnings;

@@ -1,7 +1,7 @@
 # One process of Redis, several databases and whatever moves keys between them: claims of the library are
 # per (guard, scope), and a fill is judged by the claim whose header it finds.
 #
-# Fails when claims go by the guard's name alone (take_over() in cache_aside.lua, with `guard` for `name`):
+# Fails when claims go by the guard's name alone (take_over() in library/claims.lua, with `guard` for `name`):
 # the second claim takes the nonce of the first. Fails when a header found under another guard's name counts
 # (`mine.guard == token_guard` in guard_admits()), and when renew() extends an arming whose guard is gone.
 use strict;

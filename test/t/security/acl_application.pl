@@ -2,7 +2,7 @@
 # node-redis and redis-py without a single denial, and everything else is denied; also with plain +fcall,
 # for servers that know no rules by first argument.
 #
-# Remedies: the second ACL in docs/operations.md, applied as written; misnamed() in cache_aside.lua, without which
+# Remedies: the second ACL in docs/operations.md, applied as written; misnamed() in library/claims.lua, without which
 # names that the application may write get past the ACL's key rules.
 use strict;
 use warnings;

@@ -2,7 +2,7 @@
 # position and a guard of one cluster only, applications' calls no reserved key, and whatever is called
 # with whatever names, the memory of the library is bounded.
 #
-# Remedies, all in cache_aside.lua: misnamed(), is_cacheable(), the loop over keys in apply, the names of
+# Remedies, in src/delivery/library: misnamed(), is_cacheable(), the loop over keys in apply, the names of
 # sticks there, make_room() and note_use(), the lengths in parse_token().
 use strict;
 use warnings;

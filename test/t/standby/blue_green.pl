@@ -2,7 +2,7 @@
 # tokens of one are admitted, and none that was given before the other's deletion. The switch is adopt(),
 # or happens by itself when the old system is switched off, or is silent for long.
 #
-# Remedies: mark_writers() in cache_aside.lua (blue's old value is stored); `role` in claim() (tokens of both);
+# Remedies: mark_writers() in library/writer.lua (blue's old value is stored); `role` in claim() (tokens of both);
 # ca_arming_heard() in arming.c (blue's keys stay refused for ever); CA_ROLE_TAKEN in resume.c (no
 # resync at the switch); claim_again in contest.c (green never takes over).
 use strict;

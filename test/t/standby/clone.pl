@@ -2,7 +2,7 @@
 # a newer timeline. Production goes on, the clone is refused, and an operator can decide otherwise, and back.
 # A standby that streams is another matter: promoted, it takes over at once, though the old primary lives.
 #
-# Remedies: is_occupied() in cache_aside.lua (without: production is fenced); be_refused() in session.c;
+# Remedies: is_occupied() in library/contest.lua (without: production is fenced); be_refused() in session.c;
 # ca_contest_renewed() in contest.c (the holder says nothing); resume_adopted() in resume.c (adopted, fenced all the
 # same); the table in trouble.c (what status and committers are told); ca_announce_step() in follow.c.
 use strict;

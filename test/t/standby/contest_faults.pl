@@ -2,7 +2,7 @@
 # a Redis that restarts and with it forgets every claim, adopt() on both sides at once, an announcement
 # that somebody deletes. At each moment at most one server writes, and keys are deleted.
 #
-# Remedies, in cache_aside.lua: is_stranger_silent() in is_occupied() (the clone takes a Redis that restarted); check()
+# Remedies, in src/delivery/library: is_stranger_silent() in is_occupied() (the clone takes a Redis that restarted); check()
 # in apply() (the holder that wakes deletes and writes); `last` in is_occupied() (adopted twice, both go on).
 use strict;
 use warnings;

@@ -1,7 +1,7 @@
 # Whose is a Redis: what the library decides about a newcomer of the same system, and about another system
 # that writes the same keys. The rules are those of test/model (newcomer_waits, foreign_*).
 #
-# Remedies, in cache_aside.lua: RESTART in may_write(); is_occupied(), mine.displaced, mark_pending() in claim(); `asks` in is_silent();
+# Remedies, in src/delivery/library: RESTART in may_write(); is_occupied(), mine.displaced, mark_pending() in claim(); `asks` in is_silent();
 # mark_writers() in apply() and epoch(); `heard` in renew(); write_header() in mark_writers();
 # floor_anew(); take_prefixes(). The test fails without each.
 use strict;

@@ -1,0 +1,84 @@
+-- apply.lua: one batch of the worker, atomically: raise, delete, sticks, position.
+local BUCKETED = 128 -- most keys of a batch that raise buckets, 1 to 3 us each
+local STICK = 'cache_aside:stick:'
+
+-- Raises buckets or floor. false: there is no guard that this process knows.
+local function guard_batch(mine, guard, keys, hi, lo, coarse)
+    if not hi then -- guard = off: nobody raises buckets from now on, so what they say would become untrue
+        call('UNLINK', guard)
+        forget_guard(mine)
+        return false
+    end
+    if not is_known(mine, try('GET', guard)) then
+        forget_guard(mine)
+        return false
+    end
+    if coarse or #keys - 2 > BUCKETED then
+        raise_floor(mine, guard, hi, lo)
+    elseif #keys > 2 then
+        raise_buckets(mine, guard, keys, hi, lo)
+    end
+    return true
+end
+
+local function unlink(keys)
+    local deleted = 0
+    for i = 3, #keys, 1000 do -- unpack is limited to some thousands
+        deleted = deleted + call('UNLINK', unpack(keys, i, math.min(i + 999, #keys)))
+    end
+    return deleted
+end
+
+-- A stick only goes forward: a newer LSN may have been delivered already. -> how many could not be written
+local function write_sticks(args, first)
+    local failures = 0
+    for i = first, #args, 3 do
+        local name, lsn, ttl = args[i], args[i + 1], args[i + 2]
+        local old = try('GET', name)
+        if type(old) == 'table' then
+            failures = failures + 1
+        else
+            local old_hi, old_lo = parse_lsn(old or '')
+            local hi, lo = parse_lsn(lsn)
+            if not old_hi or at_least(hi, lo, old_hi, old_lo) then
+                local reply = try('SET', name, lsn, 'PX', ttl)
+                if reply.err then
+                    failures = failures + 1
+                end
+            end
+        end
+    end
+    return failures
+end
+
+local function apply(keys, args)
+    bind()
+    local plus, lsn = match(args[4] or '', '^(%+?)(.*)$')
+    local hi, lo = parse_lsn(lsn)
+    if not hi and args[4] ~= '' or (#args - 4) % 3 ~= 0 then
+        return failed('CA_ARGUMENT', 'apply takes nonce, expected and new position, LSN and sticks')
+    end
+    for i = 5, #args, 3 do
+        if sub(args[i], 1, #STICK) ~= STICK or not parse_lsn(args[i + 1]) then
+            return failed('CA_ARGUMENT', 'the name or the LSN of a stick is malformed')
+        end
+    end
+    for i = 3, #keys do
+        if is_reserved(keys[i]) then
+            return failed('CA_ARGUMENT', 'keys that begin with cache_aside: are not the cache')
+        end
+    end
+    local mine, problem = check(keys, args[1], args[2])
+    if not mine then
+        return problem
+    end
+    local guarded = guard_batch(mine, keys[2], keys, hi, lo, plus == '+')
+    if #keys > 2 then
+        mark_writers(mine, plus ~= '+' and #keys - 2 <= BUCKETED and keys)
+    end
+    local deleted = unlink(keys)
+    local failures = write_sticks(args, 5)
+    call('SET', keys[1], args[3])
+    return { deleted, failures, guarded and 1 or 0 }
+end
+
