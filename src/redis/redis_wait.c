@@ -7,6 +7,7 @@
  * to handlers whose arguments may be gone with the caller's stack. So it is made FAILED.
  */
 #include "cache_aside.h"
+#include "common/compat.h"
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 
