@@ -35,6 +35,7 @@ package Oracle;
 use strict;
 use warnings;
 
+use Digest::MD5 'md5_hex';
 use OracleFills;
 use OracleLook;
 use OraclePublisher;
@@ -53,8 +54,8 @@ my $usual = 'cannot rename trigger .* on table';
 
 my $state = <<'EOS';
 PREPARE state AS
-SELECT 'gap' AS kind, rule AS name, gap AS what FROM cache_aside.gaps
-UNION ALL SELECT 'rule', name, NULL FROM cache_aside.rules
+SELECT 'gap' AS kind, rule AS name, gap AS what, remedy FROM cache_aside.gaps
+UNION ALL SELECT 'rule', name, NULL, NULL FROM cache_aside.rules
 EOS
 
 # Away with whatever is in the schemas, but not with them: a schema that is made or dropped costs everybody the plans.
@@ -86,7 +87,7 @@ SELECT n.nspname || '.' || c.relname, c.relkind, c.relispartition,
        ARRAY(SELECT i.inhparent::regclass FROM pg_inherits i WHERE i.inhrelid = c.oid ORDER BY i.inhseqno),
        ARRAY(SELECT a.attname || ' ' || a.attgenerated::text || ' ' || format_type(a.atttypid, NULL) FROM pg_attribute a
               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
-       CASE c.relkind WHEN 'p' THEN pg_get_partkeydef(c.oid) END,
+       CASE c.relkind WHEN 'p' THEN pg_get_partkeydef(c.oid) ELSE '' END,
        EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisprimary)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname IN ('app', 'app2', 'app3', 'rep') AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
@@ -96,15 +97,16 @@ sub new
 {
 	my ($class, %args) = @_;
 	my $self = bless { prefixes => [''], count => {}, %args }, $class;
+	local $ENV{TMPDIR} = _memory() // $ENV{TMPDIR};
 	$self->{redis} = RedisServer->new->start;
 	$self->{guard} = (RedisServer->version)[0] >= 7;
 	$self->{pg} = PgServer->new(
 		redis => $self->{redis},
 		conf => "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nautovacuum = off\n"
 		  . "max_prepared_transactions = 10\nlock_timeout = '20ms'\nclient_min_messages = error\nlog_min_messages = log\n"
-		  . "log_min_error_statement = panic\nlog_statement = none\nmax_wal_size = 4GB\nshared_buffers = 64MB\ncheckpoint_timeout = 1h\n"
+		  . "log_min_error_statement = panic\nlog_statement = none\nmax_wal_size = 256MB\nshared_buffers = 64MB\ncheckpoint_timeout = 1h\n"
 		  . "track_counts = off\nupdate_process_title = off\njit = off\n"
-		  . "cache_aside.scan_rate = 0\n"
+		  . "cache_aside.scan_rate = 0\ncache_aside.max_wal_retained = '256MB'\n"
 		  . "cache_aside.key_prefix = '" . join(',', @{ $self->{prefixes} }) . "'\n"
 		  . ($args{replication} ? "wal_level = logical\nwal_retrieve_retry_interval = '10ms'\n" : '')
 		  . ($args{conf} // ''))->start;
@@ -118,8 +120,15 @@ sub new
 		last if $first->value('SELECT state FROM cache_aside.status') eq 'delivering';
 		select undef, undef, undef, 0.01;
 	}
-	$self->{publisher} = OraclePublisher->new($self->{pg}, $self->{reader}) if $self->{replication};
+	$self->{publisher} = OraclePublisher->new($self->{reader}) if $self->{replication};
 	return $self;
+}
+
+# A sequence makes and drops some hundred files: a quarter of its time on a disk.
+sub _memory
+{
+	my ($free) = map { /(\d+)/ } grep { /^tmpfs/ } `df --output=fstype,avail /dev/shm 2>/dev/null`;
+	return ($free // 0) > 2_000_000 && -w '/dev/shm' ? '/dev/shm' : undef;
 }
 
 # For tables of this very database.
@@ -144,20 +153,13 @@ sub _reader
 sub begin
 {
 	my ($self, %how) = @_;
-	my ($writer, $second) = delete @$self{qw(writer second)};
-	$_->run('ROLLBACK') foreach grep { defined } $writer, $second;
-	$second->close if $second;
+	my $is_new = ++$self->{age} % 20 == 0 || $how{fresh};
+	my ($writer, $second) = map { $self->_again($_, $is_new) } delete $self->{writer}, delete $self->{second} // $self->{spare};
 	$self->{fills}->forget if $self->{fills};
 	$self->{reader}->run(map { "ROLLBACK PREPARED '$_->[0]'" } $self->{reader}->rows('SELECT gid FROM pg_prepared_xacts'));
-	my $is_old = ++$self->{age} % 20 == 0;
-	if ($writer && ($how{fresh} || $is_old))
-	{
-		$writer->close;
-		$writer = undef;
-	}
-	if ($writer) { $writer->run('RESET SESSION AUTHORIZATION', 'RESET ALL', 'DEALLOCATE q', 'DISCARD TEMP'); }
-	else { $writer = $self->_writer($how{fresh}); }
+	$writer //= $self->_writer($how{fresh});
 	$self->_clear($how{fresh});
+	$self->{parsed} = {} if keys %{ $self->{parsed} } > 5000;
 	$self->{publisher}->reset if delete $self->{published};
 	$self->_vacuum if $self->{age} % 50 == 0;
 	$self->{reader}->rows('SELECT cache_aside.wait_delivered()');
@@ -165,7 +167,24 @@ sub begin
 	$self->{cache}->command('DEL', map { $_->[1] } @keys) if @keys;
 	@$self{qw(classes prepared done effect)} = ([], {}, [], 1);
 	$self->{writer} = $self->_writer_of_this($writer);
+	$self->{spare} = $second;
 	return;
+}
+
+# A session that wrote, as for the next sequence, or nothing.
+sub _again
+{
+	my ($self, $session, $is_new) = @_;
+	return undef unless $session;
+	delete $session->{transaction};
+	$session->run('ROLLBACK');
+	if ($is_new)
+	{
+		$session->close;
+		return undef;
+	}
+	$session->run('RESET SESSION AUTHORIZATION', 'RESET ALL', 'DEALLOCATE q', 'DISCARD TEMP');
+	return $session;
 }
 
 # Only one that looks at gaps itself has to have read that large view.
@@ -218,7 +237,7 @@ sub execute_and_see
 	my @results = $self->{writer}->run((map { $_->{sql} } @ops), 'EXECUTE tree');
 	my $tree = pop @results;
 	$self->_executed(\@ops, @results);
-	return _tables($tree);
+	return $self->_tables($tree);
 }
 
 sub _executed
@@ -265,7 +284,7 @@ sub _session { my ($self, $op) = @_; return $op->{second} ? $self->{second} : $s
 sub _second
 {
 	my ($self) = @_;
-	return $self->{second} //= $self->_writer_of_this(OracleSession->connect($self->{pg}));
+	return $self->{second} //= $self->_writer_of_this(delete $self->{spare} // OracleSession->connect($self->{pg}));
 }
 
 sub _writer_of_this
@@ -294,6 +313,7 @@ sub _fill
 sub _retire_detached
 {
 	my ($self, $sql) = @_;
+	return if index($sql, 'cache_aside.') < 0;
 	my %moved = map { ($_ => 1) } $sql =~ /cache_aside\.attach_like\('[^']*', '([^']*)'\)/g;
 	my $from_view = $sql =~ /cache_aside\.attach_like\('app\.f'/;
 	my %gone = $sql =~ /cache_aside\.attach/ ? () : map { ($_ => 1) } $sql =~ /cache_aside\.detach\('[^']*', '([^']*)'\)/g;
@@ -312,6 +332,14 @@ sub _broken
 	my ($self, $op, $error) = @_;
 	$self->{broken} //= { what => "error $error", class => '', at => scalar @{ $self->{done} } };
 	return;
+}
+
+# What gaps says to run, one of it: always the same of the same. (The view is planned once, for all questions.)
+sub remedy
+{
+	my ($self) = @_;
+	my ($first) = sort { md5_hex($a) cmp md5_hex($b) } grep { defined } map { $_->[3] } $self->{reader}->rows('EXECUTE state');
+	return $first;
 }
 
 # Can a reader look without being held up?
@@ -392,23 +420,24 @@ sub finish
 sub tables
 {
 	my ($self) = @_;
-	return _tables($self->{writer}->run('EXECUTE tree'));    # it may wait for a prepared transaction
+	return $self->_tables($self->{writer}->run('EXECUTE tree'));    # it may wait for a prepared transaction
 }
 
 sub _tables
 {
-	my ($result) = @_;
-	my %tables;
+	my ($self, $result) = @_;
 	return undef if $result->{error};
-	foreach my $row (grep { $_->[0] ne 'app.far' } @{ $result->{rows} })    # written only through the foreign table
-	{
-		my ($name, $kind, $is_partition, $parents, $columns, $key, $unique) = @$row;
-		my @parents = map { s/"//gr } grep { length } split /,/, $parents =~ tr/{}//dr;
-		my @columns = map { [ /^(\S+) (\S?) (.*)$/ ] } grep { length } split /,/, $columns =~ tr/{}"//dr;
-		$tables{$name} = { name => $name, kind => $kind, is_partition => $is_partition eq 't', parents => \@parents,
-			columns => [ map { [ $_->[0], $_->[2], $_->[1] ] } @columns ], key => $key // '', unique => $unique eq 't' };
-	}
-	return \%tables;
+	my @tables = map { $self->{parsed}{ join "\n", @$_ } //= _table(@$_) } @{ $result->{rows} };
+	return { map { ($_->{name} => $_) } grep { $_->{name} ne 'app.far' } @tables };    # written only through the foreign table
+}
+
+sub _table
+{
+	my ($name, $kind, $is_partition, $parents, $columns, $key, $unique) = @_;
+	my @parents = map { s/"//gr } grep { length } split /,/, $parents =~ tr/{}//dr;
+	my @columns = map { [ /^(\S+) (\S?) (.*)$/ ] } grep { length } split /,/, $columns =~ tr/{}"//dr;
+	return { name => $name, kind => $kind, is_partition => $is_partition eq 't', parents => \@parents,
+		columns => [ map { [ $_->[0], $_->[2], $_->[1] ] } @columns ], key => $key, unique => $unique eq 't' };
 }
 
 1;

@@ -140,13 +140,13 @@ sub _compare
 	my ($self, @able) = @_;
 	my $cached = $self->{cache}->command('MGET', map { $_->[2] } @able);
 	push @{ $able[$_] }, $cached->[$_] foreach 0 .. $#able;
-	my ($wrong) = grep { $self->_wrong(@$_) } @able;
+	my $wrong = $self->_first_wrong(@able);
 	if ($wrong && $self->{changed})
 	{
 		my $failed = $self->_has_asked($self->{reader}->run('EXECUTE state'));
 		return $failed if $failed;
 		@able = grep { !$_->[0]{gap} } @able;
-		($wrong) = grep { $self->_wrong(@$_) } @able;
+		$wrong = $self->_first_wrong(@able);
 	}
 	my @new = grep { !defined $_->[4] } @able;
 	$self->{count}{compared} += @able - @new;
@@ -160,11 +160,17 @@ sub _compare
 		now => $now, at => scalar @{ $self->{done} } };
 }
 
-# A key, as it is with its prefix, what it should be, and what it is.
-sub _wrong
+# Of [ class, key, with its prefix, what it should be, what it is ].
+sub _first_wrong
 {
-	my ($self, $class, $key, $whole, $now, $cached) = @_;
-	return defined $cached ? $cached ne $now : $class->{cached}{$whole} && !$self->{effect};
+	my ($self, @able) = @_;
+	my $effect = $self->{effect};
+	foreach my $one (@able)
+	{
+		my ($class, undef, $whole, $now, $cached) = @$one;
+		return $one if defined $cached ? $cached ne $now : !$effect && $class->{cached}{$whole};
+	}
+	return undef;
 }
 
 1;

@@ -3,12 +3,12 @@
 
 =head1 NAME
 
-OraclePublisher - tables of an Oracle that another database of the server replicates to it, logically
+OraclePublisher - tables of an Oracle that another server replicates to its own, logically
 
 =head1 SYNOPSIS
 
-  my $publisher = OraclePublisher->new($pg, $reader);
-  $publisher->run('INSERT INTO rep.r ...');    # in the other database
+  my $publisher = OraclePublisher->new($reader);
+  $publisher->run('INSERT INTO rep.r ...');    # in the other server
   $publisher->wait;                            # applied here
   $publisher->reset;                           # empty again, without rules
 
@@ -25,6 +25,7 @@ use strict;
 use warnings;
 
 use OracleSession;
+use PgServer;
 
 my @here = (
 	'CREATE SCHEMA rep', 'GRANT USAGE ON SCHEMA rep TO oracle_writer', 'CREATE TABLE rep.r (id int, a int, b text)',
@@ -37,22 +38,25 @@ my @there = (
 	'ALTER TABLE rep.r REPLICA IDENTITY FULL', 'ALTER TABLE rep.s REPLICA IDENTITY FULL', 'CREATE PUBLICATION p FOR ALL TABLES',
 	q{SELECT pg_create_logical_replication_slot('sub', 'pgoutput')}, 'SET synchronous_commit = on');
 
+# A server of its own: what sends changes decodes the whole log of its server.
 sub new
 {
-	my ($class, $pg, $reader) = @_;
-	$reader->rows($_) foreach 'CREATE DATABASE pub', @here;
-	my $self = bless { reader => $reader, there => OracleSession->connect($pg, database => 'pub') }, $class;
+	my ($class, $reader) = @_;
+	my $pg = PgServer->new(conf => "shared_preload_libraries = ''\nwal_level = logical\nfsync = off\nautovacuum = off\nshared_buffers = 4MB\n"
+		  . "max_wal_size = 64MB\ncheckpoint_timeout = 1h\n")->start;
+	my $self = bless { pg => $pg, reader => $reader, there => OracleSession->connect($pg) }, $class;
 	$self->{there}->rows($_) foreach @there;
-	$reader->rows("CREATE SUBSCRIPTION sub CONNECTION 'host=$pg->{dir} port=$pg->{port} user=postgres dbname=pub' PUBLICATION p "
-		  . "WITH (create_slot = false, slot_name = 'sub', copy_data = false)");
+	$reader->rows($_) foreach @here,
+	  "CREATE SUBSCRIPTION sub CONNECTION 'host=$pg->{dir} port=$pg->{port} user=postgres dbname=postgres' PUBLICATION p "
+	  . "WITH (create_slot = false, slot_name = 'sub', copy_data = false)";
 	return $self;
 }
 
 sub run
 {
 	my ($self, $sql) = @_;
-	my ($result) = $self->{there}->run($sql);
-	($self->{lsn}) = map { $_->[0] } $self->{there}->rows('SELECT pg_current_wal_flush_lsn()');
+	my ($result, $lsn) = $self->{there}->run($sql, 'SELECT pg_current_wal_flush_lsn()');
+	$self->{lsn} = $lsn->{rows}[0][0] // die "$lsn->{error}\n";
 	return $result;
 }
 
@@ -64,7 +68,7 @@ sub wait
 	my $applied = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'sub' AND replay_lsn >= '$lsn'";
 	foreach my $n (1 .. 30_000)
 	{
-		return if ($self->{reader}->rows($applied))[0][0];
+		return if ($self->{there}->rows($applied))[0][0];
 		select undef, undef, undef, $n < 20 ? 0.001 : 0.01;
 	}
 	die "not applied\n";

@@ -16,6 +16,10 @@ use OracleChanges;
 use OracleRules qw(preamble trees names_of_trees make_rule kinds_of_rules);
 use OracleStatements;
 
+# Changes after which the tables have the same names, columns and kinds as before.
+my %keeps = map { ($_ => 1) } qw(harmless rewrite enum composite function refresh instead rewrite_rule deferred foreign_key gap_drop_trigger gap_trigger
+  foreign owner row_security before_trigger after_trigger);
+
 sub new
 {
 	my ($class, $oracle, $seed) = @_;
@@ -54,6 +58,7 @@ sub _sql_and_see
 sub _know
 {
 	my ($self, $tables) = @_;
+	$self->{unseen} = 0 if $tables;
 	delete @$tables{ grep { /^rep\./ } keys %$tables } if $tables && !$self->{may}{publish};
 	$self->{statements}->see($tables) if $tables;
 	return;
@@ -214,7 +219,7 @@ sub _change
 		my $found = $self->_look;
 		return $found if $found;
 	}
-	$self->_sql_and_see($sql);
+	$keeps{$name} && !$self->{unseen} ? $self->_sql($sql) : $self->_sql_and_see($sql);
 	return undef;
 }
 
@@ -255,6 +260,7 @@ sub _inside
 		$sql = "PREPARE TRANSACTION 'g" . ++$self->{transactions} . "'";
 	}
 	$sql =~ /^ROLLBACK|^PREPARE/ ? $self->_sql_and_see($sql) : $self->_sql($sql);
+	$self->{unseen} = 1 if $sql eq 'COMMIT' && $self->{oracle}{done}[-1]{error};
 	return $self->_look if $sql eq 'COMMIT' && @{ $self->{savepoints} } && $self->{oracle}->can_look && $s->chance(0.5);
 	return undef;
 }
@@ -319,8 +325,8 @@ sub _rules
 	}
 	else
 	{
-		my ($row) = $oracle->{reader}->rows('SELECT remedy FROM cache_aside.gaps ORDER BY md5(remedy) LIMIT 1');
-		$self->_sql_and_see($row->[0] =~ s/;\s*$//r) if $row && $row->[0] !~ /^--/;
+		my $remedy = $oracle->remedy;
+		$self->_sql_and_see($remedy =~ s/;\s*$//r) if defined $remedy && $remedy !~ /^--/;
 	}
 	return undef;
 }

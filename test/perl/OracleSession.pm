@@ -57,19 +57,22 @@ sub rows
 sub _result
 {
 	my ($self) = @_;
-	my ($at, $error, @rows) = (0);
+	my ($buffer, $at, $error, @rows) = (\$self->{buffer}, 0);
 	while (1)
 	{
-		$self->_need($at + 5);
-		my ($kind, $length) = unpack 'aN', substr $self->{buffer}, $at, 5;
-		$self->_need($at + 1 + $length);
-		push @rows, _row(substr $self->{buffer}, $at + 5, $length - 4) if $kind eq 'D';
-		$error //= _error(substr $self->{buffer}, $at + 5, $length - 4) if $kind eq 'E';
-		$self->{in} = substr $self->{buffer}, $at + 5, 1 if $kind eq 'Z';
+		$self->_need($at + 5) if length $$buffer < $at + 5;
+		my ($kind, $length) = unpack 'aN', substr $$buffer, $at, 5;
+		$self->_need($at + 1 + $length) if length $$buffer < $at + 1 + $length;
+		if ($kind eq 'D') { push @rows, _row(substr $$buffer, $at + 5, $length - 4); }
+		elsif ($kind eq 'E') { $error //= _error(substr $$buffer, $at + 5, $length - 4); }
+		elsif ($kind eq 'Z')
+		{
+			$self->{in} = substr $$buffer, $at + 5, 1;
+			last;
+		}
 		$at += 1 + $length;
-		last if $kind eq 'Z';
 	}
-	substr $self->{buffer}, 0, $at, '';
+	substr $$buffer, 0, $at + 6, '';
 	return { rows => \@rows, error => $error, in => $self->{in} };
 }
 

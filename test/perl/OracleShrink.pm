@@ -105,7 +105,7 @@ sub script
 	my $class = ref $found->{class} ? $found->{class} : undef;
 	my $out = "-- seed $found->{seed}: $found->{what}\n-- In an empty database of a server with cache_aside, roles oracle_owner and oracle_writer; autovacuum off.\n"
 	  . "CREATE EXTENSION IF NOT EXISTS cache_aside;\n" . join '', map { "$_;\n" } schemas();
-	$out .= "-- rep.r and rep.s come from a database pub, see OraclePublisher.pm\n" if grep { $_->{published} } @{ $self->{ops} };
+	$out .= "-- rep.r and rep.s come from a database pub of another server, see OraclePublisher.pm\n" if grep { $_->{published} } @{ $self->{ops} };
 	my $prefixes = join ',', @{ $self->{oracle}{prefixes} };
 	$out .= "-- cache_aside.key_prefix = '$prefixes'\n" if $prefixes ne '';
 	my $value = $class ? _value_sql($class, $found->{key}) : '';

@@ -40,7 +40,7 @@ sub new
 sub see
 {
 	my ($self, $tables) = @_;
-	@$self{qw(tables sorted)} = ($tables, [ sort keys %$tables ]);
+	@$self{qw(tables sorted targets)} = ($tables, [ sort keys %$tables ], {});
 	return;
 }
 
@@ -127,9 +127,9 @@ sub row
 sub _one
 {
 	my ($self, $kinds) = @_;
-	my @allowed = grep { $self->{allowed}{$_} } sort keys %$kinds;
-	return undef unless @allowed;
-	my $name = $self->pick(@allowed);
+	my $allowed = $self->{chosen}{$kinds} //= [ grep { $self->{allowed}{$_} } sort keys %$kinds ];
+	return undef unless @$allowed;
+	my $name = $self->pick(@$allowed);
 	my $sql = $kinds->{$name}->($self);
 	return defined $sql ? ($sql, $name) : ();
 }
@@ -159,7 +159,8 @@ sub may_name
 sub target
 {
 	my ($self, $kinds) = @_;
-	return $self->table($kinds // 'rpvf', sub { $self->may_name($_[0]) });
+	my $names = $self->{targets}{ $kinds //= 'rpvf' } //= [ $self->names($kinds, sub { $self->may_name($_[0]) }) ];
+	return @$names ? $self->pick(@$names) : undef;
 }
 
 package OracleStatements::Writes;

@@ -111,14 +111,8 @@ sub pipeline
 sub _encode
 {
 	my (@words) = @_;
-	my $out = '*' . @words . "\r\n";
-	foreach my $word (@words)
-	{
-		my $bytes = "$word";
-		utf8::encode($bytes) if utf8::is_utf8($bytes);
-		$out .= '$' . length($bytes) . "\r\n$bytes\r\n";
-	}
-	return $out;
+	utf8::encode($_) foreach grep { utf8::is_utf8($_) } @words;
+	return join "\r\n", '*' . @words, (map { ('$' . length, $_) } @words), '';
 }
 
 sub _write
