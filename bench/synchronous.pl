@@ -27,6 +27,7 @@ sub side
 	my ($mode, $code) = @_;
 	local $ENV{PGOPTIONS} = $options{$mode} // '';
 	$sql->query("SELECT cache_aside.attach('pgbench_accounts', 'account:{aid}')") if $mode;
+	delivered($sql);
 	my $figure = proved($mode || 'without a rule',
 		baseline => !$mode,
 		keys => $keys,

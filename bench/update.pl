@@ -19,6 +19,7 @@ sub tps
 {
 	my ($what, $rule) = @_;
 	$sql->query("SELECT cache_aside.attach('pgbench_accounts', 'account:{aid}')") if $rule;
+	delivered($sql);
 	my $tps = proved($what,
 		baseline => !$rule,
 		keys => $keys,

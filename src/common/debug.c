@@ -33,6 +33,7 @@
  *	old-key          an UPDATE gives the new key alone
  *	merge, watch, named, truncate-clone	merge.c, watch.c's look at renamed columns, reach.c's at query
  *	                 rules, the TRUNCATE triggers of partitions
+ *	begins           a rule that begins to cover a table deletes nothing
  *	newest           a query rule sees no more than its transaction's snapshot
  *	start            a read token may be younger than the start of its transaction
  *	reserved         backends log keys whose names are reserved

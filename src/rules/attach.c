@@ -14,7 +14,8 @@
  * Input: SQL calls by the table's owner. Output: CREATE TRIGGER and DROP TRIGGER through SPI, with
  * the caller's rights, so that event triggers and dependencies work as for anybody. SHARE ROW
  * EXCLUSIVE, the lock of CREATE TRIGGER, is taken before looking: two sessions cannot attach the
- * same rule twice. Errors leave nothing behind, the transaction rolls back.
+ * same rule twice. Errors leave nothing behind, the transaction rolls back. What is cached under the
+ * rule's pattern is deleted at the commit (begins.c).
  */
 #include "cache_aside.h"
 #include "common/common.h"

@@ -5,6 +5,7 @@
  *	ALTER TABLE that rewrites                                          utility hook, file changed
  *	ATTACH, DETACH PARTITION, INHERIT, NO INHERIT                      utility hook
  *	DDL that writes no row but changes what rows show                  both (altered.c)
+ *	a rule comes, or covers more than before                           object access hook (begins.c)
  *	DROP EXTENSION, DROP DATABASE                                      object access hook: a census
  *	COMMIT PREPARED                                                    utility hook, wakes the worker
  *	rules of a partitioned table and its partitions                    utility hook (partition.c)
@@ -50,7 +51,6 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
 #include "nodes/parsenodes.h"
-#include "storage/bufmgr.h"
 #include "tcop/utility.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -179,8 +179,8 @@ captures(void)
 	return guc_enabled && !RecoveryInProgress();
 }
 
-static bool
-is_on(void)
+bool
+ca_ddl_invalidates(void)
 {
 	return captures() && guc_ddl_invalidates;
 }
@@ -192,6 +192,9 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 		previous_access(access, class, object, part, arg);
 	if (access == OAT_POST_CREATE && class == TriggerRelationId)
 		ca_approval_check_created(object);
+	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER) && class == TriggerRelationId &&
+		ca_ddl_invalidates())
+		ca_begins_note_trigger(access, object);
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part == 0)
 	{
 		ca_approval_after_alter(object);
@@ -202,7 +205,8 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 		ca_renamed_schema(object, ca_altered_schema_name(object));
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part > 0)
 		ca_watch_after_alter(object, part);
-	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) && is_on())
+	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) &&
+		ca_ddl_invalidates())
 		ca_altered_note(access, class, object, part, arg);
 	if (access != OAT_DROP)
 		return;
@@ -213,7 +217,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 		note_dropped_trigger(object);
 	else if (class == RelationRelationId && part == 0)
 	{
-		add_dropped_table(object, is_on());
+		add_dropped_table(object, ca_ddl_invalidates());
 		ca_view_rule_note_dropped(object);
 	}
 }
@@ -287,24 +291,6 @@ add_rewritten(List *files)
 	}
 }
 
-/* An empty partition brings no rows; making one ahead of time is too common to flush for it. */
-static bool
-is_empty(RangeVar *name)
-{
-	Oid relid = RangeVarGetRelid(name, NoLock, true);
-	Relation relation;
-	bool empty;
-
-	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION)
-		return false;
-	relation = try_relation_open(relid, AccessShareLock);
-	if (relation == NULL)
-		return false;
-	empty = RelationGetNumberOfBlocks(relation) == 0;
-	relation_close(relation, AccessShareLock);
-	return empty;
-}
-
 /* Does the statement make rows appear below this table, or disappear? */
 static bool
 moves_rows(AlterTableCmd *command)
@@ -312,7 +298,8 @@ moves_rows(AlterTableCmd *command)
 	switch (command->subtype)
 	{
 		case AT_AttachPartition:
-			return !is_empty(((PartitionCmd *) command->def)->name);
+			return !ca_begins_is_new(
+				RangeVarGetRelid(((PartitionCmd *) command->def)->name, NoLock, true));
 		case AT_DetachPartition:
 		case AT_DetachPartitionFinalize:
 			return true;
@@ -364,7 +351,7 @@ altered_table(Node *node)
 	AlterTableStmt *statement = (AlterTableStmt *) node;
 	Oid relid;
 
-	if (!IsA(node, AlterTableStmt) || !is_on())
+	if (!IsA(node, AlterTableStmt) || !ca_ddl_invalidates())
 		return InvalidOid;
 	relid = RangeVarGetRelid(statement->relation, NoLock, true);
 	return OidIsValid(relid) && is_table(relid) ? relid : InvalidOid;
@@ -413,7 +400,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 		ca_commit_note_prepared(since);
 	if (IsA(node, CreateExtensionStmt)) /* ours, or one that brings it with CASCADE */
 		ca_commit_note_created();
-	if (is_on() || (captures() && IsA(node, RefreshMatViewStmt)))
+	if (ca_ddl_invalidates() || (captures() && IsA(node, RefreshMatViewStmt)))
 		ca_altered_note_statement(node);
 	if (OidIsValid(relid))
 	{

@@ -18,7 +18,7 @@
  * text) may name anything, and then counts as naming it: a pattern too many is deleted.
  *
  * No lock is taken on any of the tables found; their triggers are read from the catalog. A rule that
- * is attached at the same moment begins with nothing cached under it.
+ * is attached at the same moment begins with nothing cached under it (begins.c).
  */
 #include "cache_aside.h"
 #include "common/common.h"

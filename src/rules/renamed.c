@@ -2,7 +2,7 @@
  * renamed.c: what gets another name or schema: a table, a materialized view, or the schema they are in.
  *
  * Input: the object access hook, which comes before the caches have the new name. Output: the former names of
- * each (former.c, of a materialized view view_rule.c).
+ * each (former.c, of a materialized view view_rule.c), and the patterns of their rules (begins.c).
  */
 #include "cache_aside.h"
 #include "rules/rules.h"
@@ -23,6 +23,7 @@ ca_renamed_note(Oid relid, char *new_name)
 
 	if (new_name == NULL)
 		return;
+	ca_begins_note_name(relid);
 	if (get_rel_relkind(relid) == RELKIND_MATVIEW)
 		ca_view_rule_note_renamed(relid, before, new_name);
 	else

@@ -23,6 +23,15 @@ extern void ca_rules_init(void);
 
 /* ---- ddl.c: utility hook; DROP, DETACH and rewrites that fire no trigger ---- */
 extern void ca_ddl_init(void);
+extern bool ca_ddl_invalidates(void); /* does DDL delete patterns here and now? */
+
+/* ---- begins.c: a rule begins to cover what it did not cover ---- */
+/* Inside the command that made or changed the trigger, any. */
+extern void ca_begins_note_trigger(ObjectAccessType access, Oid trigger);
+/* A table or materialized view that gets another name. */
+extern void ca_begins_note_name(Oid relid);
+/* Did the table, and all below it, never hold a row? */
+extern bool ca_begins_is_new(Oid relid);
 
 /* ---- merge.c: what MERGE moves between partitions ---- */
 extern void ca_merge_init(void);

@@ -197,6 +197,8 @@ ca_view_rule_attach(Relation view, const char *template, bool has_options)
 	scan_rules(&others);
 	insert_rule(others.relid, template, others.former);
 	CommandCounterIncrement();
+	if (ca_ddl_invalidates())
+		ca_entries_add_rule_pattern(ca_key_template_pattern(template));
 }
 
 /* In the object access hook, where others have yet to see the old name: no command counter moves here. */

@@ -49,7 +49,7 @@ it), start (0: do not start).
 sub new_node
 {
 	my ($class, $name, %args) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = CacheAside::Node->new($name);
 	$node->init(
 		allows_streaming => 1,
 		extra => [ '--locale=C', '--encoding=UTF8', @{ $args{initdb} // [] } ]);
@@ -89,7 +89,7 @@ sub new_standby
 	my ($class, $name, $primary, %args) = @_;
 	my $backup = $args{backup};
 	$primary->backup($backup = "for_$name") unless defined $backup;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = CacheAside::Node->new($name);
 	$node->init_from_backup($primary, $backup, has_streaming => 1, %{ $args{init} // {} });
 	$class->configure($node, %args);
 	$node->start if $args{start} // 1;
@@ -215,6 +215,24 @@ sub background_sql
 {
 	my ($node, %args) = @_;
 	return $node->background_psql($args{db} // 'postgres', on_error_stop => 1, %args);
+}
+
+# A rule that is attached deletes what is cached under it. Tests put keys into Redis next, as plain clients do;
+# those are not meant, so safe_psql comes back when that is over.
+package CacheAside::Node;
+
+our @ISA = ('PostgreSQL::Test::Cluster');
+
+sub safe_psql
+{
+	my ($self, $database, $sql, @params) = @_;
+	my $out = $self->SUPER::safe_psql($database, $sql, @params);
+	if ($sql =~ /cache_aside\.attach/)
+	{
+		my $wait = "SELECT cache_aside.wait_delivered(NULL, '10 s') FROM cache_aside.status WHERE state = 'delivering'";
+		$self->psql('postgres', $wait);
+	}
+	return $out;
 }
 
 1;

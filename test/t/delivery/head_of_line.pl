@@ -91,6 +91,8 @@ $client->query('SET synchronous_commit = on');
 
 # ---- more patterns than are held in memory, and than commits that wait for room
 cache_users($redis, 1 .. 2000);
+my @served = map { "user:1999:$_:x" } 1, 33_500, 40_000, $flood, 'child', 'parent';
+$redis->mset(map { ($_ => 'x') } @served);
 reload_conf($node, 'cache_aside.scan_rate' => 100);
 $before = status($node, 'patterns');
 my $peak = memory();
@@ -100,8 +102,6 @@ $client->query("BEGIN; SAVEPOINT a; $by_child[0]; RELEASE a; $by_child[1]; COMMI
 goes_at_once("behind $flood patterns");
 cmp_ok(status($node, 'patterns') - $before, '<', 34_000, 'the rest of them is left in the log');
 cmp_ok(memory() - $peak, '<', 32, sprintf 'memory: %+.1f MB', memory() - $peak);
-my @served = map { "user:1999:$_:x" } 1, 33_500, 40_000, $flood, 'child', 'parent';
-$redis->mset(map { ($_ => 'x') } @served);
 $redis->command('DEL', map { "other:$_" } 1 .. 20_000);
 $commits = status($node, 'commits');
 reload_conf($node, 'cache_aside.scan_rate' => 0);

@@ -42,7 +42,7 @@ $node->safe_psql('postgres', q{
 sub patterns
 {
 	my ($sql) = @_;
-	my (undef, $out, $err) = $node->psql('postgres', "SET client_min_messages = error; BEGIN; $sql;"
+	my (undef, $out, $err) = $node->psql('postgres', "SET client_min_messages = error; BEGIN;\n\\o /dev/null\n$sql;\n\\o\n"
 		  . "SELECT string_agg(key, ' ' ORDER BY key) FROM cache_aside.pending(); ROLLBACK");
 	return $out . ($err eq '' ? '' : " failed: $err");
 }
@@ -63,7 +63,7 @@ deletes('plain:*', 'ALTER TABLE plain ADD c int', 'ALTER TABLE plain ADD c int D
 deletes('', 'ALTER TABLE plain ALTER n SET STATISTICS 7', 'ALTER TABLE plain ALTER n SET NOT NULL',
 	'ALTER TABLE plain ALTER n SET DEFAULT 1', 'ALTER TABLE plain ADD CHECK (n > 0)', 'CREATE INDEX ON plain (n)',
 	'ALTER TABLE plain ALTER w TYPE varchar(20)', 'ALTER TABLE plain ALTER w SET STORAGE external',
-	'ALTER TABLE plain SET (fillfactor = 70)', 'ALTER TABLE plain DISABLE TRIGGER USER', 'ALTER TABLE plain RENAME TO p2',
+	'ALTER TABLE plain SET (fillfactor = 70)', 'ALTER TABLE plain DISABLE TRIGGER USER',
 	'ALTER TABLE plain OWNER TO CURRENT_USER', 'CLUSTER plain USING plain_pkey', 'ANALYZE plain', 'COMMENT ON COLUMN plain.n IS $$c$$',
 	'CREATE TABLE fresh (id int, m mood); ALTER TABLE fresh ADD n int; DROP TABLE fresh',
 	'CREATE TEMP TABLE t1 (id int); ALTER TABLE t1 ADD n int', q{ALTER TYPE mood ADD VALUE 'new'},
@@ -77,7 +77,17 @@ deletes('top:*', 'ALTER TABLE top RENAME m TO mm', 'ALTER TABLE top ADD c int',
 	'ALTER TABLE middle ATTACH PARTITION loose FOR VALUES FROM (20) TO (30)', 'ALTER TABLE top DETACH PARTITION middle',
 	'CREATE FOREIGN TABLE away PARTITION OF middle FOR VALUES FROM (30) TO (40) SERVER far', 'DROP TABLE leaf',
 	q{CREATE FOREIGN TABLE away (id int, day int, m moods) SERVER far; ALTER TABLE middle ATTACH PARTITION away FOR VALUES FROM (30) TO (40)});
-deletes('', 'CREATE TABLE l2 PARTITION OF middle FOR VALUES FROM (30) TO (40)');
+# a partition that never held a row, and its name
+deletes('', 'CREATE TABLE l2 PARTITION OF middle FOR VALUES FROM (30) TO (40)', 'ALTER TABLE leaf RENAME TO l3', 'ALTER TABLE leaf SET SCHEMA app',
+	'CREATE TABLE l2 (LIKE leaf); ALTER TABLE middle ATTACH PARTITION l2 FOR VALUES FROM (30) TO (40)',
+	'CREATE TABLE m2 PARTITION OF top FOR VALUES FROM (100) TO (200) PARTITION BY RANGE (day); CREATE TABLE l2 PARTITION OF m2 FOR VALUES FROM (100) TO (110)');
+# a rule begins; see rule_begins.pl
+deletes('n:*', q{SELECT cache_aside.attach('plain', 'n:{id}')}, q{SELECT cache_aside.attach('plain', 'n:{id}', level => 'statement')});
+deletes('t:*', q{SELECT cache_aside.attach('top', 't:{id}')});
+deletes('', q{SET LOCAL cache_aside.ddl_invalidates = off; SELECT cache_aside.attach('plain', 'n:{id}'), cache_aside.attach('stored', 'n:{id}');
+	ALTER TABLE plain RENAME TO p2; ALTER TABLE p2 DISABLE TRIGGER USER; ALTER TABLE p2 ENABLE TRIGGER USER}, 'ALTER TABLE plain ENABLE TRIGGER USER',
+	q{SAVEPOINT s; SELECT cache_aside.attach('plain', 'n:{id}'); ROLLBACK TO s});
+deletes('plain:*', 'ALTER TABLE plain RENAME TO p2', 'ALTER TABLE plain SET SCHEMA app', 'ALTER TABLE plain DISABLE TRIGGER USER; ALTER TABLE plain ENABLE TRIGGER USER');
 deletes('kind:*', 'ALTER TABLE kind ADD c int', 'ALTER TABLE heir NO INHERIT kind', 'CREATE FOREIGN TABLE k2 () INHERITS (kind) SERVER far',
 	'CREATE TABLE k3 (id int, x int); ALTER TABLE k3 INHERIT kind');
 
@@ -96,7 +106,7 @@ deletes('typed:*', 'ALTER TYPE cell ADD ATTRIBUTE b int CASCADE', 'ALTER TYPE ce
 deletes('kind:*', 'DROP TABLE heir CASCADE', 'DROP TABLE inner_child', 'ALTER TABLE heir ADD c int', 'ALTER TABLE inner_child NO INHERIT heir');
 deletes('distant:*', 'ALTER FOREIGN TABLE distant ALTER x TYPE numeric(10,2)', q{ALTER FOREIGN TABLE distant OPTIONS (ADD a '1')},
 	q{ALTER FOREIGN TABLE distant ALTER x OPTIONS (ADD a '1')}, q{ALTER SERVER far OPTIONS (ADD a '1')});
-deletes('', 'ALTER TABLE wide SET SCHEMA app', 'ALTER TABLE wide ADD COLUMN IF NOT EXISTS n int', 'ALTER TABLE wide DROP COLUMN IF EXISTS nope',
+deletes('', 'ALTER TABLE wide ADD COLUMN IF NOT EXISTS n int', 'ALTER TABLE wide DROP COLUMN IF EXISTS nope',
 	'ALTER TABLE typed NOT OF', 'ALTER TABLE deep SET UNLOGGED', 'ALTER TABLE wide ALTER id ADD GENERATED ALWAYS AS IDENTITY', 'REINDEX TABLE wide',
 	'ALTER TYPE mood RENAME TO feeling', 'ALTER TABLE wide DROP CONSTRAINT wide_pkey CASCADE', 'CREATE TABLE heir2 () INHERITS (kind)');
 # listed as not seen: rights, settings, collations
