@@ -25,7 +25,8 @@ CREATE FUNCTION cache_aside.worker_status(
 	OUT log_skipped_at timestamptz,
 	OUT last_error text, OUT last_error_at timestamptz,
 	OUT trouble text, OUT trouble_since timestamptz, OUT first_error text, OUT hint text,
-	OUT stats_reset timestamptz, OUT backend_connections bigint, OUT redis_mode text)
+	OUT stats_reset timestamptz, OUT backend_connections bigint, OUT redis_mode text,
+	OUT redis_credentials text)
 RETURNS record
 LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_worker_status';
@@ -76,6 +77,8 @@ COMMENT ON COLUMN cache_aside.status.hint IS
 'What to do about the present trouble';
 COMMENT ON COLUMN cache_aside.status.redis_mode IS
 'functions: guarded fills are to be had; plain: this Redis has no functions, or forbids them';
+COMMENT ON COLUMN cache_aside.status.redis_credentials IS
+'Where the password for Redis comes from: command, password file, URL, none; and what is set beside it and not used';
 COMMENT ON COLUMN cache_aside.status.retained_wal IS
 'Bytes of log that the replication slot keeps; null without a slot';
 

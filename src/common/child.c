@@ -16,6 +16,11 @@
  * signal, is a crashed backend: it restarts the whole server. So the worker takes in orphans itself (Linux), and reaps
  * whatever is there. It has no other children.
  *
+ * Waiting. Its end is told by SIGCHLD, whose handler sets the latch (as the postmaster's does), and what it writes by
+ * the pipes, which the caller waits for (ca_child_pipes). The handler is there before the first fork, and the latch is reset
+ * before the caller looks: an end between any two lines is seen in this round or ends the wait for the next. More than is
+ * kept on stderr is not worth waking for: that pipe is left to ca_child_timeout then, or a flood would keep us busy.
+ *
  * File descriptors are counted with AcquireExternalFD. Memory: the caller's struct. Nothing raises.
  */
 #include "cache_aside.h"
@@ -31,17 +36,22 @@
 #include <sys/syscall.h>
 #endif
 
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 
 #define MOST_WORDS 256
 #define PIECES 16      /* of what it wrote, at once */
+#define FLOOD_MS 10    /* between looks at a stderr that floods */
 #define FAREWELL_MS 50 /* for the killed to go, when the worker ends */
 
 extern char **environ;
 
 static CaChild *present; /* to be killed when the worker ends */
 static bool unreaped;
+static uint32 changes; /* of the pipes there are */
 
 static void
 close_end(CaChild *child, int i)
@@ -50,6 +60,7 @@ close_end(CaChild *child, int i)
 		return;
 	close(child->fds[i]);
 	child->fds[i] = -1;
+	changes++;
 	ReleaseExternalFD();
 }
 
@@ -128,6 +139,15 @@ end_with_worker(int code, Datum arg)
 }
 
 static void
+note_end(SIGNAL_ARGS)
+{
+	int saved = errno;
+
+	SetLatch(MyLatch);
+	errno = saved;
+}
+
+static void
 prepare_once(void)
 {
 	static bool prepared;
@@ -138,6 +158,7 @@ prepare_once(void)
 #if defined(__linux__) && defined(PR_SET_CHILD_SUBREAPER)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 #endif
+	pqsignal(SIGCHLD, note_end);
 	before_shmem_exit(end_with_worker, (Datum) 0);
 }
 
@@ -213,6 +234,7 @@ ca_child_begin(CaChild *child, const char *words, int nwords)
 	argv[nwords] = NULL;
 	for (int i = 0; i < 3 && piped; i++)
 		piped = make_pipe(&child->fds[i], &theirs[i]);
+	changes++;
 	child->pid = piped ? fork_child((char *const *) argv, theirs) : -1;
 	saved = errno;
 	for (int i = 0; i < 3; i++)
@@ -313,13 +335,34 @@ ca_child_step(CaChild *child)
 {
 	bool ended = has_ended(child); /* first: what it wrote is in the pipe then */
 	bool flooded = false;
+	bool cut = child->err_cut;
 
 	take_output(child, 0, child->out, sizeof(child->out), &child->out_len, &flooded);
 	take_output(child, 1, child->err, CA_CHILD_ERR, &child->err_len, &child->err_cut);
+	changes += child->err_cut != cut;
 	if (flooded)
 	{
 		ca_child_kill(child);
 		return CA_CHILD_FLOODED;
 	}
 	return ended ? conclude(child) : CA_CHILD_RUNNING;
+}
+
+void
+ca_child_pipes(const CaChild *child, CaChildPipes *pipes)
+{
+	pipes->n = 0;
+	pipes->generation = changes;
+	if (child->pid == 0)
+		return;
+	if (child->fds[0] >= 0)
+		pipes->fds[pipes->n++] = child->fds[0];
+	if (child->fds[1] >= 0 && !child->err_cut)
+		pipes->fds[pipes->n++] = child->fds[1];
+}
+
+long
+ca_child_timeout(const CaChild *child)
+{
+	return child->pid != 0 && child->err_cut && child->fds[1] >= 0 ? FLOOD_MS : -1;
 }

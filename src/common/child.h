@@ -30,11 +30,22 @@ typedef struct CaChild
 	char err[CA_CHILD_ERR + 1];
 } CaChild;
 
+/* What it may write into just now. The generation changes when these do: descriptors come back. */
+typedef struct CaChildPipes
+{
+	int n;
+	pgsocket fds[2];
+	uint32 generation;
+} CaChildPipes;
+
 /* False with errno: it could not be started. `words`: its arguments, one NUL behind each. */
 extern bool ca_child_begin(CaChild *child, const char *words, int nwords);
 /* Reads what there is, without blocking. Once it is not RUNNING the child is gone. */
 extern CaChildState ca_child_step(CaChild *child);
 extern void ca_child_kill(CaChild *child); /* it and whatever it began; may be repeated */
 extern void ca_child_reap(void);           /* whoever has ended, of those that were killed */
+/* When to step again: one of these can be read, the latch is set (it has ended), so many ms passed (-1: never). */
+extern void ca_child_pipes(const CaChild *child, CaChildPipes *pipes);
+extern long ca_child_timeout(const CaChild *child);
 
 #endif

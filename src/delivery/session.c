@@ -21,7 +21,6 @@
 
 #define FENCED_RETRY 5000
 #define REFUSED_RETRY 1000
-#define CREDENTIAL_RETRY 5
 
 /* ---- the end of a session ---- */
 
@@ -40,6 +39,7 @@ ca_session_close(CaSink *sink)
 		MemoryContextReset(sink->session.cxt);
 	sink->session.phase = CA_PHASE_WAITING;
 	sink->session.retry_at = 0;
+	sink->session.awaits = false;
 }
 
 static void
@@ -150,8 +150,7 @@ may_open(CaSink *sink)
 
 	if (state == CA_CREDENTIAL_LACKING)
 		ca_session_fail(sink, ca_credential_command_error());
-	else if (state == CA_CREDENTIAL_AWAITED)
-		retry_in(sink, CREDENTIAL_RETRY);
+	sink->session.awaits = state == CA_CREDENTIAL_AWAITED;
 	return state == CA_CREDENTIAL_READY;
 }
 
@@ -205,8 +204,11 @@ ca_session_waits(CaSink *sink)
 bool
 ca_session_rests(CaSink *sink)
 {
-	return ca_session_waits(sink) && GetCurrentTimestamp() < sink->session.retry_at &&
-		   !ca_watch_moved(&sink->watch);
+	if (!ca_session_waits(sink) || ca_watch_moved(&sink->watch))
+		return false;
+	if (sink->session.awaits)
+		return ca_credential_command_ready() == CA_CREDENTIAL_AWAITED;
+	return GetCurrentTimestamp() < sink->session.retry_at;
 }
 
 bool
@@ -296,6 +298,8 @@ ca_session_timeout(CaSink *sink)
 {
 	long timeout = sink->session.redis ? ca_redis_timeout(sink->session.redis) : -1;
 
+	if (sink->session.awaits)
+		return -1; /* what the command does is an event */
 	if (ca_session_waits(sink))
 		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), sink->session.retry_at);
 	if (!ca_session_running(sink))

@@ -38,6 +38,7 @@ typedef struct CaSinkSession /* session.c */
 	MemoryContext cxt;
 	CaRedis *redis;
 	TimestampTz retry_at; /* in WAITING */
+	bool awaits;          /* likewise, for a credential, however long that takes */
 } CaSinkSession;
 
 typedef struct CaSinkHandshake /* handshake.c */

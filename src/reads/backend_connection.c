@@ -37,7 +37,6 @@
 #include "utils/wait_event.h"
 
 #define RETRY_MS 1000
-#define TURN_MS 10 /* between two looks for a credential */
 #define MAX_NEWS 8 /* causes in one statement */
 
 static MemoryContext ask_cxt;
@@ -195,21 +194,13 @@ open_and_wait(void)
 static bool
 await_credential(uint64 before)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), guc_connect_timeout);
 	CaTrouble cause = ca_trouble_judge(problem);
 
 	if (!ca_credential_command_is_set() ||
 		(cause != CA_TROUBLE_WRONGPASS && cause != CA_TROUBLE_CREDENTIAL))
 		return false;
 	ca_status_wake_worker();
-	while (ca_credential_number() == before && GetCurrentTimestamp() < end)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, TURN_MS,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	return ca_credential_number() != before;
+	return ca_credential_await(before, guc_connect_timeout);
 }
 
 static CaRedis *

@@ -295,6 +295,18 @@ put_tls(Check *check)
 			tls || local ? NULL : "Use rediss:// where the network is not your own.");
 }
 
+static void
+put_credentials(Check *check)
+{
+	const char *unused;
+	const char *source = ca_credential_words_source(&unused);
+
+	put_row(check, "credentials", unused ? NO : YES, source,
+			unused ? psprintf("The %s has a password, too, which is not used.", unused) : NULL,
+			unused ? "Leave one in the configuration, and reload it; see docs/credentials.md."
+				   : NULL);
+}
+
 static int
 compare_times(const void *a, const void *b)
 {
@@ -389,6 +401,7 @@ put_findings(Check *check)
 	put_role(check);
 	put_memory(check);
 	put_tls(check);
+	put_credentials(check);
 	put_library(check);
 	put_commands(check);
 	put_latency(check);

@@ -6,15 +6,18 @@
  * copies are wiped as soon as they were sent. Whoever may read the memory of the server's processes, or their
  * core files, may read it, as he may read the password in redis_url.
  *
- * Locks: `credential` under the lock; `number` and `refused` are atomics. A login that Redis refused is noted with
+ * Locks: `credential` under the lock; `number` and `refused` are atomics; who lacks one sleeps on `news`. A login that Redis refused is noted with
  * the number it was made with, so that one who was late with an old one does not spoil a new one.
  */
 #include "cache_aside.h"
 #include "redis/credential.h"
 #include "redis/redis.h"
 
+#include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #define TRANCHE "cache_aside_credential"
 
@@ -23,6 +26,7 @@ typedef struct Shared
 	pg_atomic_uint64 number;  /* as credential.number; 0: there is none */
 	pg_atomic_uint64 refused; /* highest that a server refused */
 	uint64 numbered;          /* under the lock: how many there were */
+	ConditionVariable news;   /* another number */
 	CaCredential credential;
 } Shared;
 
@@ -48,6 +52,7 @@ ca_credential_shmem_init(void)
 	memset(shared, 0, sizeof(Shared));
 	pg_atomic_init_u64(&shared->number, 0);
 	pg_atomic_init_u64(&shared->refused, 0);
+	ConditionVariableInit(&shared->news);
 }
 
 void
@@ -78,6 +83,7 @@ ca_credential_store(CaCredential *credential)
 	shared->credential = *credential;
 	LWLockRelease(lock);
 	pg_atomic_write_u64(&shared->number, credential->number);
+	ConditionVariableBroadcast(&shared->news);
 }
 
 void
@@ -93,6 +99,21 @@ uint64
 ca_credential_number(void)
 {
 	return shared ? pg_atomic_read_u64(&shared->number) : 0;
+}
+
+bool
+ca_credential_await(uint64 before, long timeout)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+
+	while (ca_credential_number() == before && timeout > 0)
+	{
+		if (ConditionVariableTimedSleep(&shared->news, timeout, PG_WAIT_EXTENSION))
+			break;
+		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+	}
+	ConditionVariableCancelSleep();
+	return ca_credential_number() != before;
 }
 
 void

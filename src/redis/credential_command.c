@@ -27,7 +27,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define POLL_MS 10
 #define GOOD_WITHOUT_EXPIRY_MS 60000
 #define LONGEST_MARGIN (3600.0 * USECS_PER_SEC) /* before it expires */
 #define FIRST_PAUSE 1000                        /* ms */
@@ -261,6 +260,23 @@ ca_credential_command_step(bool wanted)
 		begin_run();
 }
 
+/* For the run under way. Its output and its end are events. */
+static long
+time_left(TimestampTz now)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(begun_at, guc_redis_credential_timeout);
+	long left = TimestampDifferenceMilliseconds(now, deadline);
+	long look = ca_child_timeout(&child);
+
+	return look >= 0 ? Min(look, left) : left;
+}
+
+void
+ca_credential_command_pipes(CaChildPipes *pipes)
+{
+	ca_child_pipes(&child, pipes);
+}
+
 long
 ca_credential_command_timeout(void)
 {
@@ -268,7 +284,7 @@ ca_credential_command_timeout(void)
 	TimestampTz next = renew_at;
 
 	if (child.pid != 0)
-		return POLL_MS;
+		return time_left(now);
 	if (!in_use)
 		return -1;
 	if (asked || number == 0 || ca_credential_is_refused(number))

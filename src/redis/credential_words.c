@@ -8,7 +8,9 @@
  *
  * One place to log in from: a command, a file, or the URL. ALTER SYSTEM refuses what contradicts the settings in
  * force. Lines in a file are not compared with each other, because settings are checked one by one, before the
- * others of the same file are in force; the command counts then.
+ * others of the same file are in force: a file that moves from one to the other would be refused by the order of its
+ * lines. The command counts then, and the file before the URL; what does not is said in the log, by `status` and by
+ * check_redis().
  */
 #include "cache_aside.h"
 #include "redis/credential.h"
@@ -90,6 +92,22 @@ url_has_password(void)
 
 	explicit_bzero(address.password, sizeof(address.password));
 	return has;
+}
+
+const char *
+ca_credential_words_source(const char **unused)
+{
+	bool file = is_set(guc_redis_password_file);
+	bool url = url_has_password();
+
+	*unused = NULL;
+	if (is_set(guc_redis_credential_command))
+	{
+		*unused = file ? "password file" : url ? "URL" : NULL;
+		return "command";
+	}
+	*unused = file && url ? "URL" : NULL;
+	return file ? "password file" : url ? "URL" : "none";
 }
 
 /* NULL, or what is wrong with it */

@@ -6,6 +6,8 @@
 
 #include "cache_aside.h"
 
+#include "common/child.h"
+
 #include <sys/un.h>
 
 /* ---- init.c: settings and start ---- */
@@ -94,19 +96,28 @@ extern char *ca_redis_address_endpoint(const CaRedisAddress *address);
 typedef enum CaCredentialState
 {
 	CA_CREDENTIAL_READY,   /* a connection may be opened */
-	CA_CREDENTIAL_AWAITED, /* the command runs: ask again soon */
+	CA_CREDENTIAL_AWAITED, /* the command runs: ask again after its next step */
 	CA_CREDENTIAL_LACKING  /* it failed, and there is none */
 } CaCredentialState;
 
 extern bool ca_credential_command_is_set(void);
 /* Of the worker, in each round; never blocks. `wanted`: somebody may connect. */
 extern void ca_credential_command_step(bool wanted);
-extern long ca_credential_command_timeout(void); /* ms until the next step; -1: none is needed */
+extern long
+ca_credential_command_timeout(void); /* ms until the next step; -1: events tell, if any */
+extern void ca_credential_command_pipes(CaChildPipes *pipes); /* which tell, beside the latch */
 extern CaCredentialState ca_credential_command_ready(void);
 extern const char *ca_credential_command_error(void); /* begins with CA_CREDENTIAL_LACKS */
 
+/* ---- credential_words.c ---- */
+/* Which setting the password is of: "command", "password file", "URL" or "none". `unused`: likewise, of one that has
+   another and does not count; or NULL */
+extern const char *ca_credential_words_source(const char **unused);
+
 /* ---- credential.c: for everybody ---- */
 extern uint64 ca_credential_number(void); /* of the present one; 0: there is none */
+/* Waits for another than this one, for so many ms; serves interrupts. False: there is none. */
+extern bool ca_credential_await(uint64 before, long timeout);
 extern void ca_credential_refuse(uint64 number);
 
 /* ---- redis.c: one connection; the only file with hiredis ---- */

@@ -7,6 +7,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "redis/redis.h"
 #include "shared/endpoint.h"
 #include "shared/shared.h"
 #include "shared/status.h"
@@ -131,6 +132,16 @@ put_trouble(Row *row, const CaStatus *s)
 								: ca_trouble_hint_for(s->trouble.cause, s->last_error));
 }
 
+/* By the settings, which a session has as the worker has them. */
+static void
+put_credentials(Row *row)
+{
+	const char *unused;
+	const char *source = ca_credential_words_source(&unused);
+
+	put_text(row, unused ? psprintf("%s, not %s", source, unused) : source);
+}
+
 static void
 put_endpoint(Row *row, const CaEndpoint *endpoint)
 {
@@ -173,6 +184,7 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 	put_time(&row, s.stats_reset);
 	put_count(&row, ca_allowance_used());
 	put_text(&row, endpoint.mode);
+	put_credentials(&row);
 	if (row.n != desc->natts)
 		ereport(
 			ERROR,

@@ -86,8 +86,12 @@ wait_for_event(CaWaitKind kind, long timeout)
 {
 	CaRedis *connections[CA_MOST_CONNECTIONS];
 	int n = ca_role_connections(connections, lengthof(connections));
+	CaChildPipes pipes;
 
-	ca_worker_wait_for(kind, connections, n, timeout,
+	ca_credential_command_pipes(&pipes);
+	if (paused)
+		pipes.n = 0; /* nobody reads them meanwhile */
+	ca_worker_wait_for(kind, connections, n, &pipes, timeout,
 					   kind == CA_WAIT_ANYTHING ? wait_main : wait_pace);
 }
 
@@ -113,6 +117,25 @@ tell_unusable(const char *problem)
 				  errhint("Repair what the settings cache_aside.redis_tls_* name, and reload.")));
 }
 
+/* More than one setting has a password. Said when it begins, and when another one does not count. */
+static void
+tell_unused_password(void)
+{
+	static const char *told = "";
+	const char *unused;
+	const char *source = ca_credential_words_source(&unused);
+
+	if (unused && strcmp(unused, told) != 0)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("cache_aside takes the password for Redis from the %s, not from the %s",
+						source, unused),
+				 errdetail("Both are in the configuration; the command counts before the "
+						   "password file, that before the URL."),
+				 errhint("Leave one, and reload; see docs/credentials.md.")));
+	told = unused ? unused : "";
+}
+
 /* What decides where keys are, and who we are there: a new session compares it with what Redis holds. */
 static void
 reload(void)
@@ -134,6 +157,7 @@ reload(void)
 		ca_role_reconnect();
 	else if (now->tls_state != tls_state && (problem = ca_redis_address_problem(now)) == NULL)
 		ca_role_reconnect();
+	tell_unused_password();
 	if (problem)
 		tell_unusable(problem);
 	else
@@ -341,6 +365,7 @@ cache_aside_worker_main(Datum arg)
 	wait_main = ca_wait_event("CacheAsideMain");
 	wait_pace = ca_wait_event("CacheAsidePace");
 	note_certificates();
+	tell_unused_password();
 	ca_status_attach();
 	ca_lag_attach();
 	ca_read_token_attach();

@@ -1,9 +1,10 @@
 /*
- * worker_wait.c: the worker waits: for time, for any of its connections, for its latch.
+ * worker_wait.c: the worker waits: for time, for any of its connections, for a program it runs, for its latch.
  *
  * A set for each kind of waiting, over all connections; made anew when one of them came, went or has other
  * sockets, which its generation tells (a descriptor may come back with the same number). What a connection
- * waits for, reading or writing, is set each time.
+ * waits for, reading or writing, is set each time. The pipes of a program (child.c) are in the set with the latch, which
+ * tells its end.
  */
 #include "cache_aside.h"
 #include "common/common.h"
@@ -21,6 +22,7 @@ static WaitEventSet *sets[CA_WAIT_KINDS];
 static int nsockets[CA_MOST_CONNECTIONS]; /* of each; they stand in the sets one behind the other */
 static uint32 generations[CA_MOST_CONNECTIONS];
 static int ngenerations;
+static CaChildPipes piped; /* which of them are in a set */
 
 static void
 free_sets(void)
@@ -34,9 +36,10 @@ free_sets(void)
 }
 
 static bool
-are_current(CaRedis *const *connections, int n)
+are_current(CaRedis *const *connections, int n, const CaChildPipes *pipes)
 {
-	if (sets[0] == NULL || n != ngenerations)
+	if (sets[0] == NULL || n != ngenerations || piped.n != pipes->n ||
+		piped.generation != pipes->generation)
 		return false;
 	for (int i = 0; i < n; i++)
 		if (generations[i] != ca_redis_generation(connections[i]))
@@ -70,9 +73,9 @@ count_sockets(CaRedis *const *connections, int n)
 }
 
 static void
-make_sets(CaRedis *const *connections, int n)
+make_sets(CaRedis *const *connections, int n, const CaChildPipes *pipes)
 {
-	int room = count_sockets(connections, n) + 2;
+	int room = count_sockets(connections, n) + pipes->n + 2;
 
 	free_sets();
 	for (int i = 0; i < CA_WAIT_KINDS; i++)
@@ -83,7 +86,10 @@ make_sets(CaRedis *const *connections, int n)
 			add_sockets(sets[i], connections, n);
 		if (i == CA_WAIT_ANYTHING)
 			AddWaitEventToSet(sets[i], WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		for (int p = 0; p < pipes->n && i == CA_WAIT_ANYTHING; p++)
+			AddWaitEventToSet(sets[i], WL_SOCKET_READABLE, pipes->fds[p], NULL, NULL);
 	}
+	piped = *pipes;
 	ngenerations = n;
 	for (int i = 0; i < n; i++)
 		generations[i] = ca_redis_generation(connections[i]);
@@ -91,14 +97,15 @@ make_sets(CaRedis *const *connections, int n)
 
 /* Until something happens or `timeout` ms have passed (-1: for ever). At most CA_MOST_CONNECTIONS. */
 void
-ca_worker_wait_for(CaWaitKind kind, CaRedis *const *connections, int n, long timeout, uint32 name)
+ca_worker_wait_for(CaWaitKind kind, CaRedis *const *connections, int n, const CaChildPipes *pipes,
+				   long timeout, uint32 name)
 {
 	WaitEvent event;
 	int place = CA_FIRST_SOCKET;
 
 	Assert(n <= CA_MOST_CONNECTIONS);
-	if (!are_current(connections, n))
-		make_sets(connections, n);
+	if (!are_current(connections, n, pipes))
+		make_sets(connections, n, pipes);
 	for (int i = 0; i < n && kind != CA_WAIT_TIME; i++)
 		for (int j = 0; j < nsockets[i]; j++)
 			ModifyWaitEvent(sets[kind], place++, ca_redis_events(connections[i]), NULL);

@@ -1,13 +1,14 @@
 /*
- * wait.c: the worker waits for any number of connections (worker_wait.c), which come, go and get other sockets;
- * descriptors come back.
+ * wait.c: the worker waits for any number of connections (worker_wait.c), which come, go and get other sockets, and
+ * for the pipes of a program; descriptors come back.
  *
  * Input: bytes, each of which changes one connection or waits. The sets of the server are played here.
  *
  * Holds: in each wait the set has the sockets that there are, each with what its connection waits for, and the
  * latch if that may end it, and nothing else; a set is given up before another takes its place. Bites:
  * are_current() without the comparison of generations, or of numbers; `place++` per connection, not per socket;
- * ModifyWaitEvent() of the first connection, or socket, only; FreeWaitEventSet() left out; the latch in each set.
+ * ModifyWaitEvent() of the first connection, or socket, only; FreeWaitEventSet() left out; the latch in each set; the
+ * pipes in each set, without the comparison of their generation, or of their number.
  */
 #include "fuzz.h"
 
@@ -18,8 +19,9 @@
 #include "storage/latch.h"
 
 #define MOST 5
-#define DESCRIPTORS 8
+#define DESCRIPTORS 10
 #define SOCKETS 3 /* of one connection */
+#define PIPES 2
 
 struct CaRedis
 {
@@ -33,7 +35,7 @@ struct WaitEventSet
 {
 	int room;
 	int n;
-	WaitEvent events[MOST * SOCKETS + 2];
+	WaitEvent events[MOST * SOCKETS + PIPES + 2];
 };
 
 struct Latch *MyLatch;
@@ -41,6 +43,7 @@ struct Latch *MyLatch;
 static struct CaRedis redis[MOST];
 static CaRedis *connections[MOST];
 static int nconnections;
+static CaChildPipes pipes;
 static uint32 generation;
 static int nsets;
 static CaWaitKind expected;
@@ -77,7 +80,7 @@ CreateWaitEventSet(MemoryContext context, int nevents)
 {
 	WaitEventSet *set = malloc(sizeof(WaitEventSet));
 
-	FUZZ_CHECK(nevents <= MOST * SOCKETS + 2 && nsets < CA_WAIT_KINDS);
+	FUZZ_CHECK(nevents <= MOST * SOCKETS + PIPES + 2 && nsets < CA_WAIT_KINDS);
 	memset(set, 0, sizeof(*set));
 	set->room = nevents;
 	nsets++;
@@ -128,6 +131,11 @@ WaitEventSetWait(WaitEventSet *set, long timeout, WaitEvent *occurred, int neven
 			FUZZ_CHECK(count(set, connections[i]->events, connections[i]->sockets[j]) == 1);
 			sockets++;
 		}
+	for (int i = 0; i < pipes.n && expected == CA_WAIT_ANYTHING; i++)
+	{
+		FUZZ_CHECK(count(set, WL_SOCKET_READABLE, pipes.fds[i]) == 1);
+		sockets++;
+	}
 	FUZZ_CHECK(count(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET) == 1);
 	FUZZ_CHECK(count(set, WL_LATCH_SET, PGINVALID_SOCKET) == (expected == CA_WAIT_ANYTHING));
 	FUZZ_CHECK(set->n == sockets + 1 + (expected == CA_WAIT_ANYTHING));
@@ -155,6 +163,8 @@ free_descriptor(uint8 from)
 		for (int j = 0; j < nconnections; j++)
 			for (int k = 0; k < connections[j]->nsockets; k++)
 				used |= connections[j]->sockets[k] == fd;
+		for (int j = 0; j < pipes.n; j++)
+			used |= pipes.fds[j] == fd;
 		if (!used)
 			return fd;
 	}
@@ -201,12 +211,29 @@ go(int i)
 	nconnections--;
 }
 
+/* A program writes into so many pipes; or it is not listened to for a while, with the same generation. */
+static void
+pipe_up(uint8 how)
+{
+	pipes.n = 0;
+	if (how & 0x10)
+		return;
+	pipes.generation++;
+	for (int i = 0; i < how % (PIPES + 1); i++)
+	{
+		pgsocket fd = free_descriptor(how >> 2);
+
+		if (fd != PGINVALID_SOCKET)
+			pipes.fds[pipes.n++] = fd;
+	}
+}
+
 static void
 wait_once(uint8 how)
 {
 	expected = how % CA_WAIT_KINDS;
 	reset = false;
-	ca_worker_wait_for(expected, connections, nconnections, -1, 0);
+	ca_worker_wait_for(expected, connections, nconnections, &pipes, -1, 0);
 	FUZZ_CHECK(reset == (expected == CA_WAIT_ANYTHING));
 }
 
@@ -216,21 +243,25 @@ live(void *arg)
 	FuzzInput *input = arg;
 
 	nconnections = 0;
+	pipes.n = 0;
+	pipes.generation++;
 	while (input->at < input->end)
 	{
 		uint8 what = fuzz_byte(input);
 		uint8 how = fuzz_byte(input);
 		CaRedis *one = nconnections == 0 ? NULL : connections[how % nconnections];
 
-		if (what % 5 == 0)
+		if (what % 6 == 0)
 			come(how);
-		else if (what % 5 == 1)
+		else if (what % 6 == 1)
 			wait_once(how);
+		else if (what % 6 == 5)
+			pipe_up(how);
 		else if (one == NULL)
 			continue;
-		else if (what % 5 == 2)
+		else if (what % 6 == 2)
 			go(how % nconnections);
-		else if (what % 5 == 3)
+		else if (what % 6 == 3)
 			dial(one, what);
 		else
 			one->events = WL_SOCKET_READABLE | (how & 0x40 ? WL_SOCKET_WRITEABLE : 0);

@@ -2,8 +2,10 @@
 # behind. Delivery goes on with the credential there is, without one it says why, and nothing of it stays: no process,
 # no secret in the log.
 #
-# Remedies: ca_child_kill and close_all_from (src/common/child.c), the time-out in advance_run and tell_failure
-# (src/redis/credential_command.c), ca_credential_output_clean.
+# Remedies, each taken out alone: kill() in ca_child_kill, that in conclude(), close_all_from(), the handler of SIGCHLD and
+# ca_child_pipes() (src/common/child.c); time_left(), the time-out in advance_run(), tell_failure()
+# (src/redis/credential_command.c); cut_out() and the cut (src/redis/credential_output.c); session.awaits
+# (src/delivery/session.c).
 use strict;
 use warnings;
 
@@ -74,6 +76,27 @@ my @fds = split /\n/, slurp_file("$command->{dir}/fds");
 is_deeply([ grep { !m{^/dev/null$|^pipe:|/(body|run|fds)$} } @fds ], [], 'none of our files and sockets');
 my ($blocked, $ignored) = map { hex } slurp_file("$command->{dir}/signals") =~ /^Sig\w+:\s*(\w+)$/mg;
 is_deeply([ $blocked, $ignored & 0x7fffffff ], [ 0, 0 ], 'no signal is blocked or ignored');
+
+# ---- a run costs the worker a few wake-ups: nobody asks the program, or for its credential, again and again
+sub wakes { return (slurp_file('/proc/' . worker_pid($node) . '/status') =~ /^voluntary_ctxt_switches:\s+(\d+)/m)[0]; }
+
+$runs = $command->runs;
+$command->does("sleep 600\n");
+anew();
+$command->wait_for_runs($runs + 1) or die;
+my $woken = wakes();
+ok(wait_until(sub { status($node, 'trouble') eq 'no credential' }), 'no credential');
+$woken = wakes() - $woken;
+cmp_ok($woken, '<', 30, "few wake-ups in 700 ms: $woken");
+
+# ---- its end is an event of its own, for what it writes into may be closed long before
+reload_conf($node, 'cache_aside.redis_credential_timeout' => '120s');
+$command->does("echo user app; echo password secret-one\nexec >&- 2>&-\nsleep 0.2\n");
+my $start = time;
+anew();
+ok(wait_until(sub { status($node, 'trouble') eq '' }), 'it closes its output and goes on');
+cmp_ok(time - $start, '<', 60, 'its end is seen');
+reload_conf($node, 'cache_aside.redis_credential_timeout' => '700ms');
 
 # ---- without any credential: what is wrong is said, and the end of it ends the trouble
 my $big = 'head -c 3000000 /dev/zero | tr "\\0" "x"';

@@ -1,8 +1,10 @@
 # User and password come from redis_credential_command: before the worker connects, and before they expire, while
 # writers go on; what backends and a standby use is what the worker got; one that Redis refuses is replaced at once.
 #
-# Remedies: ca_redis_login_again (src/redis/redis_login.c) and note_present (src/redis/credential_command.c): without
-# a login before it expires the worker loses its connection; ca_credential_refuse: a refused one would be kept.
+# Remedies, each taken out alone: ca_redis_login_again() (src/redis/redis_login.c) and renew_at in note_present()
+# (src/redis/credential_command.c): without a login before it expires the worker loses its connection;
+# ca_credential_refuse(): a refused one would be kept; the broadcast in ca_credential_store(): a backend would wait for
+# connect_timeout; tell_unused_password() (src/worker/worker.c).
 use strict;
 use warnings;
 
@@ -33,7 +35,7 @@ sub connected_as
 
 my $command = CredentialCommand->new->prints(next_user());
 my $node = CacheAside->new_node('main', redis => $redis,
-	conf => "cache_aside.redis_credential_command = '" . ($command->setting =~ s/'/''/gr) . "'\n");
+	conf => "cache_aside.connect_timeout = '30s'\ncache_aside.redis_credential_command = '" . ($command->setting =~ s/'/''/gr) . "'\n");
 sub sql { return scalar $node->safe_psql('postgres', shift); }
 
 make_users($node, 100);
@@ -48,7 +50,9 @@ ok(connected_as('backend', 1), 'and is that user');
 $command->prints(next_user(), expires => 2);
 $redis->command('ACL', 'DELUSER', 'rotating-1');
 $redis->wait_until(sub { $redis->command('CLIENT', 'LIST') !~ /user=rotating-1\b/ }) or die 'not ended';
+my $start = time;
 is($session->value(q{SELECT cache_aside.get('user:1') IS NOT NULL}), 't', 'refused: a backend gets the next one');
+cmp_ok(time - $start, '<', 15, 'as soon as it is there');
 wait_delivered($node);
 ok(connected_as('worker', 2), 'and the worker');
 
@@ -94,6 +98,24 @@ foreach my $bad ([ q{"a}, qr/quote is not closed/ ], [ 'a \\', qr/backslash is l
 	like($err, $bad->[1], "$bad->[0] is refused");
 }
 sql('ALTER SYSTEM SET cache_aside.redis_url = \'' . $redis->url . '\'');
+
+# lines of a file: in an order that is documented, and said
+my $since = log_position($node);
+is(sql('SELECT redis_credentials FROM cache_aside.status'), 'command', 'one of them');
+$node->append_conf('postgresql.conf', "cache_aside.redis_password_file = '/no/such/file'\n");
+$node->reload;
+ok(wait_until(sub { sql('SELECT redis_credentials FROM cache_aside.status') eq 'command, not password file' }), 'a password file beside it in the file is not used');
+ok(wait_until(sub { log_since($node, $since) =~ /LOG: +cache_aside takes the password for Redis from the command, not from the password file\n.*HINT: +Leave one/s }), 'which the log says');
+is(sql(q{SELECT concat_ws('|', ok, value, follows) FROM cache_aside.check_redis() WHERE item = 'credentials'}),
+	'f|command|The password file has a password, too, which is not used.', 'and check_redis()');
+$node->reload;
+sql('UPDATE users SET v = v + 1');
+wait_delivered($node);
+is(() = log_since($node, $since) =~ /takes the password for Redis/g, 1, 'once');
+$node->append_conf('postgresql.conf', "cache_aside.redis_password_file = ''\n");
+$node->reload;
+ok(wait_until(sub { sql('SELECT redis_credentials FROM cache_aside.status') eq 'command' }), 'taken out again');
+
 reload_conf($node, 'cache_aside.redis_credential_command' => '');
 status_is($node, 'trouble IS NULL', 't');
 wait_delivered($node);
