@@ -3,28 +3,35 @@
 # failed, and at the end "N passed, N failed". A regress script, an isolation spec, a TAP file, the
 # format check, the checks of layers and of docs, each strict build and each fuzz target count as one test.
 #
-# T=word runs those whose name contains the word, ONLY=fills/ those of that folder of test/t; REGRESS=, ISOLATION= and TAP= (names, without
-# suffix) select exactly. JOBS=n TAP files at a time. VERBOSE=1 prints all output.
+# T=word runs those whose name contains the word, ONLY=fills/ those of that folder of test/t; REGRESS=, ISOLATION= and
+# TAP= (names, without suffix) select exactly. VERBOSE=1 prints all output.
+#
+# JOBS=n TAP files at a time, those first that take long. They wait most of the time: what needs the processors alone
+# (builds, fuzz targets) runs beside them, one after the other and with less right to the processors.
 set -uo pipefail
 
 logs=$CA_WORK/logs
 rm -rf "$logs"
 mkdir -p "$logs"
-passed=0
-failed=0
-skipped=0
+: >"$logs/verdicts"
 jobs=${JOBS:-$(n=$(nproc); echo $((n > 4 ? 5 : n + 2)))} # most of a test is waiting
 pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
 chosen=${REGRESS+x}${ISOLATION+x}${TAP+x} # not empty: exactly these
 
 report() # verdict, name, seconds or reason
 {
-	case $1 in
-		ok) passed=$((passed + 1)) ;;
-		skipped) skipped=$((skipped + 1)) ;;
-		*) failed=$((failed + 1)) ;;
-	esac
+	echo "$1" >>"$logs/verdicts"
 	printf '%-8s %-52s %s\n' "$1" "$2" "$3"
+}
+
+count() { grep -cxF "$1" "$logs/verdicts"; }
+
+# Prints what comes, as a whole: two may have something to say.
+printed()
+{
+	local text
+	text=$(cat)
+	[ -z "$text" ] || flock "$logs/printing" printf '%s\n' "$text"
 }
 
 show() # title, file, lines
@@ -115,13 +122,24 @@ report_tap()
 	[ "$status" != 0 ] || rm -rf "$dir/tmp_check"
 }
 
+# What is selected of the TAP files. Those that take longest say so in a line of their own and come first, lest
+# one of them is begun when all others have ended.
+taps()
+{
+	local all long
+	all=$(names "${TAP:-}" test/t .pl)
+	long=$(cd test/t && grep -lx '# Begun early: it takes long.' */*.pl | sed 's/\.pl$//')
+	grep -xF "$long" <<<"$all"
+	grep -vxF "$long" <<<"$all"
+}
+
 run_taps()
 {
 	local name running=()
 	for name in "$@"; do
 		run_tap "$name" &
 		running+=("$name")
-		[ ${#running[@]} -lt "$jobs" ] || reap
+		while [ ${#running[@]} -ge "$jobs" ]; do reap; done
 	done
 	while [ ${#running[@]} -gt 0 ]; do reap; done
 }
@@ -131,7 +149,7 @@ reap() # waits for one of run_taps' running files to end
 	local name left=()
 	wait -n
 	for name in "${running[@]}"; do
-		if [ -e "$logs/$name/verdict" ]; then report_tap "$name"; else left+=("$name"); fi
+		if [ -e "$logs/$name/verdict" ]; then report_tap "$name" | printed; else left+=("$name"); fi
 	done
 	running=(${left[@]+"${left[@]}"})
 }
@@ -152,7 +170,7 @@ run_check() # name, tool, command ...
 	fi
 }
 
-# Every fuzz target as one test, 20 seconds each, two at a time.
+# Every fuzz target as one test, 10 seconds of a processor each, two at a time.
 run_fuzz()
 {
 	local names=() name line status
@@ -160,7 +178,7 @@ run_fuzz()
 		! wanted_extra "fuzz/$name" || names+=("$name")
 	done
 	[ ${#names[@]} -gt 0 ] || return 0
-	FUZZ_SECONDS=${FUZZ_SECONDS:-20} bash scripts/fuzz.sh "${names[@]}" >"$logs/fuzz.log" 2>&1
+	FUZZ_SECONDS=${FUZZ_SECONDS:-10} bash scripts/fuzz.sh "${names[@]}" >"$logs/fuzz.log" 2>&1
 	status=$?
 	for name in "${names[@]}"; do
 		line=$(grep -E "^(ok|FAILED) +fuzz/$name " "$logs/fuzz.log")
@@ -190,13 +208,20 @@ esac
 run_check layers nm bash scripts/check-layers.sh .
 run_check docs perl perl scripts/check-docs.pl .
 run_check shared perl perl scripts/check-shared.pl .
-run_check strict-gcc gcc bash scripts/lint.sh gcc
-run_check strict-clang clang bash scripts/lint.sh clang
-run_fuzz
-run_regress regress REGRESS "$(names "${REGRESS:-}" test/sql .sql)"
-run_regress isolation ISOLATION "$(names "${ISOLATION:-}" test/specs .spec)"
-run_taps $(names "${TAP:-}" test/t .pl)
+{
+	renice -n 10 -p $BASHPID >/dev/null
+	run_check strict-gcc gcc bash scripts/lint.sh gcc | printed
+	run_check strict-clang clang bash scripts/lint.sh clang | printed
+	run_fuzz | printed
+} &
+run_regress regress REGRESS "$(names "${REGRESS:-}" test/sql .sql)" | printed
+run_regress isolation ISOLATION "$(names "${ISOLATION:-}" test/specs .spec)" | printed
+run_taps $(taps)
+wait
 
+passed=$(count ok)
+failed=$(count FAILED)
+skipped=$(count skipped)
 if [ $((passed + failed + skipped)) = 0 ]; then
 	echo "No test has that name."
 	exit 1

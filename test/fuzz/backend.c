@@ -473,14 +473,14 @@ enlargeStringInfo(StringInfo str, int needed)
 	ASAN_POISON_MEMORY_REGION(str->data + str->maxlen, most - str->maxlen);
 }
 
-void
-appendBinaryStringInfoNT(StringInfo str,
 #if PG_VERSION_NUM >= 160000
-						 const void *data,
+typedef const void *AppendedBytes;
 #else
-						 const char *data,
+typedef const char *AppendedBytes;
 #endif
-						 int len)
+
+void
+appendBinaryStringInfoNT(StringInfo str, AppendedBytes data, int len)
 {
 	enlargeStringInfo(str, len);
 	memcpy(str->data + str->len, data, len);
@@ -488,13 +488,7 @@ appendBinaryStringInfoNT(StringInfo str,
 }
 
 void
-appendBinaryStringInfo(StringInfo str,
-#if PG_VERSION_NUM >= 160000
-					   const void *data,
-#else
-					   const char *data,
-#endif
-					   int len)
+appendBinaryStringInfo(StringInfo str, AppendedBytes data, int len)
 {
 	appendBinaryStringInfoNT(str, data, len);
 	str->data[str->len] = '\0';

@@ -7,7 +7,7 @@
  * An input that reaches code, or a number of repetitions of it, that none before it reached joins the
  * corpus (in memory) and is mutated further: gcc calls __sanitizer_cov_trace_pc at each edge. Numbers
  * that the target compares are put into inputs, and so are the words of folder.dict. The same seed and
- * the same build try the same inputs in the same order; time only says when to stop.
+ * the same build try the same inputs in the same order; time, of the processor, only says when to stop.
  *
  * An input that crashes, or runs for HANG_SECONDS of processor time, is written to the artifact.
  */
@@ -488,11 +488,9 @@ read_corpus(const char *folder)
 static void
 fuzz(const char *folder, double seconds, uint64_t most)
 {
-	struct timespec begun;
-	struct timespec now;
+	struct timespec used;
 	size_t size;
 
-	clock_gettime(CLOCK_MONOTONIC, &begun);
 	read_words(folder);
 	read_corpus(folder);
 	do
@@ -507,9 +505,8 @@ fuzz(const char *folder, double seconds, uint64_t most)
 		run(buffer, size);
 		if (look_at_coverage())
 			keep(buffer, size);
-		clock_gettime(CLOCK_MONOTONIC, &now);
-	} while (runs < most &&
-			 (now.tv_sec - begun.tv_sec) + (now.tv_nsec - begun.tv_nsec) / 1e9 < seconds);
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+	} while (runs < most && used.tv_sec + used.tv_nsec / 1e9 < seconds);
 	printf("%llu inputs, %d kept, nothing found\n", (unsigned long long) runs, ncorpus);
 }
 

@@ -11,8 +11,17 @@
 
 #include "common/compat.h"
 
-/* The target: any bytes. It must return; whatever else happens is a find. */
-extern int LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
+/*
+ * The target: what is done with any bytes (a FuzzInput). It must return, or raise an ERROR where that is allowed,
+ * of valid text then; whatever else happens is a find.
+ */
+typedef struct FuzzTarget
+{
+	void (*function)(void *input);
+	bool raises;
+} FuzzTarget;
+
+extern const FuzzTarget fuzz_target;
 
 /* ---- input.c: pieces of the input ---- */
 typedef struct FuzzInput

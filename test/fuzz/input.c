@@ -1,7 +1,23 @@
 /*
- * input.c: an input, cut into pieces. Pieces end at a line feed, so that seeds are files one can read.
+ * input.c: an input, given to the target and cut into pieces. Pieces end at a line feed, so that seeds are files one
+ * can read.
  */
 #include "fuzz.h"
+
+/* What driver.c and libFuzzer call. */
+extern int LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
+
+int
+LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
+{
+	FuzzInput input = {data, data + size};
+	bool returned;
+
+	fuzz_texts_checked = fuzz_target.raises;
+	returned = fuzz_run(fuzz_target.function, &input);
+	FUZZ_CHECK(returned || fuzz_target.raises);
+	return 0;
+}
 
 uint8
 fuzz_byte(FuzzInput *input)

@@ -76,11 +76,4 @@ try(void *arg)
 	check_escaped(key, key_len);
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
-{
-	FuzzInput input = {data, data + size};
-
-	FUZZ_CHECK(fuzz_run(try, &input));
-	return 0;
-}
+const FuzzTarget fuzz_target = {try, .raises = false};

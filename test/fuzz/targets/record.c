@@ -230,11 +230,4 @@ try(void *arg)
 	fill_batches(&message);
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
-{
-	FuzzInput input = {data, data + size};
-
-	FUZZ_CHECK(fuzz_run(try, &input));
-	return 0;
-}
+const FuzzTarget fuzz_target = {try, .raises = false};

@@ -481,11 +481,4 @@ live(void *arg)
 	FUZZ_CHECK(!tap_open && !ANY(open));
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
-{
-	FuzzInput all = {data, data + size};
-
-	FUZZ_CHECK(fuzz_run(live, &all));
-	return 0;
-}
+const FuzzTarget fuzz_target = {live, .raises = false};

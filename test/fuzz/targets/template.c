@@ -235,12 +235,4 @@ try(void *arg)
 	ca_key_build(parsed, row, add_prefixes, unconstify(char *, template.pattern));
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
-{
-	FuzzInput input = {data, data + size};
-
-	fuzz_texts_checked = true;
-	fuzz_run(try, &input);
-	return 0;
-}
+const FuzzTarget fuzz_target = {try, .raises = true};

@@ -66,11 +66,4 @@ try(void *arg)
 	FUZZ_CHECK((ca_redis_address_endpoint(address)[0] != '\0') == (reason == NULL));
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
-{
-	FuzzInput input = {data, data + size};
-
-	FUZZ_CHECK(fuzz_run(try, &input));
-	return 0;
-}
+const FuzzTarget fuzz_target = {try, .raises = false};

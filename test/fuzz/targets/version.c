@@ -95,12 +95,4 @@ try(void *arg)
 	FUZZ_CHECK(versioning.max > 0);
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
-{
-	FuzzInput input = {data, data + size};
-
-	fuzz_texts_checked = true;
-	fuzz_run(try, &input);
-	return 0;
-}
+const FuzzTarget fuzz_target = {try, .raises = true};

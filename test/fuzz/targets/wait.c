@@ -269,11 +269,4 @@ live(void *arg)
 	wait_once(0);
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
-{
-	FuzzInput input = {data, data + size};
-
-	FUZZ_CHECK(fuzz_run(live, &input));
-	return 0;
-}
+const FuzzTarget fuzz_target = {live, .raises = false};
