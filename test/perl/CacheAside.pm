@@ -29,12 +29,13 @@ use strict;
 use warnings;
 
 use Exporter 'import';
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More ();
 use Time::HiRes ();
 
+use PgWire;
 use RedisServer;
+use TestNode;
 
 our @EXPORT = qw(wait_announced wait_delivering wait_delivered keys_gone keys_there is_cached status status_is worker_pid
   wait_worker reload_conf wait_until log_position log_since background_sql);
@@ -49,7 +50,7 @@ it), start (0: do not start).
 sub new_node
 {
 	my ($class, $name, %args) = @_;
-	my $node = CacheAside::Node->new($name);
+	my $node = TestNode->new($name);
 	$node->init(
 		allows_streaming => 1,
 		extra => [ '--locale=C', '--encoding=UTF8', @{ $args{initdb} // [] } ]);
@@ -89,7 +90,7 @@ sub new_standby
 	my ($class, $name, $primary, %args) = @_;
 	my $backup = $args{backup};
 	$primary->backup($backup = "for_$name") unless defined $backup;
-	my $node = CacheAside::Node->new($name);
+	my $node = TestNode->new($name);
 	$node->init_from_backup($primary, $backup, has_streaming => 1, %{ $args{init} // {} });
 	$class->configure($node, %args);
 	$node->start if $args{start} // 1;
@@ -150,7 +151,7 @@ sub wait_delivered
 	my ($node, $lsn, %args) = @_;
 	my $arg = defined $lsn ? "'$lsn'::pg_lsn" : 'NULL';
 	my $db = $args{db} // 'postgres';
-	my $done = $node->safe_psql($db, "SELECT cache_aside.wait_delivered($arg, '$RedisServer::deadline s')");
+	my $done = $node->value($db, "SELECT cache_aside.wait_delivered($arg, '$RedisServer::deadline s')");
 	die "not delivered in $RedisServer::deadline s:\n"
 	  . $node->safe_psql($db, 'SELECT * FROM cache_aside.status', extra_params => ['-x'])
 	  unless $done eq 't';
@@ -160,7 +161,7 @@ sub wait_delivered
 sub status
 {
 	my ($node, $column, %args) = @_;
-	return $node->safe_psql($args{db} // 'postgres', "SELECT $column FROM cache_aside.status");
+	return $node->text($args{db} // 'postgres', "SELECT $column FROM cache_aside.status");
 }
 
 sub status_is
@@ -172,8 +173,7 @@ sub status_is
 sub worker_pid
 {
 	my ($node) = @_;
-	return $node->safe_psql('postgres',
-		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_aside worker'");
+	return $node->text('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_aside worker'");
 }
 
 # Waits until a worker other than `old` runs, and returns its pid.
@@ -190,8 +190,9 @@ sub wait_worker
 sub reload_conf
 {
 	my ($node, %settings) = @_;
-	my $before = $node->safe_psql('postgres', 'SELECT pg_conf_load_time()');
-	$node->safe_psql('postgres', "ALTER SYSTEM SET $_ = '$settings{$_}'") foreach sort keys %settings;
+	my $client = PgWire->new($node);
+	my $before = $client->value('SELECT pg_conf_load_time()');
+	$client->query("ALTER SYSTEM SET $_ = '$settings{$_}'") foreach sort keys %settings;
 	$node->reload;
 	$node->poll_query_until('postgres', "SELECT pg_conf_load_time() > '$before'")
 	  or die 'the configuration was not reloaded';
@@ -215,24 +216,6 @@ sub background_sql
 {
 	my ($node, %args) = @_;
 	return $node->background_psql($args{db} // 'postgres', on_error_stop => 1, %args);
-}
-
-# A rule that is attached deletes what is cached under it. Tests put keys into Redis next, as plain clients do;
-# those are not meant, so safe_psql comes back when that is over.
-package CacheAside::Node;
-
-our @ISA = ('PostgreSQL::Test::Cluster');
-
-sub safe_psql
-{
-	my ($self, $database, $sql, @params) = @_;
-	my $out = $self->SUPER::safe_psql($database, $sql, @params);
-	if ($sql =~ /cache_aside\.attach/)
-	{
-		my $wait = "SELECT cache_aside.wait_delivered(NULL, '10 s') FROM cache_aside.status WHERE state = 'delivering'";
-		$self->psql('postgres', $wait);
-	}
-	return $out;
 }
 
 1;

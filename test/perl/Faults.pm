@@ -209,7 +209,7 @@ sub debug_build
 		  . " find src '(' -name '*.[ch]' -o -name '*.lua' ')' -exec cp -up --parents {} $dir ';' && cd $dir &&"
 		  . " find src -name '*.[ch]' -exec test ! -e $tree/{} ';' -delete &&"
 		  . " make -s install PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install"
-		  . " COPT=-DCA_DEBUG_POINTS with_llvm=no >$dir/log 2>&1") == 0
+		  . " COPT='-O0 -DCA_DEBUG_POINTS' with_llvm=no >$dir/log 2>&1") == 0
 	  or die PostgreSQL::Test::Utils::slurp_file("$dir/log");
 	unlink "$dir/conf";
 	PostgreSQL::Test::Utils::append_to_file("$dir/conf", $conf =~ s/\Q$installed\E/$dir\/install/gr);

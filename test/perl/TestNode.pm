@@ -7,12 +7,15 @@ TestNode - a PostgreSQL::Test::Cluster that costs a busy machine less
 
 =head1 DESCRIPTION
 
-The suite starts some two hundred servers and waits thousands of times. Three things are done otherwise:
+The suite starts some two hundred servers and waits thousands of times. Some things are done otherwise:
 
 init copies what one initdb made for the whole run. Such servers have one system identifier, and two servers of a
 story are strangers to each other: the first of a program is a copy, every other has an initdb of its own.
 
 init_from_backup copies with cp.
+
+safe_psql waits, after a rule was attached, until what is cached under it is deleted: tests put keys into Redis next,
+as plain clients do.
 
 poll_query_until asks over the wire, with a connection for each attempt as psql has: a psql each time keeps a
 processor busy for as long as the test waits. value and text ask once.
@@ -97,6 +100,17 @@ sub text
 {
 	my ($self, $db, $sql) = @_;
 	return join "\n", map { join '|', map { $_ // '' } @$_ } @{ PgWire->new($self, db => $db)->query($sql)->{rows} };
+}
+
+sub safe_psql
+{
+	my ($self, $db, $sql, @options) = @_;
+	my $out = $self->SUPER::safe_psql($db, $sql, @options);
+	eval {
+		$self->value('postgres',
+			"SELECT cache_aside.wait_delivered(NULL, '10 s') FROM cache_aside.status WHERE state = 'delivering'");
+	} if $sql =~ /cache_aside\.attach/;
+	return $out;
 }
 
 sub poll_query_until

@@ -4,6 +4,8 @@
 #
 # Fails when a rule in test/model/state.py (RULES) is given its wrong value, or a rule is added that no
 # entry of WITHOUT leaves out.
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 

@@ -3,6 +3,8 @@
 # ones it passes. The figures themselves mean nothing here.
 #
 # Remedy: _proved in bench/Bench.pm; that the keys of update.pl are those its rule makes.
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 

@@ -6,6 +6,8 @@
 #
 # Remedies: ca_publish_timeout() of nothing registered (publish.c), quiet_timeout() (run.c),
 # STANDBY_IDLE_PAUSE and is_patient() (role.c), QUIET_INTERVAL and QUIET_PATIENCE (publish.c).
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 

@@ -1,6 +1,8 @@
 # A minute of `make soak`: writers, clients that fill the cache all the time from a primary and its
 # standby, and faults of every kind, promotions among them; nothing stale, nothing lost, fills are admitted
 # between the faults and after them, and no fault of Redis holds up a commit.
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 

@@ -1,6 +1,8 @@
 # The soak finds what it is for: a build that delivers before the commit (at PREPARE, without asking
 # whether the transaction is visible), one that resumes at the end of the log, not at the position, and
 # one that after a promotion keeps what was cached from commits that were lost.
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 

@@ -1,4 +1,6 @@
 # What the worker publishes in Redis, and sticks: tokens for others.
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 

@@ -6,6 +6,8 @@
 # Fails when the follower keeps no log: without ca_slot_keep() in the worker's round (worker.c) what
 # the primary had not delivered is removed by the restartpoints, and a resync takes everything. The
 # switchover fails without ca_tap_clean_switch() in ca_catch_up_reached() (catch_up.c).
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 

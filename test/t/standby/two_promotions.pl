@@ -5,6 +5,8 @@
 #
 # Fails when the last switch alone decides (ca_tap_clean_switch with clean_switches > 0 alone, tap.c), and, for
 # the last sentence, without counted_in_recovery in due() (census.c).
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 

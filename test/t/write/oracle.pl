@@ -3,6 +3,8 @@
 # something was committed. What is found is printed as a script for psql, as short as it gets.
 #
 # That each remedy which is left out is found: oracle_bites.pl.
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 

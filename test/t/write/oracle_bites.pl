@@ -1,6 +1,8 @@
 # The oracle finds what it is for: each remedy is left out in turn, and is missed within some hundred sequences;
 # two of them only with a second session that writes, or with a client of the cache that fills late. The first
 # key that stands is shrunk to a script of few statements.
+#
+# Begun early: it takes long.
 use strict;
 use warnings;
 
