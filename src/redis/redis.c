@@ -1,6 +1,6 @@
 /*
- * redis.c: one non-blocking connection to Redis. Only it and redis_reply.c know hiredis, of which
- * nothing but the reader of replies is used: it is the same in all versions, and knows no sockets.
+ * redis.c: one non-blocking connection to Redis. Only it, redis_reply.c and redis_pipeline.c know hiredis, of which
+ * the reader of replies and the formatter of commands are used: they are the same in all versions, and know no sockets.
  *
  *	DIAL -> HANDSHAKE (TLS) -> LOGIN -> READY        any of them -> FAILED, which only close leaves
  *

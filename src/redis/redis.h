@@ -120,7 +120,7 @@ extern uint64 ca_credential_number(void); /* of the present one; 0: there is non
 extern bool ca_credential_await(uint64 before, long timeout);
 extern void ca_credential_refuse(uint64 number);
 
-/* ---- redis.c: one connection; the only file with hiredis ---- */
+/* ---- redis.c: one connection ---- */
 typedef struct CaRedis CaRedis;
 
 typedef enum CaReplyType

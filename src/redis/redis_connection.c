@@ -48,8 +48,12 @@ void
 ca_redis_connection_queue(CaRedis *redis, int argc, const char **argv, const size_t *argvlen,
 						  CaReplyHandler handler, void *arg)
 {
-	if (redis->step != STEP_FAILED && !ca_redis_pipeline_add(&redis->pipeline, argc, argv, argvlen))
-		ca_redis_connection_fail(redis, "more than 1 GB to send");
+	const char *reason = NULL;
+
+	if (redis->step != STEP_FAILED)
+		reason = ca_redis_pipeline_add(&redis->pipeline, argc, argv, argvlen);
+	if (reason)
+		ca_redis_connection_fail(redis, "%s", reason);
 	if (redis->pipeline.count == 0)
 		ca_redis_connection_progress(redis);
 	ca_redis_pipeline_expect(&redis->pipeline, handler, arg); /* gets its NULL later if FAILED */

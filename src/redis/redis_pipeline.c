@@ -1,22 +1,23 @@
 /*
  * redis_pipeline.c: commands on their way: bytes the socket has not taken, handlers not answered.
  *
- * Commands are formatted straight into the buffer that the socket takes them from: hiredis's formatter
- * would allocate each one, and its buffer move all that is left to the front after each write, which
- * for tens of megabytes costs more than sending them.
+ * hiredis formats each command, and a copy of it waits here until the socket takes it. The buffer is our own: hiredis's
+ * moves all that is left to the front after each write, which for tens of megabytes costs more than sending them.
  *
- * What can fail: out of memory raises, but before anything of the command was added, so that the
- * stream never holds half a command. What is longer than a buffer can be is refused.
+ * What can fail: out of memory raises, but before hiredis has allocated and before anything of the command was added, so
+ * that the stream never holds half a command. What is longer than a buffer can be is refused.
  */
 #include "cache_aside.h"
 #include "redis/redis.h"
 #include "redis/redis_private.h"
 
+#include <hiredis/hiredis.h>
+
 #include "utils/memutils.h"
 
 #define CA_PIPELINE_START 1024
 #define CA_PIPELINE_KEEP (1024 * 1024) /* a larger buffer is given back when it is empty */
-#define CA_NUMBER_LEN 24               /* type, digits, CR LF */
+#define CA_NUMBER_LEN 24               /* the most that type, digits, CR LF can be */
 
 void
 ca_redis_pipeline_init(CaPipeline *pipeline, MemoryContext cxt)
@@ -30,22 +31,6 @@ ca_redis_pipeline_init(CaPipeline *pipeline, MemoryContext cxt)
 	pipeline->head = 0;
 	pipeline->count = 0;
 	MemoryContextSwitchTo(old);
-}
-
-/* A type byte, a number, CR LF. The space is there. */
-static void
-add_number(StringInfo bytes, char type, Size number)
-{
-	char digits[CA_NUMBER_LEN];
-	char *p = digits + sizeof(digits);
-
-	*--p = '\n';
-	*--p = '\r';
-	do
-		*--p = (char) ('0' + number % 10);
-	while ((number /= 10) > 0);
-	*--p = type;
-	appendBinaryStringInfo(bytes, p, (int) (digits + sizeof(digits) - p));
 }
 
 static void
@@ -74,31 +59,41 @@ ca_redis_pipeline_expect(CaPipeline *pipeline, CaReplyHandler handler, void *arg
 	pipeline->ring[tail] = (CaCommand){.handler = handler, .arg = arg};
 }
 
-bool
-ca_redis_pipeline_add(CaPipeline *pipeline, int argc, const char **argv, const size_t *argvlen)
+/* At most so many bytes are formatted; more than a buffer can hold: SIZE_MAX */
+static Size
+formatted_size(int argc, const size_t *argvlen)
 {
-	StringInfo bytes = &pipeline->bytes;
-	Size need = CA_NUMBER_LEN;
+	Size size = CA_NUMBER_LEN;
 
 	for (int i = 0; i < argc; i++)
 	{
 		if (argvlen[i] > MaxAllocSize)
-			return false;
-		need += argvlen[i] + CA_NUMBER_LEN + 2;
+			return SIZE_MAX;
+		size += argvlen[i] + CA_NUMBER_LEN + 2;
 	}
+	return size;
+}
+
+const char *
+ca_redis_pipeline_add(CaPipeline *pipeline, int argc, const char **argv, const size_t *argvlen)
+{
+	StringInfo bytes = &pipeline->bytes;
+	Size need = formatted_size(argc, argvlen);
+	sds command = NULL;
+	long long len;
+
 	if (need >= MaxAllocSize - bytes->len)
-		return false;
+		return "more than 1 GB to send";
 	if (pipeline->count == pipeline->capacity)
 		grow_ring(pipeline); /* here, so that ca_redis_pipeline_expect has nothing to allocate */
 	enlargeStringInfo(bytes, (int) need);
-	add_number(bytes, '*', argc);
-	for (int i = 0; i < argc; i++)
-	{
-		add_number(bytes, '$', argvlen[i]);
-		appendBinaryStringInfo(bytes, argv[i], (int) argvlen[i]);
-		appendBinaryStringInfo(bytes, "\r\n", 2);
-	}
-	return true;
+	len = redisFormatSdsCommandArgv(&command, argc, argv, argvlen);
+	if (len < 0)
+		return "out of memory";
+	Assert(len <= (long long) need);
+	appendBinaryStringInfo(bytes, command, (int) len);
+	redisFreeSdsCommand(command);
+	return NULL;
 }
 
 CaCommand

@@ -115,9 +115,9 @@ typedef struct CaPipeline
 extern void ca_redis_pipeline_init(CaPipeline *pipeline, MemoryContext cxt);
 /* One more handler, for the command just added. */
 extern void ca_redis_pipeline_expect(CaPipeline *pipeline, CaReplyHandler handler, void *arg);
-/* False: too long; nothing was added then, nor when it raises. */
-extern bool ca_redis_pipeline_add(CaPipeline *pipeline, int argc, const char **argv,
-								  const size_t *argvlen);
+/* NULL, or why not; nothing was added then, nor when it raises. */
+extern const char *ca_redis_pipeline_add(CaPipeline *pipeline, int argc, const char **argv,
+										 const size_t *argvlen);
 /* Takes out the oldest command. */
 extern CaCommand ca_redis_pipeline_answered(CaPipeline *pipeline);
 extern Size ca_redis_pipeline_unsent(const CaPipeline *pipeline);
