@@ -14,6 +14,7 @@
  *	page-read        a page of log is about to be read, in the middle of a record maybe
  *	reread-later     a large transaction's log is read on in another round
  *	signals          the worker answers signals
+ *	wants-commits    commits shall wake it from now on, as nobody knows yet
  *	publish-begins   the worker is about to publish replicas, whether there are any or not
  *	crash-noted      the server crashed, and the log is about to say so
  *	stops            the server stops, what is in the log is about to be delivered

@@ -371,6 +371,7 @@ typedef struct CaLagRound
 
 extern void ca_lag_attach(void);
 extern bool ca_lag_look(void);
+extern bool ca_lag_watches(void); /* without a run: is the first commit with keys still to come? */
 extern void ca_lag_note(TimestampTz oldest, bool caught_up);
 extern void ca_lag_publish(const CaLagRound *round);
 extern void ca_lag_forget(void);

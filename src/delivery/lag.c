@@ -77,13 +77,20 @@ begin(void)
 					  XidFromFullTransactionId(FullTransactionIdFromU64(barrier)));
 }
 
+/* Would it learn anything from the next commit? */
+bool
+ca_lag_watches(void)
+{
+	return progress.oldest == 0 && !given_up && !ca_breaker_suspects();
+}
+
 /* There is no run. Returns true if there is more to read at once. */
 bool
 ca_lag_look(void)
 {
 	CaTapResult result;
 
-	if (progress.oldest != 0 || given_up || ca_breaker_suspects())
+	if (!ca_lag_watches())
 	{
 		stop();
 		return false;

@@ -49,8 +49,9 @@ extern void ca_status_shmem_init(void);
  * lock, never raises.
  */
 extern void ca_status_wake_worker(void);
-extern void ca_status_ask_census(void); /* likewise */
-extern void ca_status_note_keys(void);  /* likewise */
+extern void ca_status_tell_commit(void); /* likewise, if it wants to know of a commit */
+extern void ca_status_ask_census(void);  /* likewise */
+extern void ca_status_note_keys(void);   /* likewise */
 
 /* ---- allowance.c: places for backends' connections ---- */
 /* Takes one; waits for it up to connect_timeout, and raises when interrupted. NULL, or why not. */

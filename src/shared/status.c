@@ -10,9 +10,22 @@
  * Waking the worker takes no lock: its proc number is an atomic, and proc latches stay where they
  * are while the postmaster lives. If the worker has just gone, a stranger's latch is set once, which
  * everybody's wait loop tolerates.
+ *
+ * A commit with keys wakes it only if it wants to know (wants_commits): not where it delivers nothing, nor in an
+ * outage whose first commit it knows. A wake-up costs both sides some microseconds, of each commit. None is missed
+ * that is wanted:
+ *
+ *	session                                  worker
+ *	1 its commit is in the log, and flushed  1 writes wants_commits
+ *	2 reads wants_commits                    2 reads the log
+ *
+ * each with a barrier in between, so that one sees the other; and a worker that begins to want them goes round once
+ * more before it sleeps, whatever it read in the round before. An asynchronous commit wakes it before it is flushed,
+ * as it ever did: that is seen later, by the clock.
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "common/debug.h"
 #include "common/compat.h"
 #include "shared/endpoint.h"
 #include "shared/shared.h"
@@ -87,6 +100,7 @@ ca_status_shmem_init(void)
 	memset(ca_status_shared, 0, sizeof(CaShared));
 	SpinLockInit(&ca_status_shared->mutex);
 	pg_atomic_init_u32(&ca_status_shared->worker_proc, 0);
+	pg_atomic_init_u32(&ca_status_shared->wants_commits, 1);
 	pg_atomic_init_u64(&ca_status_shared->confirmed, 0);
 	pg_atomic_init_u32(&ca_status_shared->uninstalled, 0);
 	pg_atomic_init_u32(&ca_status_shared->parted, 0);
@@ -117,6 +131,17 @@ ca_status_wake_worker(void)
 	proc = pg_atomic_read_u32(&ca_status_shared->worker_proc);
 	if (proc != 0)
 		SetLatch(&GetPGProcByNumber(proc - 1)->procLatch);
+}
+
+/* After a commit that logged keys, or may have. */
+void
+ca_status_tell_commit(void)
+{
+	if (ca_status_shared == NULL)
+		return;
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&ca_status_shared->wants_commits) != 0)
+		ca_status_wake_worker();
 }
 
 void
@@ -160,6 +185,18 @@ detach(int code, Datum arg)
 	ConditionVariableBroadcast(&ca_status_shared->progress);
 }
 
+/* True: it begins to want them, and has to look at the log before it sleeps. */
+bool
+ca_status_want_commits(bool want)
+{
+	if (want == (pg_atomic_read_u32(&ca_status_shared->wants_commits) != 0))
+		return false;
+	if (want)
+		CA_DEBUG_POINT("wants-commits");
+	pg_atomic_exchange_u32(&ca_status_shared->wants_commits, want); /* a barrier */
+	return want;
+}
+
 /* Counters survive a restart of the worker: they are read back from shared memory. */
 void
 ca_status_attach(void)
@@ -174,6 +211,7 @@ ca_status_attach(void)
 		now_shown.stats_reset = GetCurrentTimestamp();
 	resets_seen = pg_atomic_read_u32(&ca_status_shared->reset_requested);
 	before_shmem_exit(detach, (Datum) 0);
+	(void) ca_status_want_commits(true); /* nothing was read yet */
 	pg_atomic_write_u32(&ca_status_shared->worker_proc, ca_my_proc_number() + 1);
 }
 

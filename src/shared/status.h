@@ -92,19 +92,20 @@ typedef struct CaShared
 {
 	slock_t mutex; /* guards status */
 	CaStatus status;
-	pg_atomic_uint32 worker_proc;  /* its number in the proc array + 1; 0: no worker */
-	pg_atomic_uint64 confirmed;    /* as status.confirmed */
-	pg_atomic_uint32 uninstalled;  /* uninstall() was called: no delivery, no slot */
-	pg_atomic_uint32 parted;       /* and Redis was told; then there is, guarded by the mutex: */
-	char left[512];                /* what is left there; empty: nothing */
-	pg_atomic_uint32 census_asked; /* counts creations of the extension that committed */
-	pg_atomic_uint32 installed;    /* a database has the extension, as far as the worker knows */
-	pg_atomic_uint32 keys_logged;  /* a commit with keys found that it does not know one */
-	pg_atomic_uint64 stray_keys;   /* see stray.c; counted by whoever writes */
-	pg_atomic_uint32 adopt_asked;  /* counts adopt() calls */
-	char standby_id[17];           /* announce.c; set with the rest, then constant */
-	char server_id[17];            /* likewise; for claims */
-	pg_atomic_uint32 trouble;      /* CaTrouble that keeps keys from being delivered */
+	pg_atomic_uint32 worker_proc;   /* its number in the proc array + 1; 0: no worker */
+	pg_atomic_uint32 wants_commits; /* shall a commit with keys wake the worker? */
+	pg_atomic_uint64 confirmed;     /* as status.confirmed */
+	pg_atomic_uint32 uninstalled;   /* uninstall() was called: no delivery, no slot */
+	pg_atomic_uint32 parted;        /* and Redis was told; then there is, guarded by the mutex: */
+	char left[512];                 /* what is left there; empty: nothing */
+	pg_atomic_uint32 census_asked;  /* counts creations of the extension that committed */
+	pg_atomic_uint32 installed;     /* a database has the extension, as far as the worker knows */
+	pg_atomic_uint32 keys_logged;   /* a commit with keys found that it does not know one */
+	pg_atomic_uint64 stray_keys;    /* see stray.c; counted by whoever writes */
+	pg_atomic_uint32 adopt_asked;   /* counts adopt() calls */
+	char standby_id[17];            /* announce.c; set with the rest, then constant */
+	char server_id[17];             /* likewise; for claims */
+	pg_atomic_uint32 trouble;       /* CaTrouble that keeps keys from being delivered */
 	CaTroubleState troubles[CA_AREAS];
 	bool crashed; /* the server starts after a crash; set before, cleared by the one worker */
 	pg_atomic_uint32 reset_requested; /* counts reset_stats() calls */
@@ -126,6 +127,7 @@ extern bool ca_wait_delivered_until(CaCondition holds, uint64 arg, int64 us);
 /* Worker side: a copy of its own, which publish makes known. */
 extern void ca_status_attach(void); /* this process is the worker */
 extern void ca_status_publish(void);
+extern bool ca_status_want_commits(bool want); /* true: look at the log before you sleep */
 /* Said by whoever it happens to. */
 extern void ca_status_error(const char *text); /* becomes last_error */
 extern void ca_status_state(const char *state);

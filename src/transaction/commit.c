@@ -2,7 +2,7 @@
  * commit.c: what happens right after a commit.
  *
  * Input: the end of a transaction, told by pending.c (did it log messages?) and by the utility hook
- * (COMMIT PREPARED ran). Output: the worker's latch is set, so that an idle worker reads on at once;
+ * (COMMIT PREPARED ran). Output: the worker's latch is set, so that an idle one that delivers reads on at once;
  * the commit LSN is kept for commit_lsn() and, if asked for, told to the client (commit_token.c).
  *
  * Two moments. XACT_EVENT_COMMIT: the commit is visible but row locks are still held: only what
@@ -120,9 +120,10 @@ ca_commit_done(bool logged)
 		ca_status_ask_census();
 	if (logged)
 		ca_status_note_keys();
-	if (prepared_committed || extension_created ||
-		(logged && !ca_sync_wakes_later(ca_commit_waits())))
+	if (extension_created)
 		ca_status_wake_worker();
+	else if (prepared_committed || (logged && !ca_sync_wakes_later(ca_commit_waits())))
+		ca_status_tell_commit();
 	if (prepared_committed || TransactionIdIsValid(GetTopTransactionIdIfAny()))
 	{
 		commit_lsn = XactLastCommitEnd;

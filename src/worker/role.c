@@ -227,6 +227,24 @@ ca_role_step(void)
 	return duty == FOLLOW && ca_follow_step(&the_run);
 }
 
+/* Is there anything to do when keys were committed? */
+bool
+ca_role_wants_commits(void)
+{
+	switch (duty)
+	{
+		case SWITCHED_OFF:
+		case UNINSTALLED:
+			return false;
+		case MISCONFIGURED:
+			return ca_lag_watches();
+		case DELIVER:
+			return ca_run_lasts(&the_run) || ca_lag_watches();
+		default: /* a standby that is promoted; one that does not know that it is needed */
+			return true;
+	}
+}
+
 void
 ca_role_reconnect(void)
 {

@@ -341,6 +341,8 @@ run_round(void)
 	keep_log();
 	ca_breaker_lives(ca_run_lasts(ca_role_run()));
 	ca_status_publish();
+	if (ca_status_want_commits(!paused && ca_role_wants_commits()))
+		return; /* somebody may have committed before that was known */
 	if (ca_run_unanswered(ca_role_run()) && ca_sync_active())
 		wait_for_waiters();
 	else if (saturated() && !more)

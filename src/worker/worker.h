@@ -28,7 +28,8 @@ extern CaRedis *ca_followed_redis(CaSink *sink);
 /* ---- role.c: deliver, follow, or nothing ---- */
 extern void ca_role_attach(void); /* the worker begins */
 extern bool ca_role_step(void);
-extern void ca_role_reconnect(void); /* to the Redis that the settings name by now */
+extern bool ca_role_wants_commits(void); /* shall a commit with keys wake us? */
+extern void ca_role_reconnect(void);     /* to the Redis that the settings name by now */
 extern void ca_role_abandon(const char *what);
 extern int ca_role_connections(CaRedis **connections, int most);
 extern CaRedis *ca_role_redis(void);
