@@ -11,27 +11,30 @@
 extern char *guc_key_prefix; /* prefix of every key, or several separated by commas */
 extern void ca_keys_init(void);
 
-/* ---- key.c: templates to text ---- */
+/* ---- template.c: the text of a template ---- */
 typedef struct CaTemplate CaTemplate;
-struct TupleTableSlot;
 struct TupleDescData;
-typedef void (*CaKeyHandler)(void *arg, const char *key, Size len);
 
 /*
  * Parses `text` against the columns of a relation; the result lives in the current memory context.
  * A malformed template raises 22023. A column that is not there raises 42703, or, with `missing`,
  * is reported there (its name) and the template can only give its pattern.
  */
-extern CaTemplate *ca_key_parse(const char *text, struct TupleDescData *columns,
-								const char *relname, const char **missing);
+extern CaTemplate *ca_template_parse(const char *text, struct TupleDescData *columns,
+									 const char *relname, const char **missing);
 /* ERROR 22023 for "user:${id}". */
-extern void ca_key_refuse_shell(const char *str);
+extern void ca_template_refuse_shell(const char *str);
 /* What became of such a column: "is gone", ... */
-extern const char *ca_key_missing(struct TupleDescData *columns, const char *name);
-extern Bitmapset *ca_key_columns(const CaTemplate *template);  /* attribute numbers */
-extern const char *ca_key_pattern(const CaTemplate *template); /* without prefix */
+extern const char *ca_template_missing(struct TupleDescData *columns, const char *name);
+extern Bitmapset *ca_template_columns(const CaTemplate *template);  /* attribute numbers */
+extern const char *ca_template_pattern(const CaTemplate *template); /* without prefix */
 /* The pattern of a template's text, columns unchecked; NULL when it is malformed. */
-extern const char *ca_key_template_pattern(const char *str);
+extern const char *ca_template_text_pattern(const char *str);
+
+/* ---- key.c: rows to the text of keys ---- */
+struct TupleTableSlot;
+typedef void (*CaKeyHandler)(void *arg, const char *key, Size len);
+
 /* Calls `handler` for each key of a row (none when a column is NULL), without prefix. */
 extern void ca_key_build(CaTemplate *template, struct TupleTableSlot *row, CaKeyHandler handler,
 						 void *arg);

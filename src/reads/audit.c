@@ -348,8 +348,8 @@ begin(Audit *audit, FunctionCallInfo fcinfo, char **table)
 
 	*table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
 										RelationGetRelationName(relation));
-	audit->template = ca_key_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)),
-								   RelationGetDescr(relation), *table, NULL);
+	audit->template = ca_template_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)),
+										RelationGetDescr(relation), *table, NULL);
 	audit->slot =
 		MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(relation)), &TTSOpsHeapTuple);
 	audit->batch_cxt = AllocSetContextCreate(CurrentMemoryContext, "cache_aside audit batch",

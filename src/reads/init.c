@@ -10,5 +10,5 @@ ca_reads_init(void)
 {
 	if (!ca_preload_done())
 		return;
-	ca_preload_shmem(ca_warm_shmem_request, ca_warm_shmem_init);
+	ca_preload_shmem(ca_warm_progress_shmem_request, ca_warm_progress_shmem_init);
 }

@@ -42,7 +42,7 @@ append_equality(StringInfo condition, Form_pg_attribute attribute)
 char *
 ca_same_key_condition(const CaTemplate *template, TupleDesc desc)
 {
-	Bitmapset *columns = ca_key_columns(template);
+	Bitmapset *columns = ca_template_columns(template);
 	StringInfoData condition;
 	int attnum = -1;
 

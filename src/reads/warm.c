@@ -1,5 +1,5 @@
 /*
- * warm.c: filling the cache from a query or a table. SQL: warm(), view warm_progress
+ * warm.c: filling the cache from a query or a table. SQL: warm()
  *
  * Rows come from a cursor, WARM_FETCH at a time, and go out as calls of cache_aside_fill_many, several
  * in the pipeline; memory does not grow with the rows. One token serves all: the cursor reads with
@@ -13,31 +13,26 @@
  * Whose rights: the caller's, as for SQL that the caller writes; reading a table runs what its owner put
  * there (views, policies, casts to json). Not for PUBLIC.
  *
- * Shared state: one slot per running warm(). `pid` is taken by compare-and-swap; the other fields are
- * written by the owner alone, each atomically, so that a reader may see counters of two moments. The
- * slot is released on error and exit too.
+ * The connection and the slot that shows the progress are let go on errors and at exit, too.
  */
 #include "cache_aside.h"
 #include "keys/keys.h"
 #include "redis/redis.h"
 #include "shared/shared.h"
 #include "reads/reads.h"
+#include "reads/warm_progress.h"
 
 #include "access/table.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
 #include "storage/ipc.h"
-#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
 #define WARM_FETCH 500                /* rows of the cursor at a time */
@@ -46,19 +41,6 @@
 #define WARM_PIPELINE 32              /* calls without an answer */
 #define WARM_UNSENT (8 * 1024 * 1024) /* bytes waiting for the socket */
 #define WARM_NOTICE_MS 5000
-#define WARM_SLOTS 32
-
-typedef struct Slot
-{
-	pg_atomic_uint32 pid; /* 0: free */
-	pg_atomic_uint32 database;
-	pg_atomic_uint64 started;
-	pg_atomic_uint64 rows;
-	pg_atomic_uint64 stored;
-	pg_atomic_uint64 refused;
-} Slot;
-
-static Slot *slots; /* WARM_SLOTS of them; NULL without preload */
 
 typedef struct Warm
 {
@@ -68,7 +50,7 @@ typedef struct Warm
 	CaTemplate *template; /* NULL: the query gives the key */
 	TupleTableSlot *row;  /* with a template */
 	const char *value;    /* of the row that keys are made for */
-	Slot *slot;           /* NULL: all were taken */
+	struct CaWarmSlot *slot;
 	TimestampTz noticed;
 	uint64 rows;
 	uint64 stored;
@@ -85,54 +67,6 @@ typedef struct Warm
 
 PG_FUNCTION_INFO_V1(cache_aside_warm_query);
 PG_FUNCTION_INFO_V1(cache_aside_warm_table);
-PG_FUNCTION_INFO_V1(cache_aside_warm_progress);
-
-/* ---- progress ---- */
-
-static Size
-shmem_size(void)
-{
-	return MAXALIGN(WARM_SLOTS * sizeof(Slot));
-}
-
-void
-ca_warm_shmem_request(void)
-{
-	RequestAddinShmemSpace(shmem_size());
-}
-
-void
-ca_warm_shmem_init(void)
-{
-	bool found;
-
-	slots = ShmemInitStruct("cache_aside warm", shmem_size(), &found);
-	if (found)
-		return;
-	memset(slots, 0, shmem_size());
-	for (int i = 0; i < WARM_SLOTS; i++)
-		pg_atomic_init_u32(&slots[i].pid, 0);
-}
-
-static Slot *
-take_slot(void)
-{
-	for (int i = 0; slots != NULL && i < WARM_SLOTS; i++)
-	{
-		Slot *slot = &slots[i];
-		uint32 nobody = 0;
-
-		if (!pg_atomic_compare_exchange_u32(&slot->pid, &nobody, (uint32) MyProcPid))
-			continue;
-		pg_atomic_write_u32(&slot->database, MyDatabaseId);
-		pg_atomic_write_u64(&slot->started, (uint64) GetCurrentTimestamp());
-		pg_atomic_write_u64(&slot->rows, 0);
-		pg_atomic_write_u64(&slot->stored, 0);
-		pg_atomic_write_u64(&slot->refused, 0);
-		return slot;
-	}
-	return NULL;
-}
 
 /* Also called on errors and at exit. */
 static void
@@ -142,51 +76,19 @@ end_run(int code, Datum arg)
 
 	ca_backend_connection_release(warm->redis);
 	warm->redis = NULL;
-	if (warm->slot != NULL)
-		pg_atomic_write_u32(&warm->slot->pid, 0);
+	ca_warm_progress_release(warm->slot);
 }
 
 static void
 show_progress(Warm *warm)
 {
-	if (warm->slot != NULL)
-	{
-		pg_atomic_write_u64(&warm->slot->rows, warm->rows);
-		pg_atomic_write_u64(&warm->slot->stored, warm->stored);
-		pg_atomic_write_u64(&warm->slot->refused, warm->refused);
-	}
+	ca_warm_progress_show(warm->slot, warm->rows, warm->stored, warm->refused);
 	if (!TimestampDifferenceExceeds(warm->noticed, GetCurrentTimestamp(), WARM_NOTICE_MS))
 		return;
 	warm->noticed = GetCurrentTimestamp();
 	ereport(NOTICE, (errmsg("warm: " UINT64_FORMAT " rows read, " UINT64_FORMAT
 							" entries stored, " UINT64_FORMAT " refused",
 							warm->rows, warm->stored, warm->refused)));
-}
-
-Datum
-cache_aside_warm_progress(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; slots != NULL && i < WARM_SLOTS; i++)
-	{
-		Slot *slot = &slots[i];
-		Datum values[6];
-		bool nulls[6] = {false};
-		uint32 pid = pg_atomic_read_u32(&slot->pid);
-
-		if (pid == 0)
-			continue;
-		values[0] = Int32GetDatum((int32) pid);
-		values[1] = ObjectIdGetDatum(pg_atomic_read_u32(&slot->database));
-		values[2] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&slot->started));
-		values[3] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->rows));
-		values[4] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->stored));
-		values[5] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->refused));
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
-	return (Datum) 0;
 }
 
 /* ---- to Redis ---- */
@@ -456,7 +358,7 @@ run(Warm *warm, const char *query, const Interval *ttl)
 		warm->redis = ca_backend_connection_hold();
 		if (warm->redis == NULL)
 			no_answer();
-		warm->slot = take_slot();
+		warm->slot = ca_warm_progress_take();
 		SPI_connect();
 		read_cursor(warm, open_cursor(query));
 		SPI_finish();
@@ -486,8 +388,8 @@ cache_aside_warm_table(PG_FUNCTION_ARGS)
 											RelationGetRelationName(relation));
 	int64 stored;
 
-	warm->template =
-		ca_key_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)), RelationGetDescr(relation), name, NULL);
+	warm->template = ca_template_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)),
+									   RelationGetDescr(relation), name, NULL);
 	warm->row =
 		MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(relation)), &TTSOpsHeapTuple);
 	stored = run(

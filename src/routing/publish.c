@@ -5,22 +5,22 @@
  *							  region, conninfo, weight, by ("replica" or "primary"), at
  *	   cache_aside:primary	  JSON: lsn (end of the log), timeline, system, name, conninfo, region, at
  *
- * Every publish_interval while the log moves, else about every two seconds, so that readers see that the
- * publisher lives; not at all while nothing is registered; and at once when the registry or this server's role changed. `at` is Redis'
- * clock in milliseconds, the same for all, so nobody's clock matters; both keys expire after
- * EXPIRY_INTERVALS, entries of the hash are dropped when they are that old: a dead publisher is
- * noticed, and an application that lost the primary still finds the standbys.
+ * When. Every publish_interval while the log moves. Else about every two seconds, so that readers see that the publisher
+ * lives. At once when the registry or the role of this server has changed. Never while nothing is registered anywhere.
  *
- * A standby's worker writes its own entry, which is newer than what the primary's walsender knows
- * (an apply-only change is reported each ten seconds). The primary writes entries for standbys that
- * do not publish, and takes those that do from the same answer into shared memory, for route().
- * Besides, a standby's worker makes its walreceiver report as soon as replay has moved, so that the
- * walsender array is as fresh as the worker's rounds, with or without Redis.
+ * Who. A standby's worker writes its own entry, which is newer than what the primary's walsender knows: that hears of
+ * changes in replay alone only every ten seconds. The primary writes entries for the standbys that do not publish. From the
+ * answer to that call it takes those that do into shared memory, for route(). Besides, a standby's worker makes its
+ * walreceiver report as soon as replay has moved, so that the walsender array is as fresh as the worker's rounds, with or
+ * without Redis.
  *
- * An old primary that was not told writes nothing over a newer timeline's entry. Nothing registered
- * anywhere: nothing is written. Errors of Redis are told (trouble.c) and dropped: publishing is advice,
- * delivery goes on, and the expiry tells readers. Runs in the worker only; no lock but those of progress.c and
- * visit_registries.c.
+ * Whose clock. `at` is in milliseconds of Redis's clock, so no other clock matters. Both keys expire after
+ * EXPIRY_INTERVALS, and an entry of the hash that is as old is dropped: readers notice a publisher that died, and an
+ * application that lost the primary still finds the standbys for so long.
+ *
+ * An old primary that was not told of a promotion writes nothing over the entry of a newer timeline. Errors of Redis are told
+ * (trouble.c) and otherwise ignored: publishing is advice, delivery goes on, and the expiry tells readers. Runs in the
+ * worker only; takes no lock but those of progress.c and visit_registries.c.
  */
 #include "cache_aside.h"
 #include "common/compat.h"
@@ -33,25 +33,25 @@
 #include "access/xlogrecovery.h"
 #include "replication/walreceiver.h"
 #include "utils/guc.h"
-#include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define EXPIRY_INTERVALS 20
 #define MIN_EXPIRY 5000 /* ms */
-#define QUIET_INTERVAL                                                                             \
-	1900 /* ms; a little less than the arming is renewed (arming.c): one wake for both, */
-#define QUIET_PATIENCE 2500 /* and more, if nothing else wakes us; half of CA_PUBLISHED_TTL_MS */
-#define BUSY_MS 2000        /* the log moved so recently */
-#define CLOSE_LOOK 10       /* ms between looks at replay while it moves */
+/* ms between publications while the log stands still: a little less than between renewals (arming.c), for one wake */
+#define QUIET_INTERVAL 1900
+/* ... and until the worker wakes for it, if nothing else wakes it; half of CA_PUBLISHED_TTL_MS */
+#define QUIET_PATIENCE 2500
+#define BUSY_MS 2000  /* the log has moved within this time: it is not standing still */
+#define CLOSE_LOOK 10 /* ms between looks at replay while it moves */
 
 int guc_publish_interval = 250;
 char *guc_replica_name;
 
 /*
- * KEYS[1] the hash; ARGV: expiry in ms, "replica", "primary", or "incomplete" for a primary that could
- * not look into every registry, then names, each with its JSON but the end, or with nothing: registered,
- * but not known to us. What the primary does not name is dropped, unless it may not know it.
+ * KEYS[1]: the hash. ARGV: expiry in ms; "replica", "primary", or "incomplete", a primary that could not look into every
+ * registry; then names, each with its JSON without the end, or with "": registered, but unknown to this server. Names that
+ * are missing are dropped when a primary that looked into every registry calls.
  */
 static const char replicas_script[] =
 	"if redis.replicate_commands then redis.replicate_commands() end\n"
@@ -94,8 +94,8 @@ static const char primary_script[] =
 	"return 1\n";
 
 /*
- * Of the server: the registry stands in one Redis, whichever that is; `connected` and `unanswered` are about the
- * connection that the last step was given, which answers all that it was sent when it is closed.
+ * Of the server, not of a sink: it publishes to one Redis, whichever that is. `connected` and `unanswered` are about the
+ * connection that the last step was given; one that is closed answers all that it was sent.
  */
 static MemoryContext publish_cxt; /* reset after each publication */
 static TimestampTz published_at;  /* the last publication */
@@ -105,7 +105,7 @@ static bool overdue = true;          /* something changed: do not wait for the i
 static int unanswered;               /* commands of the last publication */
 static bool connected;               /* at the last step */
 static XLogRecPtr seen_end;          /* of the log */
-static TimestampTz moved_at;         /* it was another one before */
+static TimestampTz moved_at;         /* when that was another one last */
 static XLogRecPtr reported_replayed; /* what the walreceiver was last made to report */
 static TimestampTz replay_moved_at;
 
@@ -127,97 +127,9 @@ expiry(void)
 	return Max((long) guc_publish_interval * EXPIRY_INTERVALS, MIN_EXPIRY);
 }
 
-/* ---- JSON; the scripts add the value of "at" and the brace ---- */
-
-static void
-add_json_text(StringInfo json, const char *key, const char *value)
-{
-	appendStringInfo(json, ",\"%s\":", key);
-	if (value && value[0])
-		escape_json(json, value);
-	else
-		appendStringInfoString(json, "null");
-}
-
-static void
-begin_json(StringInfo json, XLogRecPtr lsn, TimeLineID timeline)
-{
-	initStringInfo(json);
-	appendStringInfo(json, "{\"lsn\":\"%X/%X\",\"timeline\":%u,\"system\":\"" UINT64_FORMAT "\"",
-					 LSN_FORMAT_ARGS(lsn), timeline, GetSystemIdentifier());
-}
-
-static char *
-replica_json(const CaTopologyRow *row, XLogRecPtr lsn, TimeLineID timeline, int64 lag_bytes,
-			 int64 lag_ms, const char *by)
-{
-	StringInfoData json;
-
-	begin_json(&json, lsn, timeline);
-	appendStringInfo(&json, ",\"lag_bytes\":" INT64_FORMAT, lag_bytes);
-	if (lag_ms >= 0)
-		appendStringInfo(&json, ",\"lag_ms\":" INT64_FORMAT, lag_ms);
-	else
-		appendStringInfoString(&json, ",\"lag_ms\":null");
-	add_json_text(&json, "region", row->region);
-	add_json_text(&json, "conninfo", row->conninfo);
-	appendStringInfo(&json, ",\"weight\":%d,\"by\":\"%s\",\"at\":", row->weight, by);
-	return json.data;
-}
-
-static char *
-primary_json(const CaTopologyRow *own, XLogRecPtr end, TimeLineID timeline)
-{
-	StringInfoData json;
-
-	begin_json(&json, end, timeline);
-	add_json_text(&json, "name", ca_publish_own_name());
-	add_json_text(&json, "conninfo", own ? own->conninfo : NULL);
-	add_json_text(&json, "region", own ? own->region : NULL);
-	appendStringInfoString(&json, ",\"at\":");
-	return json.data;
-}
-
 /* ---- answers ---- */
 
-/* The text after `"key":`, or NULL. */
-static const char *
-json_value(const char *json, const char *key)
-{
-	char pattern[32];
-	const char *found;
-
-	snprintf(pattern, sizeof(pattern), "\"%s\":", key);
-	found = strstr(json, pattern);
-	return found ? found + strlen(pattern) : NULL;
-}
-
-/* One entry as a standby of our own history wrote it; false for any other. */
-static bool
-parse_entry(const char *json, double redis_now, CaPublished *entry)
-{
-	const char *lsn = json_value(json, "lsn");
-	const char *timeline = json_value(json, "timeline");
-	const char *system = json_value(json, "system");
-	const char *at = json_value(json, "at");
-	uint32 high;
-	uint32 low;
-	double age;
-
-	if (!lsn || !timeline || !system || !at || strstr(json, "\"by\":\"replica\"") == NULL ||
-		sscanf(lsn, "\"%X/%X\"", &high, &low) != 2 ||
-		strtoul(timeline, NULL, 10) != GetWALInsertionTimeLine() || system[0] != '"' ||
-		strtou64(system + 1, NULL, 10) != GetSystemIdentifier())
-		return false;
-	age = redis_now - strtod(at, NULL);
-	if (!(age >= 0 && age <= CA_PUBLISHED_TTL_MS)) /* strtod knows "nan" */
-		return false;
-	entry->replayed = ((uint64) high << 32) | low;
-	entry->seen = GetCurrentTimestamp() - (int64) (age * 1000);
-	return true;
-}
-
-/* A publication is well when all its answers were. */
+/* A publication went well when all its answers are good. */
 static void
 note_answer(const CaReply *reply)
 {
@@ -240,7 +152,7 @@ note_answer(const CaReply *reply)
 	failed = false;
 }
 
-/* Reply of the replicas' script on a primary: Redis' time, then names and values. */
+/* What the script of the replicas answers a primary: Redis's time, then names and values. */
 static void
 handle_replicas(void *arg, const CaReply *reply)
 {
@@ -265,7 +177,7 @@ handle_replicas(void *arg, const CaReply *reply)
 			now = strtod(json, NULL);
 		else if (i % 2 == 1)
 			strlcpy(list[count].name, json, NAMEDATALEN);
-		else if (parse_entry(json, now, &list[count]))
+		else if (ca_publish_json_read(json, now, &list[count]))
 			count++;
 	}
 	ca_progress_set_published(list, count);
@@ -291,7 +203,7 @@ send_script(CaRedis *redis, const char *script, const char *key, int argc, const
 	for (int i = 0; i < argc + 4; i++)
 		len[i] = strlen(argv[i]);
 	ca_redis_send(redis, argc + 4, argv, len, handler, NULL);
-	unanswered++; /* not if that raised */
+	unanswered++; /* after the call: if that raises nothing was sent */
 }
 
 static const CaTopologyRow *
@@ -305,7 +217,7 @@ own_row(const CaTopologyRow *rows, int count)
 	return NULL;
 }
 
-/* The log as the upstream server last told, and what is missing of it here. */
+/* How far replay is here, and how much of the log that the upstream server last told of is missing. */
 static void
 publish_standby(CaRedis *redis, const CaTopologyRow *rows, int count, const char *expiry_text)
 {
@@ -330,7 +242,7 @@ publish_standby(CaRedis *redis, const CaTopologyRow *rows, int count, const char
 	args[0] = expiry_text;
 	args[1] = "replica";
 	args[2] = own->name;
-	args[3] = replica_json(own, replayed, timeline, missing, lag_ms, "replica");
+	args[3] = ca_publish_json_replica(own, replayed, timeline, missing, lag_ms, "replica");
 	send_script(redis, replicas_script, "cache_aside:replicas", 4, args, handle_written);
 }
 
@@ -344,8 +256,9 @@ seen_from_primary(const CaTopologyRow *row, const CaProgressView *view, TimeLine
 	if (!state.connected || state.replayed == InvalidXLogRecPtr)
 		return "";
 	lag = ca_progress_lag(state.replayed, view->end, view->now);
-	return replica_json(row, state.replayed, timeline, (int64) (view->end - state.replayed),
-						lag < 0 ? -1 : lag / 1000, "primary");
+	return ca_publish_json_replica(row, state.replayed, timeline,
+								   (int64) (view->end - state.replayed), lag < 0 ? -1 : lag / 1000,
+								   "primary");
 }
 
 static void
@@ -356,8 +269,9 @@ publish_primary(CaRedis *redis, const CaTopologyRow *rows, int count, const char
 	const CaTopologyRow *own = own_row(rows, count);
 	const char *args[2 * CA_MAX_PUBLISHED + 2] = {
 		expiry_text, ca_visit_registries_complete() ? "primary" : "incomplete"};
-	const char *primary[3] = {expiry_text, psprintf("%u", timeline),
-							  primary_json(own, view->end, timeline)};
+	const char *primary[3] = {
+		expiry_text, psprintf("%u", timeline),
+		ca_publish_json_primary(own, ca_publish_own_name(), view->end, timeline)};
 	int argc = 2;
 
 	for (int i = 0; i < count; i++)
@@ -371,7 +285,7 @@ publish_primary(CaRedis *redis, const CaTopologyRow *rows, int count, const char
 	send_script(redis, primary_script, "cache_aside:primary", 3, primary, handle_written);
 }
 
-/* The last replica was removed. */
+/* The last replica is no longer registered. */
 static void
 withdraw(CaRedis *redis)
 {

@@ -99,4 +99,14 @@ extern const char *ca_publish_own_name(void); /* NULL: this server has none */
 extern void ca_publish_step(CaRedis *redis);  /* from the worker's loop; never blocks */
 extern long ca_publish_timeout(void);         /* ms until the next step is due; -1: none is */
 
+/* ---- publish_json.c: what stands there ---- */
+/* `lag_ms` below 0: not known; `by`: "replica" or "primary" */
+extern char *ca_publish_json_replica(const CaTopologyRow *row, XLogRecPtr lsn, TimeLineID timeline,
+									 int64 lag_bytes, int64 lag_ms, const char *by);
+/* `own`: NULL if this server is not registered */
+extern char *ca_publish_json_primary(const CaTopologyRow *own, const char *name, XLogRecPtr end,
+									 TimeLineID timeline);
+/* An entry as a standby of our own history wrote it; false: any other. `redis_now`: ms */
+extern bool ca_publish_json_read(const char *json, double redis_now, CaPublished *entry);
+
 #endif

@@ -296,17 +296,17 @@ cache_aside_attach(PG_FUNCTION_ARGS)
 		PG_RETURN_TEXT_P(cstring_to_text(text_of_rule));
 	}
 	ca_attach_check_relation(relation, statement);
-	template = ca_key_parse(text_of_rule, RelationGetDescr(relation),
-							RelationGetRelationName(relation), NULL);
+	template = ca_template_parse(text_of_rule, RelationGetDescr(relation),
+								 RelationGetRelationName(relation), NULL);
 	ca_attach_check_template(template);
 	columns = parse_columns(fcinfo, relation, statement);
 	refuse_twice(relation, text_of_rule);
-	if (!statement && bms_is_empty(ca_key_columns(template)))
+	if (!statement && bms_is_empty(ca_template_columns(template)))
 		warn_constant(text_of_rule, relation);
 	init_rule(&rule, relation, text_of_rule, statement);
 	rule.arguments = quote_literal_cstr(text_of_rule);
 	if (columns != NULL)
-		rule.columns = bms_union(columns, ca_key_columns(template));
+		rule.columns = bms_union(columns, ca_template_columns(template));
 	SPI_connect();
 	create_triggers(&rule);
 	SPI_finish();

@@ -220,7 +220,7 @@ cache_aside_check_pattern(PG_FUNCTION_ARGS)
 void
 ca_attach_check_template(const CaTemplate *template)
 {
-	const char *pattern = ca_key_pattern(template);
+	const char *pattern = ca_template_pattern(template);
 
 	ca_prefix_check_pattern(pattern, strlen(pattern), "The template");
 }
@@ -234,9 +234,9 @@ check_template(CreateTrigStmt *statement, const char *template)
 
 	if (relation == NULL)
 		return;
-	ca_key_refuse_shell(template);
-	ca_attach_check_template(ca_key_parse(template, RelationGetDescr(relation),
-										  RelationGetRelationName(relation), &missing));
+	ca_template_refuse_shell(template);
+	ca_attach_check_template(ca_template_parse(template, RelationGetDescr(relation),
+											   RelationGetRelationName(relation), &missing));
 	if (missing != NULL)
 		ereport(WARNING,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),

@@ -80,13 +80,13 @@ preview_template(Relation relation, const char *text_of_rule, Datum row, ReturnS
 {
 	TupleTableSlot *slot = populate_row(relation, row);
 	const char *missing = NULL;
-	CaTemplate *template = ca_key_parse(text_of_rule, slot->tts_tupleDescriptor,
-										RelationGetRelationName(relation), &missing);
+	CaTemplate *template = ca_template_parse(text_of_rule, slot->tts_tupleDescriptor,
+											 RelationGetRelationName(relation), &missing);
 
 	if (missing == NULL)
 		ca_key_build(template, slot, put_prefixed, result);
 	else
-		put_prefixed(result, ca_key_pattern(template), strlen(ca_key_pattern(template)));
+		put_prefixed(result, ca_template_pattern(template), strlen(ca_template_pattern(template)));
 }
 
 static void

@@ -131,7 +131,8 @@ warn_missing(const CaRule *rule, Relation relation)
 		WARNING,
 		(errcode(ERRCODE_UNDEFINED_COLUMN),
 		 errmsg("cache rule \"%s\" of table \"%s\" names column \"%s\", which %s", rule->text,
-				relname, rule->missing, ca_key_missing(RelationGetDescr(relation), rule->missing)),
+				relname, rule->missing,
+				ca_template_missing(RelationGetDescr(relation), rule->missing)),
 		 errdetail("Every write deletes all keys that match \"%s\" instead.", rule->pattern),
 		 errhint("See cache_aside.gaps; detach the rule and attach one with today's columns.")));
 }
@@ -149,8 +150,8 @@ parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 	if (trigger->tgnargs == 1)
 	{
 		rule->template =
-			ca_key_parse(rule->text, RelationGetDescr(relation), relname, &rule->missing);
-		rule->pattern = ca_key_pattern(rule->template);
+			ca_template_parse(rule->text, RelationGetDescr(relation), relname, &rule->missing);
+		rule->pattern = ca_template_pattern(rule->template);
 	}
 	else
 	{

@@ -71,7 +71,7 @@ ca_rule_name_pattern(int nargs, char **args)
 		return NULL;
 	if (ca_rule_name_is_query(nargs))
 		return ca_prefix_pattern_utf8(args[0], &len);
-	return ca_key_template_pattern(args[0]);
+	return ca_template_text_pattern(args[0]);
 }
 
 char *

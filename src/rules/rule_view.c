@@ -118,7 +118,7 @@ watch_problem(Relation relation, const CaTemplate *template, const char *templat
 			strcmp(trigger->tgargs[0], template_text) != 0)
 			continue;
 		columns = ca_watched_columns(trigger->tgqual);
-		if (!bms_is_member(0, columns) && !bms_is_subset(ca_key_columns(template), columns))
+		if (!bms_is_member(0, columns) && !bms_is_subset(ca_template_columns(template), columns))
 			return psprintf(
 				"trigger \"%s\" compares other columns than the template names: keys are "
 				"missed",
@@ -130,7 +130,7 @@ watch_problem(Relation relation, const CaTemplate *template, const char *templat
 static const char *
 template_problem(Relation relation, const char *template)
 {
-	const char *pattern = ca_key_template_pattern(template);
+	const char *pattern = ca_template_text_pattern(template);
 	const char *missing = NULL;
 	CaTemplate *parsed;
 
@@ -138,12 +138,12 @@ template_problem(Relation relation, const char *template)
 		return "the template is malformed";
 	if (ca_prefix_reserves(pattern, strlen(pattern)))
 		return "its keys are reserved, every write fails; see cache_aside.key_prefix";
-	parsed = ca_key_parse(template, RelationGetDescr(relation), RelationGetRelationName(relation),
-						  &missing);
+	parsed = ca_template_parse(template, RelationGetDescr(relation),
+							   RelationGetRelationName(relation), &missing);
 	if (missing == NULL)
 		return watch_problem(relation, parsed, template);
 	return psprintf("column \"%s\" %s: every write deletes the rule's whole pattern", missing,
-					ca_key_missing(RelationGetDescr(relation), missing));
+					ca_template_missing(RelationGetDescr(relation), missing));
 }
 
 static const char *

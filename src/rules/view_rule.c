@@ -140,7 +140,7 @@ ca_view_rule_add_patterns(Oid relid)
 
 	foreach (cell, ca_view_rule_list(relid))
 	{
-		const char *pattern = ca_key_template_pattern(lfirst(cell));
+		const char *pattern = ca_template_text_pattern(lfirst(cell));
 
 		if (pattern != NULL)
 			ca_entries_add_rule_pattern(pattern);
@@ -161,7 +161,7 @@ check_rule(Relation view, const char *template, bool has_options)
 								  "everything that the template covers."),
 						errhint("Leave both out.")));
 	ca_attach_check_template(
-		ca_key_parse(template, RelationGetDescr(view), RelationGetRelationName(view), NULL));
+		ca_template_parse(template, RelationGetDescr(view), RelationGetRelationName(view), NULL));
 	foreach (cell, ca_view_rule_list(RelationGetRelid(view)))
 		if (strcmp(lfirst(cell), template) == 0)
 			ereport(ERROR,
@@ -198,7 +198,7 @@ ca_view_rule_attach(Relation view, const char *template, bool has_options)
 	insert_rule(others.relid, template, others.former);
 	CommandCounterIncrement();
 	if (ca_ddl_invalidates())
-		ca_entries_add_rule_pattern(ca_key_template_pattern(template));
+		ca_entries_add_rule_pattern(ca_template_text_pattern(template));
 }
 
 /* In the object access hook, where others have yet to see the old name: no command counter moves here. */
@@ -245,7 +245,7 @@ ca_view_rule_note_dropped(Oid relid)
 Datum
 cache_aside_template_pattern(PG_FUNCTION_ARGS)
 {
-	const char *pattern = ca_key_template_pattern(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	const char *pattern = ca_template_text_pattern(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	if (pattern == NULL)
 		PG_RETURN_NULL();

@@ -34,12 +34,9 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "common/hashfn.h"
-#include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/buffile.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/tuplestore.h"
 
 #define CA_PENDING_MEMORY (1024 * 1024) /* bytes in the buffer before it is spilled */
 #define RETAINED_MEMORY (64 * 1024)     /* a buffer no larger than this outlives its transaction */
@@ -274,38 +271,14 @@ ca_pending_add(char kind, const char *data, Size len)
 
 /* ---- looking ---- */
 
-PG_FUNCTION_INFO_V1(cache_aside_pending);
-
-static void
-put_entry(ReturnSetInfo *result, const char *entry)
+/* Calls `handler` for each entry, as message.c writes them, spilled ones first. What it allocates is freed. */
+void
+ca_pending_each(CaPendingHandler handler, void *arg)
 {
-	Size skip = entry[0] == CA_ENTRY_STICK ? sizeof(uint32) : 0; /* its time to live */
-	uint32 len;
-	char *str;
-	Datum values[2];
-	bool nulls[2] = {false, false};
-
-	memcpy(&len, entry + 1, sizeof(len));
-	str = pnstrdup(entry + CA_ENTRY_HEADER_SIZE + skip, len - skip);
-	values[0] = CStringGetTextDatum(entry[0] == CA_ENTRY_KEY       ? "key"
-									: entry[0] == CA_ENTRY_PATTERN ? "pattern"
-																   : "stick");
-	str = ca_prefix_from_utf8(str);
-	values[1] = CStringGetTextDatum(str);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-}
-
-/* What the open transaction would invalidate if it committed now; spilled entries first. */
-Datum
-cache_aside_pending(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "cache_aside entry", ALLOCSET_SMALL_SIZES);
-	MemoryContext previous;
+	MemoryContext previous = MemoryContextSwitchTo(scratch);
 
-	InitMaterializedSRF(fcinfo, 0);
-	previous = MemoryContextSwitchTo(scratch);
 	if (set.file != NULL)
 		ca_spill_seek(set.file, 0);
 	for (int64 at = 0; at < logical_end();)
@@ -321,13 +294,11 @@ cache_aside_pending(PG_FUNCTION_ARGS)
 			entry.data = set.buffer.data + (at - set.spilled);
 		memcpy(&len, entry.data + 1, sizeof(len));
 		at += CA_ENTRY_HEADER_SIZE + len;
-		if (entry.data[0] != CA_ENTRY_PREFIXES)
-			put_entry(result, entry.data);
+		handler(arg, entry.data);
 		MemoryContextReset(scratch);
 	}
 	MemoryContextSwitchTo(previous);
 	MemoryContextDelete(scratch);
-	return (Datum) 0;
 }
 
 /* ---- writing messages ---- */

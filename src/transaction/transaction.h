@@ -16,6 +16,8 @@ extern void ca_pending_init(void); /* registers the transaction callbacks, once 
  * transaction or in recovery; out of memory or temp_file_limit. Copies `data`.
  */
 extern void ca_pending_add(char kind, const char *data, Size len);
+typedef void (*CaPendingHandler)(void *arg, const char *entry);
+extern void ca_pending_each(CaPendingHandler handler, void *arg);
 
 /* ---- entries.c: keys and patterns into it, once for each prefix ---- */
 /* Add to the pending set, once per prefix. `what` begins the DETAIL of an error: 'Rule "x"'. */

@@ -8,7 +8,7 @@
  * Holds: reading ends; no message, no field of status and no result is anything but text of the
  * database; what is believed to be a position or token is what we write. Bites:
  * `i < n` made `<=` in unlink_matching() of scan.c; `< 5` made `< 3` in ca_guard_read_claim(); the age
- * of parse_entry() in publish.c compared by `age < 0 ||`; printable() left out of handshake.c;
+ * of ca_publish_json_read() compared by `age < 0 ||`; printable() left out of handshake.c;
  * pg_verify_mbstr() left out of reads.c; the check of the characters left out of stick.c, and out of read_host() of
  * sentinel.c.
  */

@@ -200,7 +200,7 @@ static void
 read_pattern(void *arg)
 {
 	Template *template = arg;
-	const char *pattern = ca_key_template_pattern(template->str);
+	const char *pattern = ca_template_text_pattern(template->str);
 
 	if (pattern != NULL)
 		template->pattern = pattern;
@@ -223,13 +223,14 @@ try(void *arg)
 	row = read_row(input, columns);
 	ca_prefix_assign(guc_key_prefix, NULL);
 	read_pattern(&template);
-	parsed = ca_key_parse(template.str, columns, "t", &missing);
-	FUZZ_CHECK(template.pattern != NULL && strcmp(template.pattern, ca_key_pattern(parsed)) == 0);
+	parsed = ca_template_parse(template.str, columns, "t", &missing);
+	FUZZ_CHECK(template.pattern != NULL &&
+			   strcmp(template.pattern, ca_template_pattern(parsed)) == 0);
 	ca_prefix_each(CA_ENTRY_PATTERN, template.pattern, strlen(template.pattern), "it",
 				   check_prefixed, NULL);
 	if (missing != NULL)
 		return;
-	ca_key_columns(parsed);
+	ca_template_columns(parsed);
 	FUZZ_CHECK(ca_key_same(parsed, row, row));
 	keys_made = 0;
 	ca_key_build(parsed, row, add_prefixes, unconstify(char *, template.pattern));

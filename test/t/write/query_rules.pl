@@ -2,7 +2,7 @@
 #
 # Remedies: push_newest_snapshot() in src/rules/query.c (keys missing: each of its three parts),
 # ca_query_keys_problem() in src/rules/query_keys.c (each of its three), ca_query_check_tree() in
-# src/rules/query_check.c, ca_key_refuse_shell() in src/keys/key.c.
+# src/rules/query_check.c, ca_template_refuse_shell() in src/keys/template.c.
 
 use strict;
 use warnings;

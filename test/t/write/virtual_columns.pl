@@ -2,7 +2,7 @@
 # rules that read one are refused; one that comes to be later gives the pattern, never a wrong key and
 # never an error of the write, and gaps says why.
 #
-# Remedies: changed_columns() in query.c; ca_key_missing() in key.c.
+# Remedies: changed_columns() in query.c; ca_template_missing() in template.c.
 use strict;
 use warnings;
 
