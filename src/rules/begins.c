@@ -125,7 +125,7 @@ ca_begins_note_name(Oid relid)
 {
 	ListCell *cell;
 
-	if (!ca_ddl_invalidates())
+	if (!ca_switches_ddl())
 		return;
 	foreach (cell, ca_rule_trigger_list(relid))
 	{

@@ -173,18 +173,6 @@ add_dropped_table(Oid relid, bool patterns)
 	}
 }
 
-static bool
-captures(void)
-{
-	return guc_enabled && !RecoveryInProgress();
-}
-
-bool
-ca_ddl_invalidates(void)
-{
-	return captures() && guc_ddl_invalidates;
-}
-
 static void
 at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void *arg)
 {
@@ -193,7 +181,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 	if (access == OAT_POST_CREATE && class == TriggerRelationId)
 		ca_approval_check_created(object);
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER) && class == TriggerRelationId &&
-		ca_ddl_invalidates())
+		ca_switches_ddl())
 		ca_begins_note_trigger(access, object);
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part == 0)
 	{
@@ -206,7 +194,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part > 0)
 		ca_watch_after_alter(object, part);
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) &&
-		ca_ddl_invalidates())
+		ca_switches_ddl())
 		ca_altered_note(access, class, object, part, arg);
 	if (access != OAT_DROP)
 		return;
@@ -217,7 +205,7 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 		note_dropped_trigger(object);
 	else if (class == RelationRelationId && part == 0)
 	{
-		add_dropped_table(object, ca_ddl_invalidates());
+		add_dropped_table(object, ca_switches_ddl());
 		ca_view_rule_note_dropped(object);
 	}
 }
@@ -351,7 +339,7 @@ altered_table(Node *node)
 	AlterTableStmt *statement = (AlterTableStmt *) node;
 	Oid relid;
 
-	if (!IsA(node, AlterTableStmt) || !ca_ddl_invalidates())
+	if (!IsA(node, AlterTableStmt) || !ca_switches_ddl())
 		return InvalidOid;
 	relid = RangeVarGetRelid(statement->relation, NoLock, true);
 	return OidIsValid(relid) && is_table(relid) ? relid : InvalidOid;
@@ -400,7 +388,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 		ca_commit_note_prepared(since);
 	if (IsA(node, CreateExtensionStmt)) /* ours, or one that brings it with CASCADE */
 		ca_commit_note_created();
-	if (ca_ddl_invalidates() || (captures() && IsA(node, RefreshMatViewStmt)))
+	if (ca_switches_ddl() || (ca_switches_capture() && IsA(node, RefreshMatViewStmt)))
 		ca_altered_note_statement(node);
 	if (OidIsValid(relid))
 	{

@@ -21,9 +21,12 @@ extern bool guc_enabled;         /* capture writes keys (superuser may switch it
 extern bool guc_ddl_invalidates; /* DDL deletes patterns (superuser may switch it off) */
 extern void ca_rules_init(void);
 
+/* ---- switches.c ---- */
+extern bool ca_switches_capture(void);
+extern bool ca_switches_ddl(void);
+
 /* ---- ddl.c: utility hook; DROP, DETACH and rewrites that fire no trigger ---- */
 extern void ca_ddl_init(void);
-extern bool ca_ddl_invalidates(void); /* does DDL delete patterns here and now? */
 
 /* ---- begins.c: a rule begins to cover what it did not cover ---- */
 /* Inside the command that made or changed the trigger, any. */

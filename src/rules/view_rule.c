@@ -197,7 +197,7 @@ ca_view_rule_attach(Relation view, const char *template, bool has_options)
 	scan_rules(&others);
 	insert_rule(others.relid, template, others.former);
 	CommandCounterIncrement();
-	if (ca_ddl_invalidates())
+	if (ca_switches_ddl())
 		ca_entries_add_rule_pattern(ca_template_text_pattern(template));
 }
 
