@@ -51,19 +51,10 @@ sub _see_gaps
 	}
 	foreach my $class (grep { !$_->{retired} } @{ $self->{classes} })
 	{
-		$self->_is_born($class) unless $class->{born} || grep { !$rule{$_} } @{ $class->{rules} };
+		$class->{born} ||= !grep { !$rule{$_} } @{ $class->{rules} };
 		$class->{gap} = grep { $gap{$_} } @{ $class->{rules} };
 		$self->_forget($class) if $class->{gap};
 	}
-	return;
-}
-
-# What was read in a snapshot from before there was a rule, and stored when there is one, nothing deletes.
-sub _is_born
-{
-	my ($self, $class) = @_;
-	$class->{born} = 1;
-	$self->{fills}->leave($class->{name}) if $self->{fills};
 	return;
 }
 

@@ -213,7 +213,7 @@ sub _change
 {
 	my ($self) = @_;
 	my ($sql, $name) = $self->{statements}->change;
-	return undef unless defined $sql;
+	return undef unless defined $sql && !($name =~ /^(function|enum)$/ && $self->_others_wrote);
 	if ($name =~ /^gap/ && $self->{oracle}->can_look)
 	{
 		my $found = $self->_look;
@@ -221,6 +221,15 @@ sub _change
 	}
 	$keeps{$name} && !$self->{unseen} ? $self->_sql($sql) : $self->_sql_and_see($sql);
 	return undef;
+}
+
+# A function or a label is replaced without waiting for those who worked out keys with the old one and have not
+# committed yet; docs/limits.md says so.
+sub _others_wrote
+{
+	my ($self) = @_;
+	my $oracle = $self->{oracle};
+	return %{ $oracle->{prepared} } || ($oracle->{second} && $oracle->{second}{in} ne 'I');
 }
 
 sub _between
