@@ -520,10 +520,16 @@ SELECT attempt($$SELECT cache_aside.enable_versioning('rv.parent', presents => '
 SELECT attempt($$SELECT cache_aside.enable_versioning(NULL)$$);
 SELECT attempt($$SELECT cache_aside.enable_versioning('rv.parent', NULL)$$);
 SELECT attempt($$SELECT cache_aside.disable_versioning('rv.parent')$$);
+CREATE ROLE rv_owner;
+ALTER TABLE rv.parent OWNER TO rv_owner;
+ALTER TABLE rv.orm OWNER TO rv_owner;
 SET ROLE rv_writer;
 SELECT attempt($$SELECT cache_aside.enable_versioning('rv.parent')$$);
 SELECT attempt($$SELECT cache_aside.disable_versioning('rv.orm')$$);
 RESET ROLE;
+ALTER TABLE rv.parent OWNER TO CURRENT_USER;
+ALTER TABLE rv.orm OWNER TO CURRENT_USER;
+DROP ROLE rv_owner;
 -- names that need quoting, in a schema that is not on the path
 CREATE SCHEMA "Odd ""schema";
 CREATE TABLE "Odd ""schema"."Tab le" ("I'd" int PRIMARY KEY, "co,l" int);
