@@ -4,77 +4,27 @@
 # delivers, what was cached from the old one is deleted, rules, row versions and fills go on, and the old
 # server, started by mistake, does no harm. By hand and in continuous integration: make upgrade
 #
-# Ends with "ok", "FAILED: reason" (exit status 1) or "skipped: reason" (77): no root, no debootstrap, no
-# chroot, or not done in UPGRADE_SECONDS (600). UPGRADE_TREE names a tree to use again; it is kept then.
-# Mount and process namespaces of its own see to it that nothing stays mounted or goes on.
+# How it ends: scripts/chroot.sh. It has UPGRADE_SECONDS (600).
 set -euo pipefail
+source "$(dirname "$0")/../scripts/chroot.sh"
 
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 old=15 new=17 suite=trixie suite_of_old=bookworm
-
-unable() { echo "skipped: $1"; exit 77; }
-wrong() { echo "FAILED: $1"; exit 1; }
-
-outside()
-{
-	local seconds=${UPGRADE_SECONDS:-600} status=0
-	[ "$(id -u)" = 0 ] || unable 'only root can make a chroot'
-	type -P debootstrap >/dev/null || unable 'debootstrap is not installed'
-	unshare --mount --pid --fork true 2>/dev/null || unable 'no namespaces here'
-	export UPGRADE_INSIDE=1
-	if [ -z "${UPGRADE_TREE:-}" ]; then
-		UPGRADE_TREE=$(mktemp -d /tmp/ca-upgrade.XXXXXX)
-		trap 'rm -rf --one-file-system "$UPGRADE_TREE" "$UPGRADE_TREE.log"' EXIT
-		trap 'exit 1' INT TERM
-	fi
-	export UPGRADE_TREE
-	timeout "$seconds" unshare --mount --pid --fork --kill-child "$0" || status=$?
-	[ $status != 124 ] || unable "not done in $seconds s"
-	exit $status
-}
-
-[ -n "${UPGRADE_INSIDE:-}" ] || outside
-tree=$UPGRADE_TREE log=$UPGRADE_TREE.log
+CHROOT_NAME=upgrade
+enter_namespaces "${UPGRADE_SECONDS:-600}"
 
 # ---- the tree
 
-# Of this machine; none: the default of debootstrap.
-mirror()
+install_both()
 {
-	apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 2>/dev/null |
-		awk '$1 ~ /debian\/?$/ { print $1; exit }'
-}
-
-proxy() { apt-config dump --format '%v' "Acquire::$1::Proxy"; }
-
-inside()
-{
-	chroot "$tree" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
-		DEBIAN_FRONTEND=noninteractive "$@" </dev/null
-}
-
-make_chroot()
-{
-	local fast=
-	! type -P eatmydata >/dev/null || fast=eatmydata
-	http_proxy=${http_proxy:-$(proxy http)} https_proxy=${https_proxy:-$(proxy https)} \
-		$fast debootstrap --variant=minbase --include=ca-certificates "$suite" "$tree" $(mirror)
-	chmod 755 "$tree"
-	apt-config dump --format '%F "%v";%n' Acquire |
-		grep -E '^Acquire::(https?::Proxy|Check-|Retries)' >"$tree/etc/apt/apt.conf.d/99host" || true
 	echo "deb $(awk '/^deb /{ print $2; exit }' "$tree/etc/apt/sources.list") $suite_of_old main" >"$tree/etc/apt/sources.list.d/old.list"
-	echo force-unsafe-io >"$tree/etc/dpkg/dpkg.cfg.d/unsafe"
-	printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d" # the ports are the host's
-	chmod 755 "$tree/usr/sbin/policy-rc.d"
 	mkdir -p "$tree/etc/postgresql-common"
 	echo 'create_main_cluster = false' >"$tree/etc/postgresql-common/createcluster.conf"
-	cp -L /etc/resolv.conf /etc/hosts "$tree/etc/"
 	inside apt-get -qq update
 	inside apt-get install -y --no-install-recommends postgresql-$old postgresql-$new \
 		postgresql-server-dev-$new libhiredis-dev redis-server make gcc libc6-dev pkg-config
 	# Headers and PGXS alone: the package wants the compilers of its release.
 	inside sh -c "cd /root && apt-get -qq download postgresql-server-dev-$old && dpkg -x postgresql-server-dev-${old}_*.deb /"
-	touch "$tree/made"
 }
 
 build()
@@ -82,8 +32,7 @@ build()
 	local version
 	for version in $old $new; do
 		rm -rf "$tree/root/build"
-		tar -C "$checkout" -cf - --exclude='*.o' --exclude='*.so' --exclude='*.bc' --exclude=.git --exclude=node_modules . |
-			tar -C "$tree/root" -xf - --no-same-owner --one-top-level=build
+		copy_checkout root/build
 		inside make -C /root/build -s with_llvm=no PG_CONFIG=/usr/lib/postgresql/$version/bin/pg_config install
 	done
 }
@@ -170,13 +119,8 @@ story()
 	rc SHUTDOWN NOSAVE >/dev/null 2>&1 || true
 }
 
-if [ ! -e "$tree/made" ]; then
-	echo "A Debian $suite with PostgreSQL $old and $new ..."
-	make_chroot >"$log" 2>&1 &
-	wait $! || { tail -n 5 "$log"; unable "a chroot of $suite cannot be made here"; }
-fi
-mount -t proc proc "$tree/proc"
-mount -t tmpfs tmpfs "$tree/dev/shm"
+echo "A Debian $suite with PostgreSQL $old and $new ..."
+make_chroot "$suite" install_both
 build >"$log" 2>&1 || { tail -n 20 "$log"; wrong 'the build'; }
 story
 echo ok
