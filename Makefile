@@ -41,7 +41,7 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*/*.pl
 
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test bare upgrade fuzz soak oracle demo psql bench lint format format-check
+people = help test test-matrix bare upgrade dist deb fuzz soak oracle demo psql bench lint format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -93,6 +93,15 @@ test:
 ## make bare      what a newcomer meets, in a bare Debian made for it (root); SUITE=trixie is another
 bare:
 	@CA_GOAL=$@ $(here)/scripts/packages.sh && $(here)/scripts/bare.sh $(SUITE)
+## make test-matrix  make test in bare Debians with each PostgreSQL and Redis (root); PLATFORMS=trixie/redis-server chooses
+test-matrix:
+	@CA_GOAL=bare $(here)/scripts/packages.sh && $(here)/scripts/matrix.sh $(PLATFORMS)
+## make deb       Debian packages of SUITE= in dist/, built, checked and tried in a chroot (root)
+deb:
+	@CA_GOAL=bare $(here)/scripts/packages.sh && $(here)/scripts/debian.sh $(SUITE)
+## make dist      the release archives in dist/, of the last commit, the same bytes each time
+dist:
+	@$(here)/scripts/dist.sh
 ## make upgrade   a real pg_upgrade from 15 to 17, in a Debian 13 made for it (root)
 upgrade:
 	@CA_GOAL=$@ $(here)/scripts/packages.sh && $(here)/test/pg_upgrade.sh
