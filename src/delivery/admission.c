@@ -111,7 +111,7 @@ ca_admission_renew(CaSink *sink, XLogRecPtr read_end)
 	if (!ca_apply_has_functions(sink))
 		return;
 	heard = ca_arming_heard(sink, read_end, &above);
-	ca_guard_renew(sink, ca_ledger_redis(sink), ca_arming_until(sink), heard,
+	ca_guard_renew(sink, ca_ledger_redis(sink), ca_arming_extend(sink), heard,
 				   Max(above, ca_ledger_sent(sink)->seen), handle_guard, sink);
 	sink->admission.arming = true;
 }
@@ -161,7 +161,7 @@ ca_admission_arm(CaSink *sink, XLogRecPtr caught_up_to, XLogRecPtr read_end)
 			return;
 	}
 	ca_guard_arm(sink, ca_ledger_redis(sink), ca_ledger_expected(sink),
-				 Max(read_end, ca_ledger_sent(sink)->seen), ca_arming_until(sink), handle_guard,
+				 Max(read_end, ca_ledger_sent(sink)->seen), ca_arming_extend(sink), handle_guard,
 				 sink);
 	sink->admission.arming = true;
 }

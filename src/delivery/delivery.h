@@ -256,7 +256,9 @@ extern void ca_arming_answered(CaSink *sink, const CaArming *answer);
 /* Of another system's deletions: how many were heard of; `above` all tokens given before. */
 extern int64 ca_arming_heard(CaSink *sink, XLogRecPtr read_end, XLogRecPtr *above);
 extern const char *ca_arming_previous(void); /* nonce of the claim before; "" */
-extern int64 ca_arming_until(CaSink *sink);  /* ms, of Redis's clock */
+extern int64 ca_arming_extend(CaSink *sink); /* until: ms, of Redis's clock */
+extern bool ca_arming_other(CaSink *sink);
+extern void ca_arming_given_up(CaSink *sink, const char *nonce);
 extern long ca_arming_timeout(CaSink *sink);
 extern bool ca_arming_renewal_due(CaSink *sink, XLogRecPtr read_end);
 extern bool ca_arming_untold(CaSink *sink); /* another process may still be armed: tell nobody */

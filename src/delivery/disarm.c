@@ -3,9 +3,10 @@
  *
  * It may still take fills, and readers may still ask it, until its Sentinels have told everybody. So the claim there is
  * given up, over a connection of its own: the old one may be dead, or full of what waits for a process that sleeps,
- * and the session with the new master does not wait for this. Nothing depends on it: an arming ends by itself,
- * and nobody is told of deliveries to the new master before (arming.c). So it is tried once, for
- * connect_timeout and command_timeout at most; a replica's refusal (READONLY) is an answer like any other.
+ * and the session with the new master does not wait for this. Nothing that is promised depends on it: an arming ends by
+ * itself, and nobody is told of deliveries to the new master before (arming.c). But when the library there answers that
+ * the claim was ours and is given up, arming.c need not wait for it. So it is tried once, for connect_timeout and
+ * command_timeout at most. A refused connection is no such answer: who refuses may be a firewall, or a proxy.
  *
  * One at a time: who is left while another is being told takes its place. Of the worker alone; if it dies, nobody
  * is told.
@@ -18,7 +19,8 @@
 
 #include "utils/memutils.h"
 
-static CaRedis *redis;    /* NULL: nobody is being told */
+static CaRedis *redis; /* NULL: nobody is being told */
+static CaSink *told_by;
 static CaSinkGuard claim; /* that is given up */
 static bool asked;
 static bool answered;
@@ -33,7 +35,12 @@ ca_disarm_forget(void)
 static void
 handle_answer(void *arg, const CaReply *reply)
 {
+	bool ours = false;
+	int64 others;
+
 	answered = true;
+	if (ca_guard_read_disarm(reply, &ours, &others) && ours)
+		ca_arming_given_up(told_by, claim.nonce);
 }
 
 /* `address`: of the master that was. */
@@ -44,6 +51,7 @@ ca_disarm_begin(CaSink *sink, const CaRedisAddress *address)
 	if (!ca_apply_has_functions(sink))
 		return;
 	claim = sink->guard;
+	told_by = sink;
 	asked = answered = false;
 	redis = ca_redis_open(TopMemoryContext, address, "cache_aside worker, leaving");
 }

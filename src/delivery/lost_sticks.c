@@ -18,7 +18,7 @@ void
 ca_lost_sticks_begin(CaSink *sink, bool absent, XLogRecPtr end)
 {
 	sink->sticks.forgotten =
-		absent && (sink->sticks.began || ca_arming_untold(sink) || !ca_apply_guarded(sink))
+		absent && (sink->sticks.began || ca_arming_other(sink) || !ca_apply_guarded(sink))
 			? end
 			: InvalidXLogRecPtr;
 	sink->sticks.began = true;

@@ -71,8 +71,14 @@ typedef struct CaSinkArming /* arming.c */
 {
 	int64 redis_ms;         /* Redis's time when ... */
 	instr_time known_since; /* ... this was ours; 0: not known */
-	instr_time claimed_at;
 	instr_time renewed_at;
+	char nonce[CA_NONCE_LEN + 1]; /* of the last claim of this process; empty: there was none */
+	int64 extended_at; /* an arming under it was sent last, ms of our clock; 0: none can last */
+	char left[CA_NONCE_LEN +
+			  1];     /* nonce of the claim before that, of another process; empty: not known */
+	int64 left_end;   /* when its arming has ended at the latest, likewise; 0: it has */
+	int64 others_end; /* ... and all of before */
+	bool other;       /* it was another process than before */
 	bool untold;
 	int64 foreign_heard;  /* deletions of another system, of this claim */
 	XLogRecPtr heard_end; /* of the log, written when we heard of them */

@@ -75,7 +75,8 @@ typedef enum Claims
 {
 	NOT_KNOWN, /* the file was a copy, torn, of another version */
 	NONE_EVER, /* of this data directory */
-	LAST_KNOWN
+	LAST_KNOWN,
+	LAST_UNTOLD /* known, but nobody was told yet of what is delivered there */
 } Claims;
 
 /* As it is in the file, in native byte order. */
@@ -361,16 +362,29 @@ const char *
 ca_breaker_claimed(TimeLineID timeline, bool *never)
 {
 	*never = start.claims == NONE_EVER;
-	return start.claims == LAST_KNOWN && start.claim_timeline == timeline ? start.nonce : "";
+	return start.claims >= LAST_KNOWN && start.claim_timeline == timeline ? start.nonce : "";
 }
 
-/* Written with the next beginning, which comes before fills are admitted. */
+/* Written with the next beginning, which comes before fills are admitted. `untold`: see ca_arming_untold(). */
 void
-ca_breaker_note_claim(const char *nonce, TimeLineID timeline)
+ca_breaker_note_claim(const char *nonce, TimeLineID timeline, bool untold)
 {
-	start.claims = LAST_KNOWN;
+	start.claims = untold ? LAST_UNTOLD : LAST_KNOWN;
 	start.claim_timeline = timeline;
 	strlcpy(start.nonce, nonce, sizeof(start.nonce));
+}
+
+void
+ca_breaker_note_told(void)
+{
+	start.claims = LAST_KNOWN;
+	write_start(false);
+}
+
+bool
+ca_breaker_untold(void)
+{
+	return start.claims == LAST_UNTOLD;
 }
 
 /* ---- processes ---- */

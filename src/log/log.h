@@ -176,7 +176,9 @@ extern void ca_breaker_forget(void);
 /* Reading begins at this place; true: skip the log there. */
 /* Nonce of this server's last claim of a Redis, or ""; `never`: there was none. */
 extern const char *ca_breaker_claimed(TimeLineID timeline, bool *never);
-extern void ca_breaker_note_claim(const char *nonce, TimeLineID timeline);
+extern void ca_breaker_note_claim(const char *nonce, TimeLineID timeline, bool untold);
+extern void ca_breaker_note_told(void);
+extern bool ca_breaker_untold(void);
 extern bool ca_breaker_begin(const CaPosition *place, uint64 sequence);
 extern XLogRecPtr ca_breaker_skip(XLogRecPtr from, uint64 *barrier);
 extern void ca_breaker_reads(XLogRecPtr limit);

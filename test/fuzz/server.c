@@ -79,9 +79,20 @@ ca_breaker_claimed(TimeLineID timeline, bool *never)
 }
 
 void
-ca_breaker_note_claim(const char *nonce, TimeLineID timeline)
+ca_breaker_note_claim(const char *nonce, TimeLineID timeline, bool untold)
 {
 	FUZZ_CHECK(strlen(nonce) == 16);
+}
+
+void
+ca_breaker_note_told(void)
+{
+}
+
+bool
+ca_breaker_untold(void)
+{
+	return false;
 }
 
 /* ---- the worker's state ---- */

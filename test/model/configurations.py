@@ -23,6 +23,10 @@ def large(**more):
     return Config(transactions, 4, buckets=2, readers=4, **more)
 
 
+STAYS = 'SWITCH to what the other has; the old one stays'
+SWITCH = dict(snapshot=1, switch=2, worker_dies=1)
+MOVED = ('REDIS: snapshot', STAYS, 'a call fails', 'connects')
+
 TRUE = {
     'a fill and a commit': lambda: Config(ONE, 1, readers=2),
     'two commits': lambda: two(),
@@ -43,6 +47,8 @@ TRUE = {
     'Redis goes back, the guard is evicted': lambda: Config(ONE, 1, snapshot=1, goes_back=1, evict_guard=1),
     'two Redis behind one address': lambda: Config(ONE, 1, snapshot=1, switch=2),
     'the same, two commits': lambda: two(snapshot=1, switch=2),
+    'on the other of two Redis, the worker dies': lambda: one(**SWITCH, begin=MOVED),
+    'the worker dies, the other of two Redis': lambda: one(**SWITCH, begin=('REDIS: snapshot', 'WORKER DIES', STAYS)),
     'a call of the pipeline fails': lambda: two(lost_call=1),
     'a standby': lambda: two(standby=True),
     'promotion': lambda: Config(ONE, 1, standby=True, promotion=1),
@@ -138,6 +144,12 @@ WITHOUT = {
         'stale', lambda: one(snapshot=1, switch=2), arming_expires=False),
     'told while an arming elsewhere lasts': without(
         'stale', lambda: one(snapshot=1, switch=2), waits_for_expiry=False),
+    'told by the next session while an arming elsewhere lasts': without(
+        'stale', lambda: one(**SWITCH, begin=MOVED + ('the connection breaks',)), goes_on_waiting=False),
+    'told by a worker that knows of no arming': without(
+        'stale', lambda: one(**SWITCH, begin=('REDIS: snapshot', 'WORKER DIES', STAYS)), unknown_lasts=False),
+    'a process that does not answer counts as disarmed': without(
+        'stale', lambda: one(snapshot=1, switch=2, begin=MOVED), disarm_answers=False),
     'a guard made with the position': without('stale', lambda: two(evict_guard=1, begin=('T0 logs', 'T1 logs')), anew='position'),
     'a guard made with the visible LSN': without('stale', lambda: two(evict_guard=1, begin=('T0 logs', 'T1 logs')), anew='visible'),
     'a guard made with where the session began': without('stale', lambda: two(evict_guard=1), anew='began'),

@@ -124,7 +124,7 @@ def note_delivered(s, cache, done):
     p = s.processes[s.home]
     delivered = s.delivered | done
     return s._replace(data=s.data._replace(cache=cache, done=s.data.done | done), delivered=delivered,
-                      told=s.told if s.worker.untold else delivered,
+                      told=s.told if s.worker.elsewhere else delivered,
                       processes=with_process(s, p._replace(done=p.done | done)))
 
 
@@ -179,7 +179,7 @@ def arm(c, s):
         s, p = write_guard(s, p, s.data.guard)
     # Whatever was delivered before, to this Redis or another: from now on fills must have seen it.
     p = p._replace(armed=True, done=p.done | s.delivered)
-    return s._replace(processes=with_process(s, p), worker=w._replace(armed=True))
+    return s._replace(processes=with_process(s, p), worker=w._replace(armed=True, extended=True))
 
 
 def claim(c, s, timeline, force=False):
@@ -195,15 +195,32 @@ def claim(c, s, timeline, force=False):
     if c.rule['claim_deletes'] and not is_known(c, p, data.guard):
         data = data._replace(guard=None)
         p = p._replace(header=0) if c.rule['forgets_guard'] else p
-    others = tuple(q._replace(claimed=False, last=False) for q in s.processes)
+    p = p._replace(before=False)
+    others = tuple(q._replace(claimed=False, last=False, before=q.last or q.before and s.processes[s.home].last)
+                   for q in s.processes)
     return s._replace(data=data, processes=others[:s.home] + (p,) + others[s.home + 1:])
 
 
 def armings_expire(c, s):
-    """What the session does not renew has expired: it connected longer ago than an arming lasts."""
-    expire = c.rule['arming_expires']
+    """Time passes: what no session renews has expired."""
+    expire, w = c.rule['arming_expires'], s.worker
     processes = tuple(p if p.claimed else p._replace(armed=p.armed and not expire) for p in s.processes)
-    return s._replace(processes=processes, worker=s.worker._replace(untold=False), told=s.delivered)
+    return tell(s._replace(processes=processes, worker=w._replace(elsewhere=0, extended=w.extended and w.session)))
+
+
+def disarm(c, s):
+    """The process claimed before is told, and answers, if it is that process still."""
+    i = 1 - s.home
+    p = s.processes[i]
+    if p.before or not c.rule['disarm_answers']:
+        p = p._replace(armed=p.armed and not c.rule['disarm_answers'], before=False)
+        w = s.worker._replace(elsewhere=s.worker.elsewhere & 2)
+        s = tell(s._replace(worker=w, processes=with_process(s, p, i)))
+    return s
+
+
+def tell(s):
+    return s._replace(told=s.delivered) if s.worker.session and not s.worker.elsewhere else s
 
 
 # ---- another system that deletes keys here ----

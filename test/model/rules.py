@@ -49,9 +49,14 @@ def steps(c, s):
     if w.session and not w.batch and (left(s, 'worker_dies') or not s.processes[s.home].claimed):
         dies = left(s, 'worker_dies')
         if dies:
-            forgotten = tuple(p._replace(claimed=False, last=False) for p in s.processes)
-            yield 'WORKER DIES', s._replace(worker=Worker(), processes=forgotten,
+            ended, unknown = end_session(s).processes, c.rule['unknown_lasts']
+            forgotten = tuple(p._replace(last=False, before=False) for p in ended)
+            yield 'WORKER DIES', s._replace(worker=Worker(extended=unknown), processes=forgotten,
                                             faults=spend(s, 'worker_dies')), None
+            # What it delivers to was claimed last: the file tells, and whether anybody was told of what is delivered.
+            yield 'WORKER DIES, which leaves a file', s._replace(
+                worker=Worker(elsewhere=2 if w.elsewhere else 0, extended=unknown), processes=ended,
+                faults=spend(s, 'worker_dies')), None
         yield 'the connection breaks', end_session(s)._replace(
             faults=spend(s, 'worker_dies') if dies else s.faults), None
     yield from fill_steps(c, s)

@@ -30,6 +30,9 @@ RULES = dict(
     arm_waits=True,          # until caught up, and all that is visible by then is delivered
     arming_expires=True,     # unless the session that made it renews it
     waits_for_expiry=True,   # of armings elsewhere, before anybody is told that something is delivered
+    goes_on_waiting=True,    # also when the same process is claimed once more, by whichever worker
+    unknown_lasts=True,      # an arming that a worker knows nothing of may have been made just now
+    disarm_answers=True,     # a wait is cut short when the other process has answered that it admits nothing more
     anew='E',                # floor of a guard that arm makes: 'position', 'visible', 'caught up'
     epoch_makes=False,       # epoch makes a missing guard only when it clears
     restart_lsn=True,        # reading resumes at the first message of what is unfinished
@@ -103,7 +106,7 @@ class Data(NamedTuple):
 class Process(NamedTuple):
     """What the library remembers in one Redis process."""
     claimed: bool = False  # by the session under way
-    last: bool = False     # by the last session of this worker: it knows the nonce
+    last: bool = False     # by the last session of this server: it knows the nonce
     timeline: int = 0
     armed: bool = False
     header: int = 0        # of the guard, as this process left it
@@ -114,6 +117,7 @@ class Process(NamedTuple):
     silent: bool = False   # the claim has not been renewed for some seconds
     marks: int = 0         # buckets of keys that another system deleted
     foreign: int = 0       # how often it did
+    before: bool = False   # claimed by the last session that was on another process
 
 
 class Worker(NamedTuple):
@@ -136,7 +140,8 @@ class Worker(NamedTuple):
     remembered: object = None
     here: bool = False      # ... and of this very history of Redis
     acked: object = None    # the last position a call was answered for
-    untold: bool = False    # armings elsewhere may not have expired yet
+    elsewhere: int = 0      # armings that may not have expired: 1 of the process claimed before, 2 of others
+    extended: bool = True   # ... and an arming of the claim was sent, or nobody knows
     heard: int = 0          # of another system's deletions here
     heard_at: int = 0       # end of the log then
     reached: int = 0        # no token of this timeline is beyond
@@ -224,7 +229,8 @@ class Config:
         position = Position(1, 0, 0)
         guard = Guard(1, 1, 0)
         home = Process(True, True, 1, True, 1, 0, (0,) * self.nbuckets)
-        state = State((), 0, 0, Worker(True, expected=position, acked=position, caught_up=0, armed=True),
+        worker = Worker(True, expected=position, acked=position, caught_up=0, armed=True)
+        state = State((), 0, 0, worker,
                       Data((-1,) * self.keys, guard, position), (home, Process()),
                       (Reader(),) * self.readers, self.faults)
         return state
@@ -271,6 +277,7 @@ def with_process(s, process, index=None):
 
 def end_session(s):
     """Everything the session knew is forgotten; the log has it."""
-    return s._replace(worker=Worker(remembered=s.worker.acked or s.worker.remembered,
-                                    here=bool(s.worker.acked) or s.worker.here),
+    w = s.worker
+    return s._replace(worker=Worker(remembered=w.acked or w.remembered, here=bool(w.acked) or w.here,
+                                    elsewhere=w.elsewhere, extended=w.extended),
                       processes=tuple(p._replace(claimed=False) for p in s.processes))

@@ -4,7 +4,7 @@ Its decisions are those of run.c, round.c, catch_up.c, resume.c, open_at_start.c
 """
 from state import Position, Worker, bits, commit_lsn, committed, end_session, left, messaged, spend
 from library import (
-    apply, apply_parts, arm, armings_expire, call_fails, claim, delete_keys, epoch, hear_of_foreign, is_known,
+    apply, apply_parts, arm, armings_expire, call_fails, claim, delete_keys, disarm, epoch, hear_of_foreign, is_known,
     lift_marks, note_delivered, position_now, read_record, visible_lsn, write_position)
 
 
@@ -17,7 +17,7 @@ def connect(c, s):
     else:
         crash_resync = False
     remembered = s.worker.remembered
-    untold = c.rule['waits_for_expiry'] and not s.processes[s.home].last
+    waits = armings_elsewhere(c, s)
     adopts = s.clone == 1
     here, p = s.worker.here, s.processes[s.home]
     known = p.timeline == s.timeline and is_known(c, p, s.data.guard) or not c.rule['data_known']
@@ -28,11 +28,11 @@ def connect(c, s):
     if adopts: # what is stored is of another log
         s = s._replace(clone=2)
         if c.rule['adopt_resyncs']:
-            return blind_start(c, s, Worker(True, target=end, expected=stored, untold=untold), end)
+            return blind_start(c, s, Worker(True, target=end, expected=stored, **waits), end)
         stored = Position(s.timeline, end, end)
         s = s._replace(data=s.data._replace(position=stored))
     w = Worker(True, target=end, remembered=remembered, lazy=bool(stored and stored.lazy), expected=stored,
-               resync=int(crash_resync), untold=untold)
+               resync=int(crash_resync), **waits)
     if stored is None and remembered is not None and remembered.timeline == s.timeline:
         stored = remembered
         if not (here and known):
@@ -54,6 +54,16 @@ def connect(c, s):
     w = w._replace(read=stored.restart, confirmed=stored.confirmed, resync=int(stored.pending or w.resync),
                    barrier=stored.barrier, unread=unread(c, s, stored.barrier, stored.restart))
     return begin(s, w), 'connects: ' + what
+
+
+def armings_elsewhere(c, s):
+    """Whose armings may still admit something: those of the process that was claimed before, if that was another."""
+    w = s.worker
+    if s.processes[s.home].last:
+        waits = dict(elsewhere=w.elsewhere if c.rule['goes_on_waiting'] else 0, extended=w.extended)
+    else:
+        waits = dict(elsewhere=(2 if w.elsewhere else 0) | int(w.extended), extended=False)
+    return waits if c.rule['waits_for_expiry'] else dict(waits, elsewhere=0)
 
 
 def is_rewritten(c, s, position):
@@ -106,6 +116,8 @@ def worker_steps(c, s):
         yield '%s %s' % (part.__name__, list(bits(w.batch))), after
         return
     if not w.session:
+        if w.remembered and any(p.armed for p in s.processes):
+            yield 'seconds pass, all armings end', armings_expire(c, s)
         after, what = connect(c, s)
         if after is not None:
             yield what, after
@@ -126,8 +138,10 @@ def worker_steps(c, s):
         yield 'renews, and hears of a foreign deletion', hear_of_foreign(s)
     if p.marks and p.claimed and (w.heard == p.foreign and w.read >= w.heard_at or not c.rule['foreign_echo']):
         yield 'renews, and lifts the marks to %d' % w.read, lift_marks(c, s)
-    if w.untold:
-        yield 'an arming lasts no longer than this session', armings_expire(c, s)
+    if w.elsewhere:
+        yield 'seconds pass, armings elsewhere end', armings_expire(c, s)
+    if w.elsewhere & 1:
+        yield 'the process claimed before is told to disarm', disarm(c, s)
     if call_fails(c, s):
         yield 'a call fails, the session ends', end_session(s)
         return

@@ -131,7 +131,7 @@ handle_batch(void *arg, const CaReply *reply)
 			ca_contest_renewed(&fuzz_sink, &arming);
 		(void) ca_contest_step(&fuzz_sink);
 	}
-	(void) ca_arming_until(&fuzz_sink);
+	(void) ca_arming_extend(&fuzz_sink);
 	if (ca_apply_read(&fuzz_sink, reply, &applied))
 		FUZZ_CHECK(ca_redis_reply_type(reply) == CA_REPLY_ARRAY);
 }

@@ -15,6 +15,7 @@ use HandWorker;
 use PgClient;
 use RedisServer;
 use Test::More;
+use Time::HiRes 'time';
 
 RedisServer->skip_all_unless_available;
 
@@ -48,6 +49,16 @@ make_users($node, 2);
 wait_delivered($node);
 my $c = PgClient->new(dir => $node->host, port => $node->port);
 
+sub hang_up { return $_[0]->command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes'); }
+
+sub put_there
+{
+	my ($redis) = @_;
+	symlink $redis->socket, "$address.new" or die $!;
+	rename "$address.new", $address or die $!;
+	return;
+}
+
 sub reading { return @{ ($c->query('SELECT v, cache_aside.read_token() FROM users WHERE id = 1'))[0] }; }
 
 sub fill
@@ -60,13 +71,22 @@ sub fill
 ok(wait_until(sub { fill($first, reading()) }), 'fills are admitted');
 my ($old, $token) = reading();
 $first->del('user:1');
-symlink $second->socket, "$address.new" or die $!;
-rename "$address.new", $address or die $!;
-$first->command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+put_there($second);
+hang_up($first);
 $second->set('user:1', 'cached');
 $c->query('UPDATE users SET v = v + 1 WHERE id = 1');
 my $lsn = $c->value('SELECT cache_aside.commit_lsn()');
 ok(keys_gone($second, 'user:1'), 'the key is deleted on the other Redis');
+foreach my $what ('connects again', 'is started again')
+{
+	my $pid = worker_pid($node);
+	$what =~ /started/ ? kill 'TERM', $pid : hang_up($second);
+	wait_worker($node, $pid) if $what =~ /started/;
+	$second->set('user:1', 'cached');
+	$c->query('UPDATE users SET v = v + 1 WHERE id = 1');
+	keys_gone($second, 'user:1') or die 'not delivered';
+	is($c->value(q{SELECT cache_aside.wait_delivered(NULL, '300 ms')}), 'f', "it $what: and tells nobody");
+}
 my ($admitted, $told) = (0, 0);
 ok( wait_until(
 		sub {
@@ -78,6 +98,18 @@ ok( wait_until(
 	'in the end it is confirmed');
 is($admitted, 0, 'and by then the old Redis, which nobody disarmed, refuses the old value');
 ok(wait_until(sub { fill($second, reading()) }), 'fills are admitted by the other');
+
+# Second asleep for a while already, its arming ends the sooner.
+$second->freeze;
+ok($node->poll_query_until('postgres', q{SELECT redis_state = 'unreachable' FROM cache_aside.status}), 'the other is frozen');
+put_there($first);
+$first->set('user:1', 'cached');
+$c->query('UPDATE users SET v = v + 1 WHERE id = 1');
+ok(keys_gone($first, 'user:1'), 'the key is deleted on the first');
+my $deleted = time;
+is($c->value(q{SELECT cache_aside.wait_delivered(NULL, '30 s')}), 't', 'and that is told');
+cmp_ok(time - $deleted, '<', 5.5, '... sooner than if nobody knew when it was armed last');
+$second->thaw;
 
 # Neither a worker that is started again nor a server has to wait: a file knows the process.
 foreach my $what ('worker', 'server')
