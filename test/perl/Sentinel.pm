@@ -21,7 +21,8 @@ answer is replaced by wait_for_another, within some two seconds, and otherwise n
 machine is (down_after, in ms, for both: all the time). An old master that is back is made a replica about ten
 seconds later, as Sentinels do, or with period => ms, which shortens how often they look and tell, after some
 four of these. Options: sentinels, replicas, name, down_after, period, quorum, conf (lines for the Sentinels),
-redis_conf (for the others), auth (what the Sentinels want).
+redis_conf (for the others), auth (what the Sentinels want), host (by what name or address of the loopback interface all know them; 127.0.0.1), tls (Certificates with
+one called "server": nothing but TLS is spoken, except to the test).
 
 =cut
 
@@ -37,14 +38,30 @@ sub new
 {
 	my ($class, %args) = @_;
 	my $self = bless {
-		sentinels => 3, replicas => 2, name => 'cache', period => 0,
+		sentinels => 3, replicas => 2, name => 'cache', period => 0, host => '127.0.0.1',
 		conf => '', redis_conf => '', %args
 	}, $class;
 	$self->{quorum} //= 1 + int($self->{sentinels} / 2);
 	$self->{redis} = [
-		map { RedisServer->new(port => 1, name => "redis$_", conf => $self->{redis_conf} . "repl-diskless-sync yes\n") }
+		map { $self->_dress(RedisServer->new(port => 1, name => "redis$_", conf => $self->{redis_conf} . "repl-diskless-sync yes\n")) }
 		  0 .. $self->{replicas} ];
 	return $self;
+}
+
+# Another name or address than 127.0.0.1; TLS, and nothing beside it.
+sub _dress
+{
+	my ($self, $server) = @_;
+	my ($pki, $host) = @$self{qw(tls host)};
+	my $is_name = $host =~ /[g-z]/;
+	$server->append_conf("bind 127.0.0.1 $host\n") if $host ne '127.0.0.1' && !$is_name;
+	$server->append_conf(
+		ref $server eq 'RedisServer' ? "replica-announce-ip $host\n"
+		: $is_name ? "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n"
+		: '');
+	$server->append_conf("port 0\ntls-port @{[ $server->port ]}\ntls-replication yes\ntls-auth-clients no\n"
+		  . "tls-cert-file $pki->{dir}/server.crt\ntls-key-file $pki->{dir}/server.key\ntls-ca-cert-file $pki->{dir}/ca.crt\n") if $pki;
+	return $server;
 }
 
 sub start
@@ -52,7 +69,7 @@ sub start
 	my ($self) = @_;
 	my ($master, @replicas) = @{ $self->{redis} };
 	$_->start foreach $master, @replicas;
-	$_->replicaof($master) foreach @replicas;
+	$_->command('REPLICAOF', $self->{host}, $master->port) foreach @replicas;
 	$self->{watch} = [ map { $self->_sentinel($_, $master) } 1 .. $self->{sentinels} ];
 	$_->start foreach $self->sentinels;
 	$self->_hasten($_) foreach $self->sentinels;
@@ -66,8 +83,8 @@ sub _sentinel
 	my ($name, $port) = ($self->{name}, $master->port);
 	my $down_after = $self->{down_after} // 60_000;
 	my $password = $self->{auth} ? "requirepass $self->{auth}[-1]\nsentinel sentinel-pass $self->{auth}[-1]\n" : '';
-	return SentinelServer->new(port => 1, name => "sentinel$number", auth => $self->{auth}, conf => <<"EOC");
-sentinel monitor $name 127.0.0.1 $port $self->{quorum}
+	return $self->_dress(SentinelServer->new(port => 1, name => "sentinel$number", auth => $self->{auth}, conf => <<"EOC"));
+sentinel monitor $name $self->{host} $port $self->{quorum}
 sentinel down-after-milliseconds $name $down_after
 sentinel failover-timeout $name 3000
 sentinel parallel-syncs $name 2
@@ -99,8 +116,8 @@ sub url
 {
 	my ($self, %args) = @_;
 	my $user = defined $args{user_info} ? "$args{user_info}\@" : '';
-	my @listed = $args{at} ? @{ $args{at} } : map { $_->address } $self->sentinels;
-	return "redis+sentinel://$user" . join(',', @listed) . '/' . ($args{name} // $self->{name})
+	my @listed = $args{at} ? @{ $args{at} } : map { $self->{host} =~ s/(.*:.*)/[$1]/r . ':' . $_->port } $self->sentinels;
+	return ($self->{tls} ? 'rediss' : 'redis') . "+sentinel://$user" . join(',', @listed) . '/' . ($args{name} // $self->{name})
 	  . ($args{db} ? "/$args{db}" : '');
 }
 
@@ -165,7 +182,7 @@ sub wait_for_another
 	RedisServer->wait_until(
 		sub {
 			$new = $self->master;
-			return $new && $new != $old && $new->role eq 'master';
+			return $new && $new != $old && (eval { $new->role } // '') eq 'master'; # Sentinels close connections
 		}) or die 'no other master is named';
 	$self->_watch_for(60_000);
 	return $new;
@@ -182,7 +199,7 @@ sub hand_over
 		sub {
 			$sentinel->try('SENTINEL', 'FAILOVER', $self->{name}), $asked = time if time > $asked + 1;
 			$new = $self->master;
-			return $new && $new != $old && $new->role eq 'master';
+			return $new && $new != $old && (eval { $new->role } // '') eq 'master'; # Sentinels close connections
 		}) or die 'no other master is named';
 	return $new;
 }

@@ -8,7 +8,7 @@ SentinelServer - one Sentinel of Sentinel.pm: a RedisServer that watches instead
 =head1 DESCRIPTION
 
 Of the options of RedisServer::new, conf holds the lines that say what is watched. A Sentinel rewrites its
-configuration; one that is started again knows what it knew. Commands come over its port.
+configuration; one that is started again knows what it knew.
 
 =cut
 
@@ -27,6 +27,7 @@ sub _write_conf
 bind 127.0.0.1
 protected-mode no
 port $self->{port}
+unixsocket $self->{dir}/redis.sock
 dir $self->{dir}
 logfile $self->{dir}/redis.log
 $self->{conf}
@@ -44,7 +45,7 @@ sub _command
 sub _fresh_client
 {
 	my ($self, %args) = @_;
-	return RedisClient->new(port => $self->port, auth => $self->{auth}, %args);
+	return RedisClient->new(socket => $self->socket, auth => $self->{auth}, %args);
 }
 
 sub address { return "127.0.0.1:$_[0]{port}"; }

@@ -275,8 +275,7 @@ sub _fill
 	$self->{filled} = { map { ($_ => $rows->{$_}) } @keys };
 	my $redis = $self->{cluster}->redis;
 	$redis->mset(%{ $self->{filled} });
-	$redis->save_to($self->snapshot);
-	$self->{cluster}->settle;
+	$self->{cluster}->keep($redis, $self->snapshot);
 	return;
 }
 

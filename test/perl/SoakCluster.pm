@@ -65,8 +65,12 @@ sub redis { return $_[0]{redis}; }
 # The worker is at the Redis that the others are at.
 sub wait_followed { return; }
 
-# What was filled is where it has to be.
-sub settle { return; }
+# What was filled: Redis may go back to it.
+sub keep
+{
+	my ($self, $redis, $snapshot) = @_;
+	return $redis->save_to($snapshot);
+}
 
 sub _link
 {

@@ -8,9 +8,14 @@ SoakSentinel - the servers of a soak whose Redis is a master behind Sentinels, a
 =head1 DESCRIPTION
 
 A SoakCluster without a standby: three Sentinels, a master and two replicas. faults is what happens to the master:
-killed, asleep past its replacement, handed over; each is a fail-over. What was filled at a quiet point is on all
-replicas before the next one begins, so that a key that is not there was deleted. recoveries: for each master that was killed, the seconds
+killed, killed while its replicas lag, asleep past its replacement, asleep together with the worker, handed over; each is a
+fail-over. What was filled at a quiet point is on all replicas before the next one begins, so that a key that is not there was
+deleted. SoakWitness watches what is told meanwhile. recoveries: for each master that was killed, the seconds
 until the worker delivered to the next one, and until the clients that were given to clients() wrote to it.
+
+A quiet point waits until the worker is at the master that the Sentinels name. With QUIET=early it does not: then the old
+master has taken what was delivered, and the new one is compared, where keys are stale until the worker is there; or filled, and what
+it delivers there again deletes some. That must be found.
 
 =cut
 
@@ -26,14 +31,17 @@ use PgServer;
 use RedisClient;
 use Sentinel;
 use SoakFaults;
+use SoakWitness;
 
 our @ISA = ('SoakCluster');
 
 $SoakFaults::faults{sentinel_killed} = sub { _fail_over($_[0], 'killed') };
+$SoakFaults::faults{sentinel_lagging} = sub { _fail_over($_[0], 'lagging') };
 $SoakFaults::faults{sentinel_slept} = sub { _fail_over($_[0], 'slept') };
+$SoakFaults::faults{sentinel_all_slept} = sub { _fail_over($_[0], 'all slept') };
 $SoakFaults::faults{sentinel_handed_over} = sub { _fail_over($_[0], 'handed over') };
 
-sub names { return qw(sentinel_killed sentinel_slept sentinel_handed_over); }
+sub names { return qw(sentinel_killed sentinel_lagging sentinel_slept sentinel_all_slept sentinel_handed_over); }
 
 sub new
 {
@@ -42,8 +50,38 @@ sub new
 	$self->{set} = Sentinel->new(period => 300)->start;
 	$self->{primary} = PgServer->new(conf => "cache_aside.redis_url = '" . $self->{set}->url . "'\n" . $args{conf})->start;
 	$self->_publish;
+	$self->_note_master($self->redis);
 	return $self;
 }
+
+# For SoakWitness: who is the master, and since when everybody could know; or nobody knows.
+sub _note_master
+{
+	my ($self, $master) = @_;
+	open my $fh, '>', "$self->{dir}/master.new" or die $!;
+	print $fh ($master ? $master->port : 0) . ' ' . time;
+	close $fh;
+	rename "$self->{dir}/master.new", "$self->{dir}/master" or die $!;
+	return;
+}
+
+sub master_known
+{
+	my ($self) = @_;
+	open my $fh, '<', "$self->{dir}/master" or die $!;
+	return split ' ', readline $fh;
+}
+
+# On the way, by name: a hash.
+sub witness
+{
+	my ($self, $seed) = @_;
+	$self->{witness} = SoakWitness->new($self, $seed);
+	return;
+}
+
+sub witnessed { return $_[0]{witness}->stop; }
+sub told_too_early { return $_[0]{witness}->early; }
 
 sub stop
 {
@@ -74,6 +112,7 @@ sub cache
 sub wait_followed
 {
 	my ($self) = @_;
+	return if ($ENV{QUIET} // '') eq 'early';
 	my $at = sub { '127.0.0.1:' . $self->redis->port . '/0' };
 	my $follows = sub {
 		my ($row) = $self->sql(q{SELECT endpoint FROM cache_aside.status WHERE redis_state = 'connected'});
@@ -83,8 +122,8 @@ sub wait_followed
 	return;
 }
 
-# What was written by now is on the replicas.
-sub settle
+# What was filled by now is on the replicas.
+sub keep
 {
 	my ($self) = @_;
 	$self->{set}->wait_settled;
@@ -103,18 +142,65 @@ sub clients
 	return;
 }
 
+# With a password that its master does not know a replica does not connect. Sentinels close connections as they please.
+sub _mislead
+{
+	my ($replica, $password) = @_;
+	RedisServer->wait_until(sub { eval { $replica->client->command('CONFIG', 'SET', 'masterauth', $password) } })
+	  or die 'a replica does not answer';
+	return;
+}
+
+my %fail_over = (
+	'handed over' => sub { $_[0]{set}->hand_over },
+	'killed' => sub { $_[1]->kill9 },
+	'lagging' => sub {
+		my ($self, $old, $soak) = @_;
+		my @replicas = $self->{set}->replicas;
+		_mislead($_, 'wrong') foreach @replicas;
+		$old->client->command('CLIENT', 'KILL', 'TYPE', 'replica');
+		$soak->load_runs(rand 0.5);
+		$old->kill9;
+		_mislead($_, '') foreach @replicas;
+	},
+	'slept' => sub { $_[1]->freeze },
+	# What the worker sent is answered when it wakes: an answer that is missing would end its session.
+	'all slept' => sub { kill 'STOP', $_[0]->worker_pid('primary'); $_[2]->load_runs(0.1); $_[1]->freeze });
+
 sub _fail_over
 {
 	my ($soak, $what) = @_;
 	my $self = $soak->{cluster};
 	my ($set, $old) = ($self->{set}, $self->redis);
+	my $worker = $self->worker_pid('primary');
 	my $begun = time;
-	return $set->hand_over if $what eq 'handed over';
-	$what eq 'killed' ? $old->kill9 : $old->freeze;
+	$soak->{report}->(sprintf '  %.3f: %s', $begun, $what);
+	$self->_note_master;
+	$fail_over{$what}->($self, $old, $soak);
 	my $new = $set->wait_for_another($old);
-	$what eq 'killed' ? $self->_note_recovery($begun, $new) : $old->thaw;
+	$self->_note_master($new);
+	$soak->{report}->(sprintf '  %.3f: %d is the master, no longer %d', time, $new->port, $old->port);
+	return if $what eq 'handed over';
+	$self->_note_recovery($begun, $new) unless $what =~ /slept/;
+	$self->_wake_worker($worker, $soak, $old) if $what eq 'all slept';
+	$old->thaw if $what eq 'slept';
 	$soak->load_runs(rand 0.5);
-	$old->start if $what eq 'killed';
+	$old->start unless $what =~ /slept/;
+	return;
+}
+
+# The worker and the old master wake up together, and the Sentinels need a moment to answer.
+sub _wake_worker
+{
+	my ($self, $worker, $soak, $old) = @_;
+	my @sentinels = $self->{set}->sentinels;
+	$soak->load_runs(0.8);
+	$_->freeze foreach @sentinels;
+	$old->thaw;
+	kill 'CONT', $worker;
+	$soak->load_runs(0.2);
+	$_->thaw foreach @sentinels;
+	$soak->{report}->(sprintf '  %.3f: all are awake', time);
 	return;
 }
 

@@ -3,7 +3,8 @@
 # GUARDED=0 fills the cache with SETEX while the writers work: that must find stale keys.
 # FAULTS='name name' allows only these; see SoakFaults.pm and SoakServerFaults.pm.
 # MODE=sentinel: fail-overs behind Sentinels and nothing else (SoakSentinel.pm), and the time that each took, beside
-# what the Sentinel clients of redis-py and ioredis need, where these are installed (NODE_PATH).
+# what the Sentinel clients of redis-py and ioredis need, where these are installed (NODE_PATH). What is told of deliveries is
+# checked meanwhile (SoakWitness.pm). QUIET=early must find stale or lost keys.
 use strict;
 use warnings;
 
@@ -22,6 +23,7 @@ my @pids;
 sub start_clients
 {
 	my ($cluster) = @_;
+	$cluster->witness($ENV{SEED} // 1);
 	my $tree = File::Basename::dirname(__FILE__) . '/../clients';
 	my $at = join ',', map { $_->address } $cluster->{set}->sentinels;
 	my %commands = ('redis-py' => [ '/usr/bin/python3', "$tree/sentinel_redis_py.py" ], ioredis => [ 'node', "$tree/sentinel_ioredis.js" ]);
@@ -57,9 +59,12 @@ my $soak = Soak->new(
 	seed => $ENV{SEED} || 1 + int rand 1_000_000,
 	report => sub { print "$_[0]\n" });
 $soak->run;
+my %witnessed = $sentinel ? $soak->{cluster}->witnessed : ();
 print "\n" . $soak->table;
 if ($sentinel)
 {
+	printf "%-34s %6d\n", "synchronous commits: $_", $witnessed{$_} foreach sort keys %witnessed;
+	print "too early: $_" foreach $soak->{cluster}->told_too_early;
 	my @recoveries = $soak->{cluster}->recoveries;
 	foreach my $who ('worker', 'redis-py', 'ioredis')
 	{
@@ -67,4 +72,4 @@ if ($sentinel)
 		printf "%-34s %6.2f s, median of %d\n", "from kill to writes again: $who", median(@seconds), scalar @seconds if @seconds;
 	}
 }
-exit($soak->{stale} + $soak->{lost} > 0 ? 1 : 0);
+exit($soak->{stale} + $soak->{lost} + ($witnessed{early} // 0) > 0 ? 1 : 0);
