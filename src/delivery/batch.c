@@ -1,12 +1,14 @@
 /*
  * batch.c: what one call to Redis carries: entries of visible commits, as many as fit.
  *
- * Keys and sticks go into the batch; patterns ask for a scan, resync() and crashes for a resync, and
- * the commit then stays queued until that is over. A pattern that scan.c has no room for stops its
- * commit, and no other, until there is; many such commits become one that is large (queue.c). A large transaction is streamed from the log (reread.c), behind
- * everybody else's small ones, but for one batch in LARGE_TURN, which is its own: else small ones
- * without end would keep it, and with it the log, for ever. Batches live in a context of their own until their
- * answer is in.
+ *	key, stick		goes into the batch
+ *	pattern			asks for a scan, and the commit stays queued until that is over; if scan.c has no room for it the commit
+ *					stops there, and no other does (queue.c puts many such commits into one large one)
+ *	resync, crash	asks for a resync, likewise
+ *
+ * A large transaction is read again from the log (reread.c), a piece at a time, behind everybody else's small ones; but one
+ * batch in LARGE_TURN is its own, or an endless stream of small ones would keep it, and with it the log, for ever.
+ * Batches live in a memory context of their own until they are answered.
  */
 #include "cache_aside.h"
 #include "common/common.h"

@@ -1,9 +1,9 @@
 /*
- * catch_up.c: a run from its beginning until nothing of before is in doubt.
+ * catch_up.c: how a run begins: until everything that it found in doubt is settled.
  *
- * First what is in the log is read. Then a resync that resume.c asked for begins, and the position says pending
- * until it has ended; the barrier of open_at_start.c is in the position until it is passed. Dying in
- * between begins it again.
+ * First it reads what is in the log. Then the resync begins that resume.c asked for, if any; until it has ended the
+ * position in Redis says "pending". The barrier of open_at_start.c is in the position, too, until it is passed. So who dies in
+ * between leaves word, and the next run begins it again.
  */
 #include "cache_aside.h"
 #include "common/debug.h"

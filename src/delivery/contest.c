@@ -4,7 +4,7 @@
  *	refused		A newer timeline does not tell a successor from a clone of this server that was restored
  *				somewhere with the same settings. So the library takes a newcomer only if its server
  *				announced itself (announce.c), or if who has the claim has been silent for seconds. Otherwise
- *				the newcomer is refused: it writes nothing and asks again each REFUSED_RETRY_MS. Both
+ *				the newcomer is refused: it writes nothing and asks again each second (session.c). Both
  *				sides say so in the log.
  *	second		Another system (blue and green, pg_upgrade) writes the same keys. Deletions are harmless, so both
  *				delete; but LSNs of two systems cannot be compared, so only the writer's tokens are admitted.

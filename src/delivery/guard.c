@@ -1,14 +1,12 @@
 /*
  * guard.c: the worker's calls of the function library in Redis.
  *
- * library/interface.lua says what each call does, library/proof.lua why the guard holds; this file only builds
- * arguments and reads answers.
- * Nothing here waits or raises: commands are queued on the worker's connection, and an answer that
- * is not what was expected is a failure for the caller to act on.
+ * library/interface.lua says what each call does, library/proof.lua why the guard holds; this file only builds arguments and
+ * reads answers. Nothing here waits or raises: commands are queued on the worker's connection, and an answer that is not
+ * what was expected is a failure for the caller to act on.
  *
- * The nonce of this process is made anew by each claim. It lives in the worker's memory and in that
- * of Redis; that both still know it is what says that no restart, no failover and no other worker
- * came in between.
+ * Each claim makes a new nonce. It is in the worker's memory and in that of Redis; as long as both know it, there was no
+ * restart, no failover and no other worker in between.
  */
 #include "cache_aside.h"
 #include "redis/redis.h"

@@ -1,17 +1,16 @@
 /*
  * lag.c: how far is delivery, and how old is the oldest commit that is not delivered?
  *
- * In a run ledger.c knows: whatever is queued, in flight, or waits for a scan. When the run
- * ends that is forgotten, to be read again by the next one; its age is kept here. If all was delivered
- * then, the log is watched for as long as there is no run, only until the first commit with keys
- * shows up: what lies behind it is nobody's business yet. So an outage costs one reading of the log up
- * to that commit.
+ * During a run ledger.c knows: the oldest of what is queued, in flight, or waits for a scan. When the run ends all that is
+ * forgotten, for the next one reads it again; the age of the oldest is kept here. If there was none, the log is watched
+ * here for as long as there is no run, but only until the first commit with keys comes: what lies behind that one
+ * changes no answer. So an outage costs one reading of the log up to that commit.
  *
- * Read from where the position stood: the status has it, which outlives the worker, and every worker begins
- * with that of the one before. On a standby it is what follow.c reads in Redis. A server that began
- * in the outage knows no position: it counts from its own beginning, and says at least.
+ * It is read from where the position stood. The status has that: it outlives the worker, and each worker begins with what the
+ * one before it left. On a standby it is what follow.c reads in Redis. A server that was started in the middle of an outage
+ * knows no position: it counts from its own start, so what it shows is a lower bound.
  *
- * Not when a worker has died of late (breaker.c): nothing here is worth a second death.
+ * Nothing is read while a worker has died lately (breaker.c): no answer here is worth a second death.
  */
 #include "cache_aside.h"
 #include "shared/status.h"

@@ -1,8 +1,8 @@
 /*
- * lost_sticks.c: sticks that Redis forgot: what is left in their place.
+ * lost_sticks.c: what is left in Redis in the place of sticks that it forgot.
  *
- * Input: whether the position was there when a session began. Output: the LSN of a stick without a name, for the
- * session's first batch. What it means for who looks for a stick is said in stick.c. Of the worker alone.
+ * Input: whether Redis had a position when the session began. Output: the LSN of a stick without a name, which the session's
+ * first batch writes; stick.c says what it means for whoever looks for a stick. Of the worker alone.
  */
 #include "cache_aside.h"
 #include "shared/status.h"

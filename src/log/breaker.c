@@ -15,9 +15,9 @@
  *	              the log when we connected was read and delivered. In recovery that says nothing:
  *	              the log that killed us may not be replayed again yet
  *	a death       the worker began here and neither reached a safe point nor ended in order: killed,
- *	              crashed, PANIC, immediate stop; or an ERROR ended its session (mishap.c). Or it had reached one: then Redis holds
- *	              the place where it died, which is the one where the next begins. Log that cannot be
- *	              read (a gap) counts as well, though nobody dies
+ *	              crashed, PANIC, immediate stop; or an ERROR ended its session (mishap.c). If it had reached one,
+ *	              Redis holds the place where it died, and the next one begins there. Log that cannot be read (a
+ *	              gap) counts as well, though nobody dies
  *	no death      Redis is away or refuses, reload, fenced, another duty, shutdown: however often
  *
  * Written when that changes, three times in the life of a session, in place, by the one worker. Before

@@ -2,10 +2,10 @@
  * reread.c: the messages of a large transaction, read again when it has committed.
  *
  * The tap keeps of a large transaction only where its first and last message lie. Delivery reads that
- * range again in steps, with a reader of its own, and takes the messages of the transaction (and of
- * its subtransactions that logged any, or of other transactions merged into it, see queue.c). Memory: one record. The range may hold any amount of other
- * people's log, so a call reads READ_BUDGET of it and says then that it is to be called again, in a later
- * round. The log being gone ends the session, and the next one finds the gap.
+ * range again in steps, with a reader of its own, and takes the messages of the transaction, of its subtransactions that
+ * logged any, and of other transactions that were merged into it (queue.c). Memory: one record. The range may hold any amount
+ * of other people's log, so a call reads READ_BUDGET of it, then asks to be called again in a later round. If the log is
+ * gone the session ends, and the next one finds the gap.
  */
 #include "cache_aside.h"
 #include "common/common.h"

@@ -5,9 +5,9 @@
  * while it is used now and then. A value in redis_url that changed by a reload closes it. Nothing here raises
  * for what Redis or the network do: the caller decides whether no answer is a miss or an error. That no
  * Redis was named is an error here. Where Sentinels name the master, the worker tells which it is (shared/master.c);
- * another one there closes the connection, and ends the pause after a failure. Every wait ends: connect_timeout for the connection, command_timeout for
- * an answer; interrupts are served, and a cancelled wait leaves a connection that is closed when the
- * transaction ends, or at the next use, for its answers would come too late.
+ * another one there closes the connection, and ends the pause after a failure. Every wait ends: after connect_timeout for the
+ * connection, after command_timeout for an answer. Interrupts are served; a cancelled wait leaves a connection whose answers
+ * would come too late, so it is closed when the transaction ends, or at the next use.
  *
  * What redis_credential_command gave last is used (credential.c): an open connection logs in anew when there is a newer
  * one; a login that was refused is tried once more when the worker has got another, within connect_timeout.

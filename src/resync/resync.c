@@ -2,11 +2,11 @@
  * resync.c: deleting everything the rules could have produced, because exact delivery became
  * impossible.
  *
- * A resync reads the rules of every database (visit_rules.c), then scans the keyspace for all their
- * patterns in one pass (scan.c); when a database cannot be asked now, what the others told is deleted
- * meanwhile, and the resync ends when that one has been asked, or is gone. With cache_aside.key_prefix set it deletes what carries the prefix
- * and asks no database. It runs in steps between normal deliveries. Requests made while one runs are
- * served together by the next; a ticket is done when a resync that began after it has ended.
+ * A resync reads the rules of every database (visit_rules.c), then scans the keyspace for all their patterns in one pass
+ * (scan.c). When a database cannot be asked now, what the others told is deleted meanwhile, and the resync ends when that one
+ * has been asked, or is gone. With cache_aside.key_prefix set it asks no database and deletes what carries the prefix. It
+ * runs in steps between normal deliveries. Requests that come while one runs are served together by the next one: a ticket
+ * is done when a resync that began after it has ended.
  *
  * The session that begins a resync keeps the position marked as pending until it has ended, so that
  * dying in the middle begins it again. A session that ends forgets tickets: the commits that wait

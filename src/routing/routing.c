@@ -1,22 +1,20 @@
 /*
  * routing.c: where should this read go? SQL: route(after, region, max_lag), replica_states()
  *
- * In: the token the read must see, the caller's region, the lag it tolerates; all optional. Out: a
- * replica and how to reach it, or the primary, and why.
+ * In: the token that the read must see, the caller's region, the lag that it tolerates; all optional. Out: a replica and how to
+ * reach it, or the primary, and why.
  *
- * Each replica is judged by itself, on what it has *replayed*: connected or publishing, past the
- * token, within max_lag. Bytes decide first; time is asked only when bytes are missing. Of those
- * eligible, the ones in the caller's region come first; weights decide by chance among them. Nobody
- * eligible: the primary, which has everything. A token beyond our own log is from another history
- * or a forgery: it is not waited for, the primary answers.
+ * Each replica is judged by itself: it must be connected or have published lately, must have *replayed* the log up to the
+ * token, and must be within max_lag. Lag in time counts only when bytes of log are missing: an idle primary is not lag. Of the
+ * replicas that can serve the read, those in the caller's region come first; weights decide by chance among them. Where
+ * none can, the primary does, which has everything. A token beyond the end of our own log is from another history, or
+ * forged: nobody waits for it, the primary answers.
  *
- * The answer is a hint that ages: the replica may stop, be removed or promoted before it is used.
- * It cannot go back, so a read there sees the token as long as it is the same standby. Callers go to
- * the primary when they cannot connect.
+ * The answer is a hint that ages. Before it is used the replica may stop, be removed or be promoted; callers that cannot
+ * connect go to the primary. Replay never goes back, so a read there sees the token as long as it is the same standby.
  *
- * On a standby the server answers for itself: itself, or the primary if it has not replayed the
- * token. Reads shared memory and this backend's copy of the registry; no lock is held while
- * choosing.
+ * On a standby the server answers for itself: itself, or the primary if it has not replayed the token. Reads shared
+ * memory and this backend's copy of the registry; no lock is held while choosing.
  */
 #include "cache_aside.h"
 #include "routing/routing.h"

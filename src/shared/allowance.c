@@ -7,10 +7,10 @@
  * process ends, however it does (a process that dies without its exit callbacks takes the shared memory
  * with it, and the count begins anew).
  *
- * Places are shared. A backend that finds none leaves a wish and waits, at most connect_timeout; whoever
- * has had a place for SLICE_MS, has finished with Redis for now, and sees a wish, then or when the clock
- * ticks, closes its connection, strikes the wish out, and queues behind those who wait. While the worker is refused because Redis has too many clients, everybody who is
- * idle lets go and nobody connects: what becomes free is the worker's.
+ * Places are shared. A backend that finds none leaves a wish and waits, at most connect_timeout. A backend that has had a
+ * place for SLICE_MS, and has finished with Redis for now, looks for a wish, then and whenever its clock ticks; if it sees one
+ * it closes its connection, strikes the wish out, and queues behind those who wait. While Redis refuses the worker because it
+ * has too many clients, everybody who is idle lets go and nobody connects: what becomes free is the worker's.
  *
  * The clock is a time-out that ticks only while the connection is idle, so that the signal handler finds
  * it in no one's hands: whoever uses it stops the clock first. The handler shuts the socket down, which

@@ -1,10 +1,10 @@
 /*
  * read_token.c: cache_aside.read_token(): how fresh is what this transaction reads?
  *
- * A token is "<system identifier>-<timeline>-<LSN>" and says: whoever read under it saw every
- * message-carrying commit at or below the LSN. The worker knows such facts about snapshots of its
- * own: with each look at what is visible it puts (snapshot, visible LSN, time) into a ring in shared
- * memory. A reader takes the newest entry of which two things are certain:
+ * A token is "<system identifier>-<timeline>-<LSN>" and says: whoever read under it saw every commit with messages at or
+ * below the LSN. The worker knows such facts about its own snapshots: each time it looks at what is visible, it puts
+ * (snapshot, visible LSN, time) into a ring in shared memory. A reader takes the newest entry of which two things are
+ * certain:
  *
  *	1. its snapshot is not older than the entry's. Snapshots are totally ordered: xmax only grows,
  *	   and while it stands still the transactions running below it only become fewer. So the entry's
@@ -12,22 +12,21 @@
  *	   subxip, subtransactions included; assignment records may remove some, which keeps the order.
  *	   Overflow loses subtransactions of a primary's snapshot, which are not counted.)
  *	2. the entry was made strictly before the transaction started. So it is older than every snapshot
- *	   of the transaction, and a token selected in a later statement than the row is safe. By 1 alone
- *	   it would vouch for the later statement only.
+ *	   of the transaction, and a token that is selected in a later statement than the row is true of the
+ *	   row, too. By 1 alone it would be true of the later statement only.
  *
- * By 1 imported snapshots, REPEATABLE READ and portals older than their statement are right, whatever
- * the time says. For 2 the entries' clock is at no moment behind the wall clock and never goes back,
- * although the wall clock may: see next_time.
+ * Because of 1, imported snapshots, REPEATABLE READ and portals older than their statement get a token that is true of
+ * them, whatever the time says. For 2 the entries' clock is never behind the wall clock and never goes back, although
+ * the wall clock may: see next_time.
  *
- * There is no token (NULL, hence no fill) once the transaction has written anything, row locks
- * included: it could see its own uncommitted rows; nor when the ring does not reach back to its start,
- * nor without a worker.
+ * There is no token (NULL, hence no fill) once the transaction has written anything, row locks included, for it could
+ * see its own uncommitted rows; nor when the ring does not reach back to the transaction's start; nor without a worker.
  *
  * Concurrency: one writer, the worker; readers take no lock. `version` is odd while the writer is
  * at work; a reader that finds it odd, or changed afterwards, reads again, and after some attempts
- * does without a token. Torn entries are thrown away, indexes are bounded before use. A worker that
- * dies inside takes the whole shared memory with it; nothing inside can raise or wait. The worker
- * empties the ring when it ends.
+ * does without a token. What it read meanwhile may be torn: indexes are bounded before use, and the entry is thrown away.
+ * A worker that dies while `version` is odd takes the whole shared memory with it; nothing in between can raise or wait.
+ * The worker empties the ring when it ends.
  */
 #include "cache_aside.h"
 #include "common/debug.h"
@@ -77,7 +76,7 @@ typedef struct Ring
 	pg_atomic_uint64 version; /* odd: the worker is writing */
 	Level levels[LEVELS];     /* by the protocol above */
 
-	/* Of the worker alone; they outlive it, so that its successor's clock does not go back. */
+	/* The worker's alone. They outlive it, so that its successor's clock does not go back. */
 	TimestampTz clock; /* of the last sample, 0: none yet */
 	uint64 monotonic;  /* us, at that moment */
 	TimestampTz wall;  /* when it was noted */
@@ -141,10 +140,10 @@ newest(Level *level)
 }
 
 /*
- * A clock that is never behind the wall clock and never goes back. When the wall clock is set back,
- * transactions may exist that started at a later time than it shows now: as late as it had come since we
- * last looked at it, by the monotonic clock. So that is the least we go on from; what we are ahead by
- * since an earlier step shrinks at half the pace until the wall clock has caught up.
+ * A clock that is never behind the wall clock and never goes back. When the wall clock is set back there may be transactions
+ * that started later than it shows now: at most as late as it had come, by the monotonic clock, since we last read it. So
+ * that is the least we go on from. What we are still ahead by because of an earlier step shrinks at half the pace, until the
+ * wall clock has caught up.
  */
 static TimestampTz
 next_time(void)
@@ -180,9 +179,9 @@ compare_xids(const void *a, const void *b)
 }
 
 /*
- * A transaction that is being prepared is for a moment in the snapshot twice. Counted twice in an
- * entry, it would make up for one that ended since an older snapshot. (In a reader's snapshot one
- * too many only costs it an entry.)
+ * A transaction that is being prepared is in a snapshot twice for a moment. Counted twice it would hide that another one has
+ * ended since an older snapshot, which would then get this entry. (One too many in a reader's snapshot costs that reader
+ * an entry at most.)
  */
 static uint32
 running_distinct(Snapshot snapshot)
@@ -211,8 +210,8 @@ full_xmax(Snapshot snapshot)
 }
 
 /*
- * Nothing new: the newest entry says as much. An LSN that goes back (the log is read again after a
- * reconnect) makes what was true of older snapshots no less true.
+ * Does this entry say more than the newest one? One with a lower LSN does not: the log is read again after a reconnect, and
+ * what was said of older snapshots stays true.
  */
 static bool
 worth_noting(const Entry *entry)
@@ -300,7 +299,7 @@ typedef struct Reader
 	TimestampTz start; /* of the transaction */
 } Reader;
 
-/* Certainly not newer than anything the reader's transaction reads. */
+/* Is the entry's snapshot certainly not newer than anything that the reader's transaction reads? */
 static bool
 vouches(const Entry *entry, const Reader *reader, uint64 xmax)
 {
@@ -308,10 +307,7 @@ vouches(const Entry *entry, const Reader *reader, uint64 xmax)
 		   (entry->xmax < xmax || (entry->xmax == xmax && reader->running <= entry->running));
 }
 
-/*
- * Newest entry of a level that vouches. Entries are in order: what holds for one holds for every
- * older one.
- */
+/* The newest entry of a level that vouches. They are in order: if one vouches, every older one does. */
 static bool
 search_level(const Level *level, const Reader *reader, uint64 xmax, Entry *found)
 {
@@ -335,7 +331,7 @@ search_level(const Level *level, const Reader *reader, uint64 xmax, Entry *found
 	return true;
 }
 
-/* Within one version of the ring; what it finds is checked by the caller. */
+/* What it finds may be torn: the caller looks whether the version is still the same. */
 static bool
 search(const Reader *reader, Entry *found)
 {
@@ -347,7 +343,7 @@ search(const Reader *reader, Entry *found)
 	if (written == 0)
 		return false;
 	last = first->entries[(written - 1) % LEVEL_ENTRIES].xmax;
-	/* less than 2^31 transactions away, in one direction or the other */
+	/* The reader's is less than 2^31 transactions away, in one direction or the other. */
 	xmax = last + (int64) (int32) (reader->xmax - (uint32) last);
 	for (int i = 0; i < LEVELS; i++)
 		if (search_level(&ring->levels[i], reader, xmax, found))
@@ -398,7 +394,7 @@ ca_read_token_format(uint64 sysid, TimeLineID timeline, XLogRecPtr lsn, char *to
 			 LSN_FORMAT_ARGS(lsn));
 }
 
-/* The token's text in static storage, or NULL. Remembers the last one: formatting costs most. */
+/* The token's text in static storage, or NULL. The last one is kept, for formatting costs most. */
 const char *
 ca_read_token_current(void)
 {

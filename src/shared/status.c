@@ -1,32 +1,30 @@
 /*
- * status.c: what the worker tells the world.
+ * status.c: what the worker shows of itself, and how it is woken.
  *
- * The worker keeps now_shown to itself and copies it to shared memory at the end of each round
- * of its loop (ca_status_publish), under a spinlock held for one struct copy. The confirmed LSN is
- * also an atomic, stored after the answer of Redis that makes it true; waiting backends sleep on the
- * condition variable `progress`, broadcast after the store, so that none can miss it
- * (wait_delivered.c).
+ * The worker keeps now_shown to itself and copies it to shared memory at the end of each round of its loop
+ * (ca_status_publish), under a spinlock that is held for the copy alone. The confirmed LSN is an atomic besides, stored
+ * after the answer of Redis that makes it true. Backends that wait for it sleep on the condition variable `progress`, which
+ * is broadcast after the store, so that none can miss it (wait_delivered.c).
  *
- * Waking the worker takes no lock: its proc number is an atomic, and proc latches stay where they
- * are while the postmaster lives. If the worker has just gone, a stranger's latch is set once, which
- * everybody's wait loop tolerates.
+ * Waking the worker takes no lock: its proc number is an atomic, and proc latches stay where they are while the
+ * postmaster lives. If the worker has just gone, a stranger's latch is set once, which everybody's wait loop tolerates.
  *
- * A commit with keys wakes it only if it wants to know (wants_commits): not where it delivers nothing, nor in an
- * outage whose first commit it knows. A wake-up costs both sides some microseconds, of each commit. None is missed
- * that is wanted:
+ * A commit with keys wakes the worker only if that wants to know (wants_commits): not where it delivers nothing, nor in an
+ * outage whose first commit it knows. A wake-up costs both sides some microseconds of each commit. None that is wanted
+ * is missed:
  *
  *	session                                  worker
  *	1 its commit is in the log, and flushed  1 writes wants_commits
  *	2 reads wants_commits                    2 reads the log
  *
- * each with a barrier in between, so that one sees the other; and a worker that begins to want them goes round once
- * more before it sleeps, whatever it read in the round before. An asynchronous commit wakes it before it is flushed,
- * as it ever did: that is seen later, by the clock.
+ * Each has a barrier in between, so one of them sees the other; and a worker that begins to want commits goes round once
+ * more before it sleeps, whatever it read in the round before. An asynchronous commit sets the latch before it is
+ * flushed; the worker sees it later, by the clock.
  */
 #include "cache_aside.h"
 #include "common/common.h"
-#include "common/debug.h"
 #include "common/compat.h"
+#include "common/debug.h"
 #include "shared/endpoint.h"
 #include "shared/shared.h"
 #include "shared/status.h"

@@ -1,9 +1,18 @@
 /*
- * status.h: what the worker publishes in shared memory, and who may touch it.
+ * status.h: what the worker shows of itself, and what backends and worker ask of each other.
  *
- * One writer, the worker. CaStatus is copied whole under the spinlock `mutex`, by the worker when it
- * publishes and by backends when they look; it holds no pointers. The fields outside it are atomics
- * or condition variables and need no lock.
+ * CaStatus is the worker's alone to write. It is copied whole under the spinlock `mutex`, by the worker when it publishes
+ * and by backends when they look, and holds no pointers.
+ *
+ * The other fields of CaShared have one file each that writes them, but not all the same process: what the worker tells is
+ * the worker's, what is asked of it (adopt(), ping(), reset_stats(), a census, who waits) is counted by the backends.
+ * They are atomics and a condition variable, which need no lock, but for
+ *
+ *	left				what is left in Redis after uninstall(): under the mutex
+ *	standby_id, server_id	made with the memory, never changed
+ *	crashed, troubles	the worker's, no lock: see crashed in worker.c, trouble.c for who else looks at a trouble
+ *
+ * Which file writes which field, and who reads it: docs/internals/locks.md. scripts/check-shared.pl holds the source to it.
  */
 #ifndef CA_STATUS_H
 #define CA_STATUS_H

@@ -21,14 +21,15 @@
  * An entry of the queue belongs to a backend, by its proc number. Nothing that a backend calls here allocates
  * or raises: after the commit record it would be a PANIC.
  *
- * Where replicas of Redis are waited for, too, who is delivered stays in the queue, held back under the number of a WAIT;
- * its answer takes out all up to that number. `confirmed`, at which nobody enters the queue, moves with those answers.
- * With the connection what was held back is lost: the next master may lack it, so each of them asks again.
+ * Replicas of Redis (redis_min_replicas). A session whose keys the master has deleted then stays in the queue, held back under
+ * the number of a WAIT; the answer to that WAIT takes out all that are held back up to its number. `confirmed`, at or below
+ * which a session need not enter the queue, moves with those answers. When the connection is lost, so is what was held
+ * back, for the next master may lack it: each of those sessions asks again.
  *
- * Asynchronous commits: the worker delivers what is flushed. A commit whose values are in the cache and which
- * a crash then takes back is invalidated by nobody, so the resync after the crash has to do it, and the
- * position in Redis has to say that there were such commits. Until it does, every commit with keys is flushed
- * (ca_sync_must_flush). One that is waited for always is.
+ * Asynchronous commits. The worker delivers what is flushed, but an asynchronous commit can be seen, and cached, before that.
+ * If a crash takes such a commit back, nobody ever invalidates what was cached from it: the resync after the crash has to,
+ * so the position in Redis has to say that there were such commits. Until it does, every commit with keys is flushed
+ * (ca_sync_must_flush). A commit that is waited for always is.
  */
 #include "cache_aside.h"
 #include "common/compat.h"

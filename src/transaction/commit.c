@@ -13,9 +13,9 @@
  * The commit LSN is kept only if the transaction had a transaction id, or committed a prepared one:
  * XactLastCommitEnd also moves for a SELECT that pruned a page.
  *
- * A synchronous commit, or one that leaves a stick (stick.c), is waited for after the locks (sync.c). A statement that commits in the middle
- * of its work (DETACH CONCURRENTLY) may hold session locks then, so it is waited for once, at its last
- * commit; a procedure's COMMIT is a commit like others.
+ * A session waits for a synchronous commit, or one that leaves a stick (stick.c), after its locks are released (sync.c). A
+ * statement that commits in the middle of its work (DETACH CONCURRENTLY) may hold session locks then, so it waits once, at
+ * its last commit; a procedure's COMMIT is a commit like others.
  *
  * COMMIT PREPARED logs nothing itself; its own commit event comes after the prepared transaction
  * became visible, hence the hook leaves a note and the event wakes the worker. ROLLBACK PREPARED

@@ -1,8 +1,8 @@
 /*
  * followed.c: a Redis that another server delivers to, seen from a standby.
  *
- * Once a second its position is read. Nothing is written there but that this standby streams (announce.c). It
- * being away changes nothing but that the log kept is not let go.
+ * Once a second its position is read. Nothing is written there but the announcement that this standby streams (announce.c).
+ * While Redis is away the log that was kept so far stays kept; nothing else changes.
  */
 #include "cache_aside.h"
 #include "redis/redis.h"
