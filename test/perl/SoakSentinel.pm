@@ -91,7 +91,13 @@ sub stop
 	return;
 }
 
-sub redis { return $_[0]{set}->master // die "no majority names a master\n"; }
+# Over a new connection: Sentinels close those to who is promoted.
+sub redis
+{
+	my $master = $_[0]{set}->master // die "no majority names a master\n";
+	delete $master->{client};
+	return $master;
+}
 
 # Also in forked processes, as a client would find it.
 sub cache
