@@ -34,7 +34,7 @@ use RedisServer;
 our @EXPORT = qw(servers title note_line verdict median percentile paired timed scaled commas child
   wait_children freeze thaw high_water delivered armed
   numbered cache_numbered count_numbered forget_numbered spoiled proved accounts pgbench
-  rows_of_run);
+  update_script rows_of_run);
 
 $| = 1;
 $SIG{$_} = sub { exit 130 } foreach qw(INT TERM HUP);
@@ -279,6 +279,17 @@ sub pgbench
 	my ($tps) = $out =~ /tps = ([\d.]+)/ or die $out;
 	die $out if $? || $out =~ /WARNING|failed transactions: [1-9]/;
 	return ($tps, $count);
+}
+
+# For pgbench: each transaction writes one account, which says then in which run that was.
+sub update_script
+{
+	my $script = $redis->dir . '/update.sql';
+	open my $fh, '>', $script or die $!;
+	print $fh "\\set aid random(1, 100000 * :scale)\n",
+	  "UPDATE pgbench_accounts SET abalance = :run WHERE aid = :aid;\n";
+	close $fh;
+	return $script;
 }
 
 sub rows_of_run { return $sql->value("SELECT count(*) FROM pgbench_accounts WHERE abalance = $run"); }

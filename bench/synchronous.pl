@@ -10,15 +10,11 @@ use Time::HiRes qw(time);
 
 my ($redis, $pg, $sql) = servers();
 my $seconds = scaled(8, 1);
-my $script = $redis->dir . '/update.sql';
+my $script = update_script();
 my $samples = scaled(3000, 200);
 my %options = ('a rule' => '', synchronous => '-c cache_aside.synchronous=on');
 
 title('Synchronous commit of invalidations');
-open my $fh, '>', $script or die $!;
-print $fh "\\set aid random(1, 100000 * :scale)\n",
-  "UPDATE pgbench_accounts SET abalance = :run WHERE aid = :aid;\n";
-close $fh;
 my $keys = numbered('account:', accounts(scaled(10, 1)));
 
 # Runs `code` with what belongs to the mode set up around it: '', 'a rule' or 'synchronous'.

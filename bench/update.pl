@@ -6,13 +6,9 @@ use Bench;
 
 my ($redis, $pg, $sql) = servers();
 my $seconds = scaled(15, 1);
-my $script = $redis->dir . '/update.sql';
+my $script = update_script();
 
 title('Single-row UPDATE, 8 clients: with a rule against without');
-open my $fh, '>', $script or die $!;
-print $fh "\\set aid random(1, 100000 * :scale)\n",
-  "UPDATE pgbench_accounts SET abalance = :run WHERE aid = :aid;\n";
-close $fh;
 my $keys = numbered('account:', accounts(scaled(10, 1)));
 
 sub tps
