@@ -33,7 +33,7 @@ use PgWire;
 
 our @EXPORT = qw(make_users cache_users user_keys commit_ms never_waits stop_process go_on
   start_pgbench stop_pgbench fill_log kill_server compare position_of set_position
-  position_key debug_build);
+  position_key debug_build answers mixed_writes);
 
 # No commit may take longer than this, though Redis itself is given up only after much longer.
 our $longest = 3000;    # ms
@@ -117,6 +117,23 @@ sub start_pgbench
 	return { handle => $load, output => \$output };
 }
 
+# For pgbench: commits of two kinds that write rows 1 to 10 000; writes of others, up to `above`, are rolled back.
+sub mixed_writes
+{
+	my ($above) = @_;
+	return <<"EOS";
+\\set id random(1, 10000)
+\\set other 10000 + random(1, $above - 10000)
+UPDATE users SET v = v + 1 WHERE id = :id;
+BEGIN;
+UPDATE users SET v = v + 1 WHERE id = 5 * (:id / 5);
+SAVEPOINT s;
+UPDATE users SET v = v + 1 WHERE id = :other;
+ROLLBACK TO s;
+COMMIT;
+EOS
+}
+
 sub stop_pgbench
 {
 	my ($load) = @_;
@@ -135,6 +152,13 @@ sub fill_log
 		SELECT pg_switch_wal();
 		CHECKPOINT});
 	return;
+}
+
+# Also while it crashes and starts again.
+sub answers
+{
+	my ($node) = @_;
+	return eval { $node->value('postgres', 'SELECT 1') };
 }
 
 # kill -9 of the postmaster; returns when its children have noticed and are gone.
@@ -189,8 +213,7 @@ sub set_position
 =head2 debug_build
 
 Builds the extension with its debug points (src/common/debug.h) into a directory of its own, once for all
-tests that need it, and makes every server started from now on use it. Returns why that cannot be, or
-undef.
+tests that need it, and makes every server started from now on use it. Skips the story where that cannot be.
 
 =cut
 
@@ -198,7 +221,7 @@ sub debug_build
 {
 	my $conf = $ENV{CACHE_ASIDE_CONF} ? PostgreSQL::Test::Utils::slurp_file($ENV{CACHE_ASIDE_CONF}) : '';
 	my ($installed) = $conf =~ /^extension_(?:destdir|control_path) = '([^':]*?)(?:\/usr\/|'|:)/m;
-	return 'needs extension_destdir or extension_control_path' unless $installed && $ENV{CA_WORK};
+	Test::More::plan(skip_all => 'needs extension_destdir or extension_control_path') unless $installed && $ENV{CA_WORK};
 	my $dir = "$ENV{CA_WORK}/debug_points";
 	my $tree = File::Spec->rel2abs($INC{'Faults.pm'} =~ s{[^/]*$}{../..}r);
 	mkdir $dir;
@@ -214,7 +237,7 @@ sub debug_build
 	unlink "$dir/conf";
 	PostgreSQL::Test::Utils::append_to_file("$dir/conf", $conf =~ s/\Q$installed\E/$dir\/install/gr);
 	$ENV{CACHE_ASIDE_CONF} = "$dir/conf";
-	return undef;
+	return;
 }
 
 END

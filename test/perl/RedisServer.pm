@@ -435,7 +435,8 @@ sub log_text
 
 =head2 wait_until(sub { ... })
 
-True as soon as the code returns true, false when it did not within the deadline.
+True as soon as the code returns true, false when it did not within the deadline. The longer it takes the less often
+it is asked: up to 30 ms apart.
 
 =cut
 
@@ -443,10 +444,12 @@ sub wait_until
 {
 	my ($self, $condition, $seconds) = @_;
 	my $end = Time::HiRes::time() + ($seconds // $deadline);
+	my $pause = 0.005;
 	until ($condition->())
 	{
 		return 0 if Time::HiRes::time() > $end;
-		select undef, undef, undef, 0.005;
+		select undef, undef, undef, $pause;
+		$pause *= 1.1 if $pause < 0.03;
 	}
 	return 1;
 }

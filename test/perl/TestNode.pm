@@ -12,7 +12,7 @@ The suite starts some two hundred servers and waits thousands of times. Some thi
 init copies what one initdb made for the whole run. Such servers have one system identifier, and two servers of a
 story are strangers to each other: the first of a program is a copy, every other has an initdb of its own.
 
-init_from_backup copies with cp.
+init_from_backup copies with cp; or moves, if the backup is not needed again (move => 1).
 
 safe_psql waits, after a rule was attached, until what is cached under it is deleted: tests put keys into Redis next,
 as plain clients do.
@@ -80,12 +80,19 @@ sub _copy
 	return;
 }
 
+sub _move
+{
+	my ($from, $to) = @_;
+	rename $from, $to or die "cannot move $from to $to: $!";
+	return;
+}
+
 sub init_from_backup
 {
-	my ($self, @options) = @_;
+	my ($self, $root, $backup, %options) = @_;
 	no warnings 'redefine';
-	local *PostgreSQL::Test::RecursiveCopy::copypath = \&_copy;
-	return $self->SUPER::init_from_backup(@options);
+	local *PostgreSQL::Test::RecursiveCopy::copypath = delete $options{move} ? \&_move : \&_copy;
+	return $self->SUPER::init_from_backup($root, $backup, %options);
 }
 
 # The only value that the query yields, as text; undef for NULL.

@@ -46,11 +46,16 @@ my $last = 0;
 sub goes_at_once
 {
 	my ($what) = @_;
-	my $id = ++$last;
-	my $start = time;
-	$client->query("UPDATE users SET v = v + 1 WHERE id = $id");
-	ok(keys_gone($redis, "user:$id"), "$what: another key goes");
-	cmp_ok(time - $start, '<', 2, sprintf '%s: after %.0f ms', $what, 1000 * (time - $start));
+	my $seconds = soonest(
+		2,
+		sub {
+			my $id = ++$last;
+			my $start = time;
+			$client->query("UPDATE users SET v = v + 1 WHERE id = $id");
+			ok(keys_gone($redis, "user:$id"), "$what: another key goes");
+			return time - $start;
+		});
+	cmp_ok($seconds, '<', 2, sprintf '%s: after %.0f ms', $what, 1000 * $seconds);
 	return;
 }
 

@@ -90,11 +90,16 @@ $node->safe_psql('postgres', 'CHECKPOINT');
 $key = position_key($node);
 my $new = idle('delivering', $worker, 1.1);
 is(join(' ', grep { /^(set|hset|unlink|eval|evalsha|del)/ } sort keys %$new), '', 'no write');
-cache_users($redis, 1);
-my $start = time;
-$node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 1');
-ok(keys_gone($redis, 'user:1'), 'a commit is delivered');
-cmp_ok(time - $start, '<', 0.5, 'at once');
+my $took = soonest(
+	0.5,
+	sub {
+		cache_users($redis, 1);
+		my $start = time;
+		$node->value('postgres', 'UPDATE users SET v = v + 1 WHERE id = 1');
+		ok(keys_gone($redis, 'user:1'), 'a commit is delivered');
+		return time - $start;
+	});
+cmp_ok($took, '<', 0.5, 'at once');
 
 # ---- a standby that follows
 my $standby = CacheAside->new_standby('standby', $node, redis => $redis);

@@ -18,8 +18,7 @@ use Time::HiRes 'time';
 
 RedisServer->skip_all_unless_available;
 $RedisServer::deadline = 40;
-my $why = debug_build();
-plan(skip_all => $why) if $why;
+debug_build();
 my $redis = RedisServer->new->start;
 my $node = CacheAside->new_node('main', redis => $redis, conf => <<'EOC');
 autovacuum = off
@@ -76,11 +75,16 @@ ok($redis->exists('cache_aside:primary'), 'replicas are published as ever');
 reload_conf($node, 'cache_aside.debug_point' => 'log-read=error');
 $node->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 500');
 $node->poll_query_until('postgres', "SELECT state = 'failing' FROM cache_aside.status") or die 'not failing';
+my $took = soonest(
+	5,
+	sub {
+		my $start = time;
+		$node->safe_psql('postgres', 'CREATE DATABASE other');
+		$node->safe_psql('postgres', 'DROP DATABASE other');
+		return time - $start;
+	});
+cmp_ok($took, '<', 5, 'DROP DATABASE meanwhile');
 my $start = time;
-$node->safe_psql('postgres', 'CREATE DATABASE other');
-$node->safe_psql('postgres', 'DROP DATABASE other');
-cmp_ok(time - $start, '<', 5, 'DROP DATABASE meanwhile');
-$start = time;
 $node->stop;
 cmp_ok(time - $start, '<', 5, 'and a stop');
 

@@ -18,7 +18,7 @@ my $redis = RedisServer->new->start;
 my $node = CacheAside->new_node('main', redis => $redis,
 	conf => "cache_aside.command_timeout = 60s\ncache_aside.connect_timeout = 60s\n");
 make_users($node, 1000);
-my $longest = 10;    # seconds; the checkpoint of the stop included
+my $longest = 30;    # seconds; the checkpoint of the stop included
 my %redis = (
 	well => [ sub { }, sub { } ],
 	frozen => [ sub { $redis->freeze }, sub { $redis->thaw } ],

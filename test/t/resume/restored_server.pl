@@ -9,7 +9,6 @@ use warnings;
 
 use CacheAside;
 use Faults;
-use PostgreSQL::Test::Cluster;
 use RedisServer;
 use Test::More;
 
@@ -32,12 +31,13 @@ my $timeline = status($node, 'timeline');
 
 # ---- to a point in time
 $node->stop;
-my $pitr = PostgreSQL::Test::Cluster->new('pitr');
+my $pitr = TestNode->new('pitr');
 $pitr->init_from_backup($node, 'b', has_restoring => 1, standby => 0);
 $pitr->append_conf('postgresql.conf',
 	"recovery_target_name = 'p'\nrecovery_target_action = promote\narchive_mode = off\n");
 $pitr->start;
 $pitr->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die 'no promotion';
+adopt($pitr);    # who else delivers is another story
 is($pitr->safe_psql('postgres', 'SELECT v FROM users WHERE id IN (1, 2) ORDER BY id'), "1\n0",
 	'the second write is lost');
 ok(keys_gone($redis, user_keys(1 .. 100)), 'point in time: what was cached from it is gone');
@@ -64,10 +64,11 @@ fill_log($node, 4);
 wait_delivered($node);
 cache_users($redis, 1 .. 100);
 $node->stop;
-my $copy = PostgreSQL::Test::Cluster->new('copy');
+my $copy = TestNode->new('copy');
 $copy->init_from_backup($node, 'b');
 $copy->append_conf('postgresql.conf', "archive_mode = off\n");
 $copy->start;
+adopt($copy);
 ok(keys_gone($redis, user_keys(1 .. 100)), 'same timeline, less log: a resync');
 wait_delivered($copy);
 is(resyncs($copy), 1, 'one');

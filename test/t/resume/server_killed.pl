@@ -30,16 +30,7 @@ foreach my $stop (sort keys %stop)
 		$node->safe_psql('postgres', 'UPDATE users SET v = 0 WHERE v > 0');
 		wait_delivered($node);
 		cache_users($redis, 1 .. 20_000);
-		my $load = start_pgbench($node, 4, <<'EOS');
-\set id random(1, 10000)
-UPDATE users SET v = v + 1 WHERE id = :id;
-BEGIN;
-UPDATE users SET v = v + 1 WHERE id = 5 * (:id / 5);
-SAVEPOINT s;
-UPDATE users SET v = v + 1 WHERE id = 10000 + :id;
-ROLLBACK TO s;
-COMMIT;
-EOS
+		my $load = start_pgbench($node, 4, mixed_writes(20_000));
 		my $done = 'SELECT count(*) >= 500 FROM users WHERE v > 0';
 		$node->poll_query_until('postgres', $done) or die 'no load';
 		$redis{$state}[0]->();

@@ -76,7 +76,7 @@ foreach my $policy ('auto', 'never')
 	fill_cache($node);
 	$node->stop('fast');
 	my $position = log_position($standby);
-	$standby->promote;
+	take_over($standby);
 	emptied($standby, "planned switchover, $policy");
 	like(log_since($standby, $position), qr/deletes what was cached from unlogged tables/, 'and said');
 	unlike(log_since($standby, $position), qr/deletes everything/, 'nothing else');

@@ -18,9 +18,10 @@ my $primary = CacheAside->new_node('primary', redis => $redis);
 make_users($primary, 50);
 $primary->safe_psql('postgres', q{CREATE TABLE t (id int PRIMARY KEY);
 	SELECT cache_aside.attach('t', 't:{id}')});
-my $follower = CacheAside->new_standby('follower', $primary, redis => $redis);
+$primary->backup('both');
+my $follower = CacheAside->new_standby('follower', $primary, backup => 'both', redis => $redis);
 my $regional = CacheAside->new_standby('regional', $primary, redis => $east,
-	backup => 'for_follower', conf => "cache_aside.delivery = always\n");
+	backup => 'both', conf => "cache_aside.delivery = always\n");
 
 ok(status_is($follower, 'state', 'standby'), 'delivery = primary: the standby follows');
 ok(status_is($regional, 'state', 'delivering'), 'delivery = always: the standby delivers');
@@ -53,7 +54,7 @@ $redis->start;
 ok(is_cached($redis, 't:2'), 'the old primary did not deliver');
 $follower->append_conf('postgresql.conf', "cache_aside.resync_on_promotion = never\n");
 $follower->reload;
-$follower->promote;
+take_over($follower);
 ok(keys_gone($redis, 't:2'), 'the promoted standby does');
 ok(status_is($follower, 'state', 'delivering'), '... and delivers from now on');
 ok(is_cached($redis, 't:keep'), 'nothing else was deleted, as was asked for');

@@ -35,7 +35,7 @@ ok( wait_until(
 kill_server($old);
 
 $new->start;
-$new->promote;
+take_over($new);
 wait_delivered($new);
 cache_users($redis, 1 .. 10);
 $new->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 3');

@@ -58,7 +58,7 @@ foreach my $server ($old, $new)
 }
 
 kill_server($old);
-$new->promote;
+take_over($new);
 wait_delivered($new);
 like(log_since($new), qr/deletes everything its rules could have cached: the log that had to be delivered next is gone/,
 	'the new primary notices');

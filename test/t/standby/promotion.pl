@@ -40,16 +40,7 @@ sub prepare
 prepare($a, 'small', 'id = 15001');
 prepare($a, 'large', 'id BETWEEN 16001 AND 20000');
 prepare($a, 'never', 'id = 15002');
-my $load = start_pgbench($a, 3, <<'EOS');
-\set id random(1, 10000)
-UPDATE users SET v = v + 1 WHERE id = :id;
-BEGIN;
-UPDATE users SET v = v + 1 WHERE id = 5 * (:id / 5);
-SAVEPOINT s;
-UPDATE users SET v = v + 1 WHERE id = 10000 + :id / 2;
-ROLLBACK TO s;
-COMMIT;
-EOS
+my $load = start_pgbench($a, 3, mixed_writes(15_000));
 my $done = 'SELECT count(*) >= 300 FROM users WHERE v > 0';
 $a->poll_query_until('postgres', $done) or die 'no load';
 
@@ -63,7 +54,7 @@ $b->safe_psql('postgres', 'CHECKPOINT');
 $a->poll_query_until('postgres', $done =~ s/300/800/r) or die 'no load';
 kill_server($a);
 stop_pgbench($load);
-$b->promote;
+take_over($b);
 $redis->start;
 wait_delivered($b);
 my $found = compare($b, $redis);
@@ -107,7 +98,7 @@ $redis->save->kill9;
 $b->safe_psql('postgres', 'UPDATE users SET v = 1 WHERE id BETWEEN 101 AND 200');
 $b->stop('fast');
 my $log = log_position($a);
-$a->promote;
+take_over($a);
 $redis->start;
 wait_delivered($a);
 $found = compare($a, $redis);
@@ -123,7 +114,7 @@ my $c = CacheAside->new_standby('c', $a, redis => $redis);
 cache_users($redis, 1 .. 20_000);
 $a->wait_for_catchup('c', 'replay', $a->lsn('insert'));
 kill_server($a);
-$c->promote;
+take_over($c);
 ok(keys_gone($redis, user_keys(1 .. 20_000)), 'auto, not clean: a resync');
 
 $c->stop;

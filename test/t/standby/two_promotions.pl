@@ -27,11 +27,11 @@ make_users($a, 100);
 wait_delivered($a);
 cache_users($redis, 1 .. 100);
 
-sub take_over
+sub switch
 {
 	my ($from, $to, $how) = @_;
 	$from->stop($how);
-	$to->promote;
+	take_over($to);
 	return;
 }
 
@@ -53,7 +53,7 @@ sub follow
 }
 
 my $log = log_position($b);
-take_over($a, $b, 'fast');
+switch($a, $b, 'fast');
 $b->safe_psql('postgres', 'UPDATE users SET v = 1 WHERE id = 1');
 ok(keys_gone($redis, 'user:1'), 'promoted, it delivers');
 wait_delivered($b);
@@ -65,9 +65,9 @@ $b->safe_psql('postgres', 'UPDATE users SET v = 1 WHERE id = 2');
 wait_delivered($b);
 $redis->save->kill9;
 $log = log_position($b);
-take_over($b, $a, 'fast');
+switch($b, $a, 'fast');
 follow($b, $a);
-take_over($a, $b, 'fast');
+switch($a, $b, 'fast');
 $redis->start;
 wait_delivered($b);
 is($redis->exists(user_keys(1 .. 100)), 99, 'two switchovers: everything stays');
@@ -82,9 +82,9 @@ $b->safe_psql('postgres', 'UPDATE users SET v = 7 WHERE id = 3');
 wait_delivered($b);
 $redis->set('user:3', 'what is lost');
 $redis->save->kill9;
-take_over($b, $a, 'immediate');
+switch($b, $a, 'immediate');
 follow($b, $a);
-take_over($a, $b, 'fast');
+switch($a, $b, 'fast');
 $redis->start;
 wait_delivered($b);
 is($b->safe_psql('postgres', 'SELECT v FROM users WHERE id = 3'), 0, 'a commit was lost');

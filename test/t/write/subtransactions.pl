@@ -197,7 +197,7 @@ foreach my $round (1 .. $rounds)
 	my @missing = grep { !is_cached($redis, $_) } @{ $fate{dead} };
 	is("@stale", '', "round $round: " . @made . ' transactions, ' . @{ $fate{gone} } . ' keys are gone');
 	is("@missing", '', @{ $fate{dead} } . ' others are there') or diag("SEED=$seed");
-	ok(wait_until(sub { position_of($redis, $node) =~ /^\d+ (\S+) \1 / }, 5), 'nobody is thought to be open');
+	ok(wait_until(sub { position_of($redis, $node) =~ /^\d+ (\S+) \1 / }), 'nobody is thought to be open');
 }
 unlike(log_since($node, $log), qr/was terminated by signal/, 'nothing crashed');
 $node->stop;
