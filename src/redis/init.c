@@ -71,19 +71,20 @@ define_tls_settings(void)
 	DefineCustomStringVariable(
 		"cache_aside.redis_tls_ca_file", "Authorities that may sign the certificate of Redis.",
 		"A file in PEM format; empty: the system's store. For rediss://, as all settings of TLS.",
-		&guc_tls_ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, ca_redis_tls_settings_check_ca, NULL,
-		NULL);
+		&guc_tls_ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, ca_redis_tls_settings_check_ca,
+		ca_redis_tls_settings_assign_ca, NULL);
 	/* the key is defined first: the certificate's hook looks for it */
 	DefineCustomStringVariable(
 		"cache_aside.redis_tls_key_file", "Private key of redis_tls_cert_file.",
 		"Rights as for ssl_key_file; empty: it is in the file of the certificate.",
 		&guc_tls_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, ca_redis_tls_settings_check_key,
-		NULL, NULL);
+		ca_redis_tls_settings_assign_key, NULL);
 	DefineCustomStringVariable("cache_aside.redis_tls_cert_file",
 							   "Certificate that is shown to Redis, if it asks for one.",
 							   "A file in PEM format, with the chain behind it; empty: none.",
 							   &guc_tls_cert_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
-							   ca_redis_tls_settings_check_cert, NULL, NULL);
+							   ca_redis_tls_settings_check_cert, ca_redis_tls_settings_assign_cert,
+							   NULL);
 	DefineCustomEnumVariable("cache_aside.redis_tls_verify",
 							 "What is checked of the certificate of Redis.",
 							 "full: authority and host; ca: the authority only; none: nothing, and "

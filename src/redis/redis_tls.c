@@ -32,6 +32,8 @@
 #include <openssl/x509v3.h>
 #include <sys/socket.h>
 
+#include "miscadmin.h"
+
 #define CA_RECORD_HANDSHAKE 22 /* the first byte of what a TLS server says first */
 #define CA_RECORD_ALERT 21
 
@@ -141,6 +143,21 @@ expect_host(SSL *ssl, const char *host)
 					  : X509_VERIFY_PARAM_set1_host(param, host, 0) == 1;
 }
 
+/* Only the worker, each reason once: sessions are many. */
+static void
+tell_of_older_ones(const char *reason)
+{
+	static char told[256];
+
+	if (strcmp(told, reason) == 0)
+		return;
+	strlcpy(told, reason, sizeof(told));
+	if (reason[0] && MyBackendType == B_BG_WORKER)
+		ereport(LOG, (errcode(ERRCODE_CONFIG_FILE_ERROR),
+					  errmsg("cache_aside connects to Redis with what it read earlier: %s", reason),
+					  errhint("Repair what the settings cache_aside.redis_tls_* name.")));
+}
+
 bool
 ca_redis_tls_begin(CaStream *stream, const char *host)
 {
@@ -154,12 +171,17 @@ ca_redis_tls_begin(CaStream *stream, const char *host)
 	context = ca_redis_tls_files_context(&files, stream->reason, sizeof(stream->reason));
 	if (context == NULL)
 		return false;
+	tell_of_older_ones(stream->reason);
+	stream->reason[0] = '\0';
+	ERR_clear_error();
 	ssl = SSL_new(context);
 	SSL_CTX_free(context); /* counted: the SSL object keeps it */
 	if (guc_tls_server_name[0])
 		host = guc_tls_server_name;
 	if (ssl && attach_socket(stream, ssl) && expect_host(ssl, host))
 	{
+		SSL_set_verify(ssl, guc_tls_verify == CA_VERIFY_NONE ? SSL_VERIFY_NONE : SSL_VERIFY_PEER,
+					   NULL);
 		SSL_set_connect_state(ssl);
 		stream->tls = ssl;
 		return true;

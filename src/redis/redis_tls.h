@@ -20,6 +20,9 @@ typedef struct CaTlsFiles
 /* Can they be used, each and together? NULL, or the end of a sentence about the culprit. */
 extern const char *ca_redis_tls_files_check(const CaTlsFiles *files, const char **culprit);
 
+/* What these files hold now goes on to be used if they are broken later; if they are now, what is kept stays. */
+extern void ca_redis_tls_files_accept(const CaTlsFiles *files);
+
 /* ---- redis_tls_settings.c ---- */
 /* Those of the settings in force */
 extern void ca_redis_tls_settings_files(CaTlsFiles *files);
@@ -32,12 +35,18 @@ extern const char *ca_redis_tls_settings_problem(void);
 extern bool ca_redis_tls_settings_check_ca(char **newval, void **extra, GucSource source);
 extern bool ca_redis_tls_settings_check_cert(char **newval, void **extra, GucSource source);
 extern bool ca_redis_tls_settings_check_key(char **newval, void **extra, GucSource source);
+extern void ca_redis_tls_settings_assign_ca(const char *newval, void *extra);
+extern void ca_redis_tls_settings_assign_cert(const char *newval, void *extra);
+extern void ca_redis_tls_settings_assign_key(const char *newval, void *extra);
 extern bool ca_redis_tls_settings_check_name(char **newval, void **extra, GucSource source);
 
 #ifdef CA_WITH_OPENSSL
 #include <openssl/ssl.h>
 
-/* With these files, read now, and the settings; NULL: `reason`. The caller frees it. */
+/*
+ * With these files, read now; or, with a `reason`, as they were when they could be used. NULL: there was no such time.
+ * The caller frees it.
+ */
 extern SSL_CTX *ca_redis_tls_files_context(const CaTlsFiles *files, char *reason, Size size);
 #endif
 

@@ -5,10 +5,15 @@
  * checked (those of a key by the rules of ssl_key_file), so that what was checked is what is used. A
  * FIFO blocks nobody. A key that asks for a passphrase is refused: nobody is there to enter it.
  *
+ * What was made of them last is kept, as PostgreSQL keeps its own: files that cannot be used later, half written
+ * or refused at a reload, are no reason to fail. The postmaster keeps what each start and reload gave, and whoever it
+ * forks has that too; every process keeps what it read itself. One that has not looked since it was forked may go on with
+ * what was replaced in between.
+ *
  * Nothing raises, so that the check hooks of settings may come here, in the postmaster too. A reason is
  * the end of a sentence that begins with the file's name; it lasts until the next one.
  *
- * Memory: malloc, freed before return; keys are wiped. OpenSSL's queue of errors is left empty.
+ * Memory: malloc, freed before return, but for the context that is kept; keys are wiped. OpenSSL's queue of errors is left empty.
  */
 #include "cache_aside.h"
 #include "redis/redis.h"
@@ -19,6 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/hashfn.h"
 #include "storage/fd.h"
 
 #define CA_LONGEST_FILE (4 * 1024 * 1024) /* the stores of systems have 300 kB */
@@ -295,13 +301,11 @@ new_context(void)
 	/* what is sent again may lie elsewhere by then: the buffer grows */
 	SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(context, 1);
-	SSL_CTX_set_verify(context,
-					   guc_tls_verify == CA_VERIFY_NONE ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	return context;
 }
 
-SSL_CTX *
-ca_redis_tls_files_context(const CaTlsFiles *files, char *reason, Size size)
+static SSL_CTX *
+make_context(const CaTlsFiles *files, char *reason, Size size)
 {
 	const char *culprit = "";
 	const char *why = NULL;
@@ -317,6 +321,73 @@ ca_redis_tls_files_context(const CaTlsFiles *files, char *reason, Size size)
 		snprintf(reason, size, "TLS: the system's store of authorities: %s", refused("OpenSSL"));
 	SSL_CTX_free(context);
 	return NULL;
+}
+
+/* ---- the last one that could be made ---- */
+
+static SSL_CTX *kept;
+static uint64 kept_for; /* the names of its files */
+
+static uint64
+hash_names(const CaTlsFiles *files)
+{
+	const char *const names[] = {files->ca, files->certificate, files->key};
+	uint64 hash = 0;
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		const char *name = names[i] ? names[i] : "";
+
+		hash = hash_combine64(
+			hash, hash_bytes_extended((const unsigned char *) name, (int) strlen(name), i));
+	}
+	return hash;
+}
+
+/* The store of the system alone is not kept: nothing of it is refused, and it takes megabytes. */
+static void
+keep(SSL_CTX *context, const CaTlsFiles *files)
+{
+	SSL_CTX_free(kept);
+	kept = NULL;
+	if (files->ca || files->certificate || files->key)
+	{
+		SSL_CTX_up_ref(context);
+		kept = context;
+		kept_for = hash_names(files);
+	}
+}
+
+void
+ca_redis_tls_files_accept(const CaTlsFiles *files)
+{
+	char ignored[256];
+	SSL_CTX *context;
+
+	ERR_clear_error();
+	context = make_context(files, ignored, sizeof(ignored));
+	if (context)
+		keep(context, files);
+	SSL_CTX_free(context);
+	ERR_clear_error();
+}
+
+SSL_CTX *
+ca_redis_tls_files_context(const CaTlsFiles *files, char *reason, Size size)
+{
+	SSL_CTX *context = make_context(files, reason, size);
+
+	if (context)
+	{
+		reason[0] = '\0';
+		keep(context, files);
+	}
+	else if (kept && kept_for == hash_names(files))
+	{
+		SSL_CTX_up_ref(kept);
+		context = kept;
+	}
+	return context;
 }
 
 #else
@@ -336,6 +407,11 @@ ca_redis_tls_files_check(const CaTlsFiles *files, const char **culprit)
 			forget(&file);
 	}
 	return reason;
+}
+
+void
+ca_redis_tls_files_accept(const CaTlsFiles *files)
+{
 }
 
 #endif

@@ -182,6 +182,37 @@ ca_redis_tls_settings_check_key(char **newval, void **extra, GucSource source)
 	return good;
 }
 
+/* ---- what was accepted ---- */
+
+/* The postmaster keeps it for those it will fork. While a pair changes, one half after the other, what is kept stays. */
+static void
+accept_files(const char *ca, const char *certificate, const char *key)
+{
+	CaTlsFiles files = make_pair(certificate, key);
+
+	files.ca = unless_empty(ca);
+	if (!IsUnderPostmaster && (files.ca || files.key))
+		ca_redis_tls_files_accept(&files);
+}
+
+void
+ca_redis_tls_settings_assign_ca(const char *newval, void *extra)
+{
+	accept_files(newval, guc_tls_cert_file, guc_tls_key_file);
+}
+
+void
+ca_redis_tls_settings_assign_cert(const char *newval, void *extra)
+{
+	accept_files(guc_tls_ca_file, newval, guc_tls_key_file);
+}
+
+void
+ca_redis_tls_settings_assign_key(const char *newval, void *extra)
+{
+	accept_files(guc_tls_ca_file, guc_tls_cert_file, newval);
+}
+
 /* A name only: an address has no SNI. */
 bool
 ca_redis_tls_settings_check_name(char **newval, void **extra, GucSource source)
@@ -254,7 +285,7 @@ static uint64
 add_file(uint64 state, const char *path)
 {
 	struct stat st;
-	uint64 seen[5] = {0};
+	uint64 seen[7] = {0};
 
 	if (path == NULL)
 		return hash_combine64(state, 0);
@@ -265,6 +296,8 @@ add_file(uint64 state, const char *path)
 		seen[2] = st.st_size;
 		seen[3] = st.st_mtim.tv_sec;
 		seen[4] = st.st_mtim.tv_nsec;
+		seen[5] = st.st_mode;
+		seen[6] = st.st_uid;
 	}
 	state = hash_combine64(
 		state, hash_bytes_extended((const unsigned char *) path, (int) strlen(path), 0));

@@ -113,7 +113,7 @@ tell_unusable(const char *problem)
 {
 	ereport(LOG, (errcode(ERRCODE_CONFIG_FILE_ERROR),
 				  errmsg("cache_aside keeps its connection to Redis: %s", problem),
-				  errdetail("A new one could not be made with these certificates."),
+				  errdetail("New ones use what was read before, until the files can be used."),
 				  errhint("Repair what the settings cache_aside.redis_tls_* name, and reload.")));
 }
 
