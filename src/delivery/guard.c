@@ -50,6 +50,26 @@ format_lsn(char *out, size_t size, XLogRecPtr lsn)
 	snprintf(out, size, "%X/%X", LSN_FORMAT_ARGS(lsn));
 }
 
+/* Room for the numbers of one call, but for those of its sticks */
+static char numbers[4][32];
+static int nnumbers;
+
+static void
+add_lsn(XLogRecPtr lsn)
+{
+	Assert(nnumbers < lengthof(numbers));
+	format_lsn(numbers[nnumbers], sizeof(numbers[0]), lsn);
+	add_text(numbers[nnumbers++]);
+}
+
+static void
+add_number(int64 number)
+{
+	Assert(nnumbers < lengthof(numbers));
+	snprintf(numbers[nnumbers], sizeof(numbers[0]), INT64_FORMAT, number);
+	add_text(numbers[nnumbers++]);
+}
+
 const char *
 ca_guard_key(void)
 {
@@ -68,14 +88,14 @@ position_key(void)
 	return key;
 }
 
-/* FCALL name n position guard ... */
+/* FCALL name n position guard ..., of `nkeys` keys */
 static void
-begin_call(const char *function, const char *numkeys)
+begin_call(const char *function, int nkeys)
 {
-	nwords = 0;
+	nwords = nnumbers = 0;
 	add_text("FCALL");
 	add_text(function);
-	add_text(numkeys);
+	add_number(nkeys);
 	add_text(position_key());
 	add_text(ca_guard_key());
 }
@@ -90,19 +110,14 @@ void
 ca_guard_claim(CaSink *sink, CaRedis *redis, const CaClaimCall *what, CaReplyHandler handler,
 			   void *arg)
 {
-	char numkeys[16];
-	char timeline[16];
-
 	snprintf(sink->guard.nonce, sizeof(sink->guard.nonce), "%016llx",
 			 (unsigned long long) pg_prng_uint64(&pg_global_prng_state));
-	snprintf(numkeys, sizeof(numkeys), "%d", 3 + what->nwriters);
-	snprintf(timeline, sizeof(timeline), "%u", what->timeline);
-	begin_call(CA_LIBRARY_CALL("claim"), numkeys);
+	begin_call(CA_LIBRARY_CALL("claim"), 3 + what->nwriters);
 	add_text(what->announcement);
 	for (int i = 0; i < what->nwriters; i++)
 		add_text(what->writers[i]);
 	add(sink->guard.nonce, CA_NONCE_LEN);
-	add_text(timeline);
+	add_number(what->timeline);
 	add_text(what->previous);
 	add_text(what->scope);
 	add_text(what->force);
@@ -141,14 +156,11 @@ void
 ca_guard_epoch(CaSink *sink, CaRedis *redis, const char *expected, const char *position,
 			   XLogRecPtr floor, bool clear, CaReplyHandler handler, void *arg)
 {
-	char lsn[32];
-
-	format_lsn(lsn, sizeof(lsn), floor);
-	begin_call(CA_LIBRARY_CALL("epoch"), "2");
+	begin_call(CA_LIBRARY_CALL("epoch"), 2);
 	add(sink->guard.nonce, CA_NONCE_LEN);
 	add_text(expected);
 	add_text(position);
-	add_text(lsn);
+	add_lsn(floor);
 	add_text(clear ? "1" : "0");
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
@@ -157,16 +169,11 @@ void
 ca_guard_arm(CaSink *sink, CaRedis *redis, const char *expected, XLogRecPtr floor, int64 until,
 			 CaReplyHandler handler, void *arg)
 {
-	char lsn[32];
-	char ms[32];
-
-	format_lsn(lsn, sizeof(lsn), floor);
-	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
-	begin_call(CA_LIBRARY_CALL("arm"), "2");
+	begin_call(CA_LIBRARY_CALL("arm"), 2);
 	add(sink->guard.nonce, CA_NONCE_LEN);
 	add_text(expected);
-	add_text(lsn);
-	add_text(ms);
+	add_lsn(floor);
+	add_number(until);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
 
@@ -174,25 +181,18 @@ void
 ca_guard_renew(CaSink *sink, CaRedis *redis, int64 until, int64 heard, XLogRecPtr above,
 			   CaReplyHandler handler, void *arg)
 {
-	char ms[32];
-	char count[32];
-	char lsn[32];
-
-	snprintf(ms, sizeof(ms), INT64_FORMAT, until);
-	snprintf(count, sizeof(count), INT64_FORMAT, heard);
-	format_lsn(lsn, sizeof(lsn), above);
-	begin_call(CA_LIBRARY_CALL("renew"), "2");
+	begin_call(CA_LIBRARY_CALL("renew"), 2);
 	add(sink->guard.nonce, CA_NONCE_LEN);
-	add_text(ms);
-	add_text(count);
-	add_text(lsn);
+	add_number(until);
+	add_number(heard);
+	add_lsn(above);
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
 }
 
 void
 ca_guard_disarm(const char *nonce, CaRedis *redis, bool remove, CaReplyHandler handler, void *arg)
 {
-	begin_call(CA_LIBRARY_CALL("disarm"), "2");
+	begin_call(CA_LIBRARY_CALL("disarm"), 2);
 	add(nonce, CA_NONCE_LEN);
 	add_text(remove ? "1" : "0");
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
@@ -237,16 +237,16 @@ ca_guard_read_arming(const CaReply *reply, CaArming *answer)
 static void
 add_sticks(const char *bytes, const CaStick *sticks, int nsticks)
 {
-	static char numbers[CA_BATCH_STICKS][2][32];
+	static char texts[CA_BATCH_STICKS][2][32];
 
 	Assert(nsticks <= CA_BATCH_STICKS);
 	for (int i = 0; i < nsticks; i++)
 	{
-		format_lsn(numbers[i][0], sizeof(numbers[i][0]), sticks[i].lsn);
-		snprintf(numbers[i][1], sizeof(numbers[i][1]), "%u", sticks[i].ttl);
+		format_lsn(texts[i][0], sizeof(texts[i][0]), sticks[i].lsn);
+		snprintf(texts[i][1], sizeof(texts[i][1]), "%u", sticks[i].ttl);
 		add(bytes + sticks[i].offset, sticks[i].len);
-		add_text(numbers[i][0]);
-		add_text(numbers[i][1]);
+		add_text(texts[i][0]);
+		add_text(texts[i][1]);
 	}
 }
 
@@ -254,14 +254,12 @@ void
 ca_guard_apply(CaSink *sink, CaRedis *redis, const CaGuardBatch *batch, const char *expected,
 			   const char *position, CaReplyHandler handler, void *arg)
 {
-	char numkeys[16];
 	char lsn[32] = "";
 
-	snprintf(numkeys, sizeof(numkeys), "%d", 2 + batch->nkeys);
 	if (!XLogRecPtrIsInvalid(batch->lsn))
 		snprintf(lsn, sizeof(lsn), "%s%X/%X", batch->coarse ? "+" : "",
 				 LSN_FORMAT_ARGS(batch->lsn));
-	begin_call(CA_LIBRARY_CALL("apply"), numkeys);
+	begin_call(CA_LIBRARY_CALL("apply"), 2 + batch->nkeys);
 	for (int i = 0; i < batch->nkeys; i++)
 		add(batch->bytes + batch->keys[i].offset, batch->keys[i].len);
 	add(sink->guard.nonce, CA_NONCE_LEN);

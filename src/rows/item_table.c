@@ -15,12 +15,12 @@
  * caller. Allocations: the caller's context.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "rows/item.h"
 #include "rows/row_version.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
@@ -36,12 +36,8 @@
 static Bitmapset *
 key_columns(Relation rel)
 {
-	Bitmapset *shifted = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
-	Bitmapset *key = NULL;
-	int member = -1;
+	Bitmapset *key = ca_catalog_primary_key(rel);
 
-	while ((member = bms_next_member(shifted, member)) >= 0)
-		key = bms_add_member(key, member + FirstLowInvalidHeapAttributeNumber);
 	if (bms_is_empty(key))
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" has no primary key", RelationGetRelationName(rel)),

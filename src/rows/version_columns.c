@@ -10,6 +10,7 @@
  * Allocations: the caller's context.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "rows/row_version.h"
 
 #include "access/sysattr.h"
@@ -137,18 +138,6 @@ warn_no_sequence(Relation rel, Trigger *trigger)
 					 "cache_aside.gaps.")));
 }
 
-static Bitmapset *
-primary_key(Relation rel)
-{
-	Bitmapset *shifted = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
-	Bitmapset *key = NULL;
-	int member = -1;
-
-	while ((member = bms_next_member(shifted, member)) >= 0)
-		key = bms_add_member(key, member + FirstLowInvalidHeapAttributeNumber);
-	return key;
-}
-
 static void
 resolve_start(Relation rel, Trigger *trigger, CaVersioning *versioning)
 {
@@ -161,7 +150,7 @@ resolve_start(Relation rel, Trigger *trigger, CaVersioning *versioning)
 		versioning->start = CA_START_ONE;
 	}
 	else if (versioning->start == CA_START_UNUSED)
-		versioning->key = primary_key(rel);
+		versioning->key = ca_catalog_primary_key(rel);
 }
 
 void

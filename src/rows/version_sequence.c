@@ -14,25 +14,21 @@
  * (cache_aside.import_mode) and for enable_versioning(), which has locked the table anyway.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "common/compat.h"
 #include "rows/row_version.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -59,26 +55,6 @@ owned_sequence(Oid relid, AttrNumber attnum)
 	return InvalidOid;
 }
 
-/* The tables this one inherits from or is a partition of. */
-static List *
-parents(Oid relid)
-{
-	List *result = NIL;
-	Relation inherits = table_open(InheritsRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		result = lappend_oid(result, ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent);
-	systable_endscan(scan);
-	table_close(inherits, AccessShareLock);
-	return result;
-}
-
 Oid
 ca_version_sequence_find(Oid relid, const char *column)
 {
@@ -91,7 +67,7 @@ ca_version_sequence_find(Oid relid, const char *column)
 		sequence = owned_sequence(relid, attnum);
 	if (OidIsValid(sequence))
 		return sequence;
-	above = parents(relid);
+	above = ca_catalog_parents(relid);
 	foreach (cell, above)
 	{
 		sequence = ca_version_sequence_find(lfirst_oid(cell), column);

@@ -24,6 +24,7 @@
  * very statement is seen too.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "common/compat.h"
 #include "rules/rules.h"
 
@@ -74,20 +75,6 @@ ca_approval_statement(Oid relid, const char *trigger)
 
 /* ---- creation ---- */
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
 void
 ca_approval_check_created(Oid trigger)
 {
@@ -97,7 +84,7 @@ ca_approval_check_created(Oid trigger)
 	if (!ca_rule_trigger_find(trigger, SnapshotSelf, &facts) || facts.kind == CA_TRIGGER_NONE ||
 		OidIsValid(facts.parent) || ca_owns_relation(facts.relid, GetUserId()))
 		return;
-	owner = GetUserNameFromId(owner_of(facts.relid), true);
+	owner = GetUserNameFromId(ca_catalog_owner(facts.relid), true);
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -127,7 +114,7 @@ owner_changed(Oid relid, Oid *owner)
 	*owner = HeapTupleIsValid(tuple) ? ((Form_pg_class) GETSTRUCT(tuple))->relowner : InvalidOid;
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
-	return OidIsValid(*owner) && *owner != owner_of(relid);
+	return OidIsValid(*owner) && *owner != ca_catalog_owner(relid);
 }
 
 static void

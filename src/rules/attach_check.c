@@ -5,14 +5,13 @@
  * was seen and what to do. The checks read catalogs only; nothing is changed here.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "common/compat.h"
 #include "keys/keys.h"
 #include "rules/rules.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -22,7 +21,6 @@
 #include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -100,17 +98,13 @@ ca_attach_check_owner(Relation relation)
 static bool
 is_subscribed(Oid relid)
 {
-	Relation catalog = table_open(SubscriptionRelRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
+	CaCatalogScan scan;
 	bool found;
 
-	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 1, &key);
-	found = HeapTupleIsValid(systable_getnext(scan));
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	ca_catalog_begin(&scan, SubscriptionRelRelationId, AccessShareLock, InvalidOid,
+					 Anum_pg_subscription_rel_srrelid, relid, NULL);
+	found = HeapTupleIsValid(ca_catalog_next(&scan));
+	ca_catalog_end(&scan);
 	return found;
 }
 

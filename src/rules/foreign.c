@@ -14,6 +14,7 @@
  * gaps has the statement that repairs it.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "common/common.h"
 #include "common/compat.h"
 #include "rules/rules.h"
@@ -54,7 +55,7 @@ warn_above(Oid relid, Oid foreign)
 	ListCell *cell;
 
 	check_stack_depth();
-	foreach (cell, ca_relatives_above(relid))
+	foreach (cell, ca_catalog_parents(relid))
 	{
 		warn_table(lfirst_oid(cell), foreign);
 		warn_above(lfirst_oid(cell), foreign);

@@ -9,14 +9,13 @@
  *	twice		a trigger that does nothing which a clone does not do is dropped
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "common/compat.h"
 #include "common/debug.h"
 #include "rules/rules.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
@@ -28,7 +27,6 @@
 #include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -74,15 +72,12 @@ same_arguments(const CaTriggerFacts *a, const CaTriggerFacts *b)
 static void
 change(const CaTriggerFacts *trigger, const char *name, char enabled)
 {
-	Relation catalog = table_open(TriggerRelationId, RowExclusiveLock);
-	ScanKeyData key;
-	SysScanDesc scan;
+	CaCatalogScan scan;
 	HeapTuple tuple;
 
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(trigger->oid));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
+	ca_catalog_begin(&scan, TriggerRelationId, RowExclusiveLock, TriggerOidIndexId,
+					 Anum_pg_trigger_oid, trigger->oid, NULL);
+	tuple = ca_catalog_next(&scan);
 	if (HeapTupleIsValid(tuple))
 	{
 		HeapTuple copy = heap_copytuple(tuple);
@@ -90,12 +85,11 @@ change(const CaTriggerFacts *trigger, const char *name, char enabled)
 
 		namestrcpy(&form->tgname, name);
 		form->tgenabled = enabled;
-		CatalogTupleUpdate(catalog, &copy->t_self, copy);
+		CatalogTupleUpdate(scan.catalog, &copy->t_self, copy);
 		InvokeObjectPostAlterHook(TriggerRelationId, trigger->oid, 0);
 		CacheInvalidateRelcacheByRelid(trigger->relid);
 	}
-	systable_endscan(scan);
-	table_close(catalog, RowExclusiveLock);
+	ca_catalog_end(&scan);
 	CommandCounterIncrement();
 }
 

@@ -21,14 +21,13 @@
  * is attached at the same moment begins with nothing cached under it (begins.c).
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "common/common.h"
 #include "common/debug.h"
 #include "transaction/transaction.h"
 #include "rules/rules.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
@@ -37,7 +36,6 @@
 #include "catalog/pg_depend.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_operator.h"
@@ -49,7 +47,6 @@
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
 #include "utils/catcache.h"
-#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -92,19 +89,15 @@ add_object(Reach *reach, Oid class, Oid oid)
 static Oid
 view_of(Oid rewrite)
 {
-	Relation catalog = table_open(RewriteRelationId, AccessShareLock);
 	Oid relid = InvalidOid;
-	ScanKeyData key;
-	SysScanDesc scan;
+	CaCatalogScan scan;
 	HeapTuple tuple;
 
-	ScanKeyInit(&key, Anum_pg_rewrite_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(rewrite));
-	scan = systable_beginscan(catalog, RewriteOidIndexId, true, NULL, 1, &key);
-	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	ca_catalog_begin(&scan, RewriteRelationId, AccessShareLock, RewriteOidIndexId,
+					 Anum_pg_rewrite_oid, rewrite, NULL);
+	if (HeapTupleIsValid(tuple = ca_catalog_next(&scan)))
 		relid = ((Form_pg_rewrite) GETSTRUCT(tuple))->ev_class;
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	ca_catalog_end(&scan);
 	return OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_VIEW ? relid : InvalidOid;
 }
 
@@ -158,20 +151,13 @@ follow(Reach *reach, const Object *from, Form_pg_depend depend)
 static void
 follow_dependents(Reach *reach, const Object *from)
 {
-	Relation catalog = table_open(DependRelationId, AccessShareLock);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
+	CaCatalogScan scan;
 	HeapTuple tuple;
 
-	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(from->class));
-	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(from->oid));
-	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, 2, keys);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	ca_catalog_begin_dependents(&scan, from->class, from->oid);
+	while (HeapTupleIsValid(tuple = ca_catalog_next(&scan)))
 		follow(reach, from, (Form_pg_depend) GETSTRUCT(tuple));
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	ca_catalog_end(&scan);
 }
 
 /* Rows of a table are rows of its parents. */
@@ -180,7 +166,7 @@ follow_parents(Reach *reach, Oid relid)
 {
 	ListCell *cell;
 
-	foreach (cell, ca_relatives_above(relid))
+	foreach (cell, ca_catalog_parents(relid))
 		add_object(reach, RelationRelationId, lfirst_oid(cell));
 }
 

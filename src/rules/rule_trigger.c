@@ -5,19 +5,17 @@
  * what is in the catalog; nothing keeps a pointer into it. No lock is taken but on the catalog.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "rows/row_version.h"
 #include "rules/rules.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -68,19 +66,15 @@ copy_facts(CaTriggerFacts *facts, HeapTuple tuple, TupleDesc columns)
 bool
 ca_rule_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts)
 {
-	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
+	CaCatalogScan scan;
 	HeapTuple tuple;
 
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(trigger));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, snapshot, 1, &key);
-	tuple = systable_getnext(scan);
+	ca_catalog_begin(&scan, TriggerRelationId, AccessShareLock, TriggerOidIndexId,
+					 Anum_pg_trigger_oid, trigger, snapshot);
+	tuple = ca_catalog_next(&scan);
 	if (HeapTupleIsValid(tuple))
-		copy_facts(facts, tuple, RelationGetDescr(catalog));
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+		copy_facts(facts, tuple, RelationGetDescr(scan.catalog));
+	ca_catalog_end(&scan);
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	facts->kind = ca_rule_name_kind(facts->function);
@@ -90,15 +84,12 @@ ca_rule_trigger_find(Oid trigger, Snapshot snapshot, CaTriggerFacts *facts)
 void
 ca_rule_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *arg)
 {
-	Relation catalog = table_open(TriggerRelationId, mode);
-	ScanKeyData key;
-	SysScanDesc scan;
+	CaCatalogScan scan;
 	HeapTuple tuple;
 
-	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	ca_catalog_begin(&scan, TriggerRelationId, mode, TriggerRelidNameIndexId,
+					 Anum_pg_trigger_tgrelid, relid, NULL);
+	while (HeapTupleIsValid(tuple = ca_catalog_next(&scan)))
 	{
 		Oid function = ((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid;
 		CaTriggerKind kind = ca_rule_name_kind(function);
@@ -107,12 +98,11 @@ ca_rule_trigger_each(Oid relid, LOCKMODE mode, CaTriggerHandler handle, void *ar
 		if (kind == CA_TRIGGER_NONE && !ca_version_settings_is(function))
 			continue;
 		facts = palloc(sizeof(*facts));
-		copy_facts(facts, tuple, RelationGetDescr(catalog));
+		copy_facts(facts, tuple, RelationGetDescr(scan.catalog));
 		facts->kind = kind;
-		handle(catalog, tuple, facts, arg);
+		handle(scan.catalog, tuple, facts, arg);
 	}
-	systable_endscan(scan);
-	table_close(catalog, mode);
+	ca_catalog_end(&scan);
 }
 
 static void
@@ -164,18 +154,12 @@ find_function(const char *name)
 List *
 ca_rule_trigger_queries(void)
 {
-	Relation catalog = table_open(DependRelationId, AccessShareLock);
 	List *queries = NIL;
-	ScanKeyData keys[2];
-	SysScanDesc scan;
+	CaCatalogScan scan;
 	HeapTuple tuple;
 
-	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(ProcedureRelationId));
-	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(find_function("invalidate_statement")));
-	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, 2, keys);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	ca_catalog_begin_dependents(&scan, ProcedureRelationId, find_function("invalidate_statement"));
+	while (HeapTupleIsValid(tuple = ca_catalog_next(&scan)))
 	{
 		Form_pg_depend depend = (Form_pg_depend) GETSTRUCT(tuple);
 		CaTriggerFacts *facts = palloc(sizeof(*facts));
@@ -185,7 +169,6 @@ ca_rule_trigger_queries(void)
 			facts->kind == CA_TRIGGER_STATEMENT && ca_rule_name_is_query(facts->nargs))
 			queries = lappend(queries, facts);
 	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	ca_catalog_end(&scan);
 	return queries;
 }

@@ -125,9 +125,7 @@ extern int ca_view_rule_detach(Oid relid, const char *name); /* NULL: all; how m
 extern void ca_view_rule_note_dropped(Oid relid);
 extern void ca_view_rule_note_renamed(Oid relid, const char *before, const char *now);
 
-/* ---- relatives.c: tables above a table, and below it ---- */
-extern List *
-ca_relatives_above(Oid relid); /* oids of the tables it inherits from, or is a partition of */
+/* ---- relatives.c: tables below a table ---- */
 extern Oid
 ca_relatives_foreign_below(Oid relid); /* the table itself or one below it, or InvalidOid */
 

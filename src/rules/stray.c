@@ -18,6 +18,7 @@
  * row is the extension's, whoever writes. It is rolled back with the keys.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "common/common.h"
 #include "keys/keys.h"
 #include "shared/status.h"
@@ -129,20 +130,6 @@ remember(const char *const row[ROW_WIDTH])
 	table_close(table, NoLock);
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner = BOOTSTRAP_SUPERUSERID;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
 /* The client reads it, so it is his rights that count, not those of the query, which runs as the owner. */
 static void
 warn(CaRule *rule, const char *beginning, Oid owner)
@@ -176,7 +163,9 @@ ca_stray_note(CaRule *rule, const char *key, Size len, const char *last)
 		pg_atomic_fetch_add_u64(&ca_status_shared->stray_keys, 1);
 	if (last != NULL && strcmp(last, pattern) == 0)
 		return pattern;
-	owner = owner_of(rule->relid);
+	owner = ca_catalog_owner(rule->relid);
+	if (!OidIsValid(owner))
+		owner = BOOTSTRAP_SUPERUSERID;
 	row[ROW_RULE] = rule->name;
 	row[ROW_DECLARED] = rule->text;
 	row[ROW_PATTERN] = ca_prefix_from_utf8(pattern);

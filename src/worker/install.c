@@ -13,15 +13,13 @@
  * named: the owner and superusers only.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "common/common.h"
 #include "redis/redis.h"
 #include "shared/status.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_depend.h"
@@ -31,7 +29,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/fmgroids.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_check_installation);
@@ -94,17 +91,11 @@ check_schema(Oid schema)
 static void
 check_contents(Oid schema, Oid extension)
 {
-	Relation catalog = table_open(DependRelationId, AccessShareLock);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
+	CaCatalogScan scan;
 	HeapTuple tuple;
 
-	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(NamespaceRelationId));
-	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(schema));
-	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, lengthof(keys), keys);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	ca_catalog_begin_dependents(&scan, NamespaceRelationId, schema);
+	while (HeapTupleIsValid(tuple = ca_catalog_next(&scan)))
 	{
 		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
 		ObjectAddress object = {form->classid, form->objid, form->objsubid};
@@ -114,8 +105,7 @@ check_contents(Oid schema, Oid extension)
 		if (getExtensionOfObject(form->classid, form->objid) != extension)
 			refuse(psprintf("It holds %s.", getObjectDescription(&object, false)));
 	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
+	ca_catalog_end(&scan);
 }
 
 Datum
