@@ -96,7 +96,7 @@ run_tap()
 {
 	local name=$1 dir=$logs/$1 started=$SECONDS
 	mkdir -p "$dir"
-	TESTDIR=$dir PGPORT=65432 PG_REGRESS=$pgxs/src/test/regress/pg_regress top_builddir=. \
+	TESTDIR=$dir PGPORT=65432 PGCTLTIMEOUT=180 PG_REGRESS=$pgxs/src/test/regress/pg_regress top_builddir=. \
 		TESTDATADIR=$dir/tmp_check TESTLOGDIR=$dir/tmp_check/log \
 		timeout -k 30 600 prove -v -I "$pgxs/src/test/perl" -I test/perl "test/t/$name.pl" >"$dir/output" 2>&1 </dev/null
 	echo "$? $((SECONDS - started))" >"$dir/verdict"

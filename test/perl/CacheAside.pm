@@ -212,21 +212,21 @@ sub status_is
 	return $node->poll_query_until('postgres', "SELECT $column FROM cache_aside.status", $value);
 }
 
-sub worker_pid
-{
-	my ($node) = @_;
-	return $node->text('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_aside worker'");
-}
-
 # Waits until a worker other than `old` runs, and returns its pid.
 sub wait_worker
 {
 	my ($node, $old) = @_;
 	my $pid;
-	wait_until(sub { ($pid = worker_pid($node)) ne '' && $pid ne ($old // '') })
-	  or die 'no worker is running';
+	wait_until(
+		sub {
+			$pid = $node->text('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'cache_aside worker'");
+			return $pid ne '' && $pid ne ($old // '');
+		}) or die 'no worker is running';
 	return $pid;
 }
+
+# A server that has just started, or whose worker has just ended, has one soon.
+sub worker_pid { return wait_worker($_[0]); }
 
 # Changes settings; returns when the postmaster has read them and told its children.
 sub reload_conf

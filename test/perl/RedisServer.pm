@@ -32,6 +32,7 @@ package RedisServer;
 use strict;
 use warnings;
 
+use Fcntl ':flock';
 use File::Copy ();
 use File::Temp ();
 use IO::Socket::INET;
@@ -82,12 +83,24 @@ sub new
 	return $self;
 }
 
-# A free port of the loopback interface. Somebody may take it before we do: start then says so.
+# A port of the loopback interface that is ours until this program ends, also while nobody listens there. Not of those
+# that the system gives to whoever connects (from 32768 on): one of them is soon taken by somebody while a server is
+# down. Tests that run beside this one see the lock.
+my @locks;
+
 sub free_port
 {
-	my $socket = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1, Proto => 'tcp')
-	  or die "no free port: $!";
-	return $socket->sockport;
+	my $dir = $ENV{CA_WORK} ? "$ENV{CA_WORK}/tmp" : undef;
+	foreach my $n (0 .. 19_999)
+	{
+		my $port = 10_000 + (time + 7919 * $$ + 61 * $n) % 20_000;
+		my $lock;
+		next if $dir && !(open($lock, '>>', "$dir/port-$port") && flock($lock, LOCK_EX | LOCK_NB));
+		next unless IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 1, Proto => 'tcp', ReuseAddr => 1);
+		push @locks, $lock;
+		return $port;
+	}
+	die "no free port: $!";
 }
 
 sub _write_conf
