@@ -32,14 +32,16 @@ end
 for i = 3, #ARGV, 3 do -- forward only
     local name = ARGV[i]
     local old = redis.pcall('GET', name)
-    if type(old) == 'table' then
+    if type(old) == 'table' then -- what is no stick stays; any other error may pass, and all of it comes again
+        if not string.match(old.err, '^WRONGTYPE') then
+            return old
+        end
         failures = failures + 1
     else
         local old_hi, old_lo = number(old or '')
         local hi, lo = number(ARGV[i + 1])
         if not old_hi or hi > old_hi or (hi == old_hi and lo >= old_lo) then
-            local reply = redis.pcall('SET', name, ARGV[i + 1], 'PX', ARGV[i + 2])
-            failures = failures + (reply.err and 1 or 0)
+            redis.call('SET', name, ARGV[i + 1], 'PX', ARGV[i + 2])
         end
     end
 end

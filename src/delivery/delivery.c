@@ -99,7 +99,7 @@ handle_answer(void *arg, const CaReply *reply)
 		ca_ledger_fail(sink, "unexpected answer to a batch");
 	if (ca_ledger_error(sink) == NULL)
 	{
-		ca_status_count(CA_COUNT_SKIPPED, applied.failed_sticks);
+		ca_lost_sticks_skipped(sink, applied.failed_sticks);
 		note_delivered(sink, batch);
 		if (!applied.guarded)
 			ca_admission_lost(sink);

@@ -284,11 +284,12 @@ extern void ca_batch_free(CaBatch *batch); /* with the commits it completes */
 extern bool ca_batch_unfinished(void);     /* more of a large commit can be read at once */
 extern void ca_batch_reset(void);
 
-/* ---- lost_sticks.c: sticks that Redis forgot ---- */
+/* ---- lost_sticks.c: sticks that Redis forgot, or has no place for ---- */
 extern void ca_lost_sticks_begin(CaSink *sink, bool absent, XLogRecPtr end);
 extern void ca_lost_sticks_settle(bool delivered);
 extern void ca_lost_sticks_unsettle(void); /* the session ends */
 extern XLogRecPtr ca_lost_sticks_forgotten(CaSink *sink, uint32 *ttl);
+extern void ca_lost_sticks_skipped(CaSink *sink, int64 count); /* of a batch that was applied */
 
 /* ---- handshake.c: who is this Redis, and what does it hold? ---- */
 typedef struct CaHandshake

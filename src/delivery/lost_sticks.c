@@ -1,8 +1,12 @@
 /*
- * lost_sticks.c: what is left in Redis in the place of sticks that it forgot.
+ * lost_sticks.c: what is left in Redis in the place of sticks that it forgot; sticks that it has no place for.
  *
  * Input: whether Redis had a position when the session began. Output: the LSN of a stick without a name, which the session's
  * first batch writes; stick.c says what it means for whoever looks for a stick. Of the worker alone.
+ *
+ * A stick whose name something else has (WRONGTYPE) can never be written, and is the only thing in a batch that
+ * can fail so: UNLINK takes a key of any type and of any length that a rule can make. It is counted, said once, and
+ * skipped. Every other error, also one about a single key (NOPERM), may be over in a moment: it stops the position.
  */
 #include "cache_aside.h"
 #include "shared/status.h"
@@ -47,4 +51,24 @@ ca_lost_sticks_forgotten(CaSink *sink, uint32 *ttl)
 	sink->sticks.forgotten = InvalidXLogRecPtr;
 	*ttl = (uint32) CA_LONGEST_STICK;
 	return lsn;
+}
+
+void
+ca_lost_sticks_skipped(CaSink *sink, int64 count)
+{
+	if (count == 0)
+		return;
+	ca_status_count(CA_COUNT_SKIPPED, count);
+	if (!sink->sticks.told_skipped)
+		ereport(
+			LOG,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("cache_aside cannot leave a stick in Redis at %s, and does without",
+					sink->endpoint.name),
+			 errdetail("Something that is no text has its name. Further ones are only counted, in "
+					   "\"skipped\" of cache_aside.status."),
+			 errhint("Delete what begins with \"%s\" and is no string: who asks for that stick "
+					 "gets an error.",
+					 CA_STICK_PREFIX)));
+	sink->sticks.told_skipped = true;
 }

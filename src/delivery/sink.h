@@ -131,6 +131,7 @@ typedef struct CaSinkSticks /* lost_sticks.c */
 {
 	bool began;           /* a session, in this process */
 	XLogRecPtr forgotten; /* the next batch leaves a stick without a name; 0: it need not */
+	bool told_skipped;
 } CaSinkSticks;
 
 typedef struct CaSinkOutage /* outage.c */

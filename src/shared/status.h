@@ -36,7 +36,7 @@ typedef enum CaCount
 	CA_COUNT_RECONNECTS,         /* session.c */
 	CA_COUNT_PATTERNS,           /* batch.c */
 	CA_COUNT_BATCHES,            /* delivery.c: answered */
-	CA_COUNT_SKIPPED,            /* delivery.c: commands, as certainly permanent for one key */
+	CA_COUNT_SKIPPED,            /* lost_sticks.c: commands, as certainly permanent for one key */
 	CA_COUNT_BATCH_ERRORS,       /* ledger.c: error answers */
 	CA_COUNT_SCAN_ERRORS,        /* scan.c: likewise */
 	CA_COUNT_RESYNCS,            /* resync.c */

@@ -29,24 +29,30 @@ local function unlink(keys)
     return deleted
 end
 
--- A stick only goes forward: a newer LSN may have been delivered already. -> how many could not be written
+-- A stick only goes forward: a newer LSN may have been delivered already. -> nil, or the error
+local function write_stick(name, lsn, ttl)
+    local old = try('GET', name)
+    if type(old) == 'table' then
+        return old
+    end
+    local old_hi, old_lo = parse_lsn(old or '')
+    local hi, lo = parse_lsn(lsn)
+    local reply = {}
+    if not old_hi or at_least(hi, lo, old_hi, old_lo) then
+        reply = try('SET', name, lsn, 'PX', ttl)
+    end
+    return reply.err and reply or nil
+end
+
+-- -> in how many places there is something that is no stick, for ever; or nil and the error that may pass
 local function write_sticks(args, first)
     local failures = 0
     for i = first, #args, 3 do
-        local name, lsn, ttl = args[i], args[i + 1], args[i + 2]
-        local old = try('GET', name)
-        if type(old) == 'table' then
-            failures = failures + 1
-        else
-            local old_hi, old_lo = parse_lsn(old or '')
-            local hi, lo = parse_lsn(lsn)
-            if not old_hi or at_least(hi, lo, old_hi, old_lo) then
-                local reply = try('SET', name, lsn, 'PX', ttl)
-                if reply.err then
-                    failures = failures + 1
-                end
-            end
+        local problem = write_stick(args[i], args[i + 1], args[i + 2])
+        if problem and not match(problem.err, '^WRONGTYPE') then
+            return nil, problem
         end
+        failures = failures + (problem and 1 or 0)
     end
     return failures
 end
@@ -77,7 +83,10 @@ local function apply(keys, args)
         mark_writers(mine, plus ~= '+' and #keys - 2 <= BUCKETED and keys)
     end
     local deleted = unlink(keys)
-    local failures = write_sticks(args, 5)
+    local failures, refusal = write_sticks(args, 5)
+    if refusal then -- without the position: all of it comes again
+        return refusal
+    end
     call('SET', keys[1], args[3])
     return { deleted, failures, guarded and 1 or 0 }
 end
