@@ -33,7 +33,7 @@ use Digest::MD5 ();
 use Fcntl ':flock';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::RecursiveCopy;
-use PostgreSQL::Test::Utils;
+use PostgreSQL::Test::Utils (); # not command_ok and the like, which would hide the methods of a node
 use Test::More ();
 
 use PgWire;
