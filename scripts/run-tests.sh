@@ -4,7 +4,8 @@
 # format check, the checks of layers and of docs, each strict build and each fuzz target count as one test.
 #
 # T=word runs those whose name contains the word, ONLY=fills/ those of that folder of test/t; REGRESS=, ISOLATION= and
-# TAP= (names, without suffix) select exactly. VERBOSE=1 prints all output.
+# TAP= (names, without suffix) select exactly. VERBOSE=1 prints all output. SERVER=/path/redis-server takes that Redis (or
+# Valkey), and runs what test/redis-facing lists, unless something else is selected.
 #
 # JOBS=n TAP files at a time, those first that take long. They wait most of the time: what needs the processors alone
 # (builds, fuzz targets) runs beside them, one after the other and with less right to the processors.
@@ -16,6 +17,10 @@ mkdir -p "$logs"
 : >"$logs/verdicts"
 jobs=${JOBS:-$(n=$(nproc); echo $((n > 4 ? 5 : n + 2)))} # most of a test is waiting
 pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
+if [ -n "${SERVER:-}" ]; then
+	server=$("$SERVER" --version) || exit 1
+	[ -n "${REGRESS+x}${ISOLATION+x}${TAP+x}${T:-}${ONLY:-}" ] || TAP=$(sed 's/ *#.*//' test/redis-facing)
+fi
 chosen=${REGRESS+x}${ISOLATION+x}${TAP+x} # not empty: exactly these
 
 report() # verdict, name, seconds or reason
@@ -228,5 +233,6 @@ if [ $((passed + failed + skipped)) = 0 ]; then
 fi
 summary="$passed passed, $failed failed"
 [ $skipped = 0 ] || summary="$summary, $skipped skipped"
+[ -z "${server:-}" ] || echo "With $server:"
 echo "$summary"
 [ $failed = 0 ]

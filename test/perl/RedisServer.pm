@@ -19,7 +19,7 @@ RedisServer - a private redis-server for a test, a demonstration or a benchmark
 
 =head1 DESCRIPTION
 
-Finds the binary or tells why not. Everything lives in a short-named directory under the temporary
+Finds the binary or tells why not; the environment's SERVER (make test SERVER=) names another. Everything lives in a short-named directory under the temporary
 directory: socket, log, snapshot, certificates. Nothing is persisted unless `save` is called. The
 server is signalled only by the pid that was started here, and ends with the program that started
 it. Options of new: port (1 picks a free loopback port), tls (the port speaks TLS), conf (lines for
@@ -44,7 +44,7 @@ use RedisClient;
 our $deadline = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 180;    # seconds
 
 my @started;    # every server of this process, for END
-my ($binary) = grep { -x }
+my ($binary) = $ENV{SERVER} || grep { -x }
   map { ("$_/redis-server", "$_/valkey-server") }
   split(/:/, $ENV{PATH}), '/usr/local/bin', '/usr/bin';
 
@@ -67,6 +67,17 @@ sub version
 {
 	my ($numbers) = `$binary --version` =~ /v=([\d.]+)/ or die "cannot read the version of $binary";
 	return split /\./, $numbers;
+}
+
+# Was it built with TLS? What it does not know in its configuration ends it, and is quoted: the first, or (Redis 8) all.
+sub has_tls
+{
+	my $dir = File::Temp::tempdir('ca-redis-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+	open my $fh, '>', "$dir/conf" or die "$dir/conf: $!";
+	print $fh "port 0\ntls-port 0\nnothing-of-that-name 1\n";
+	close $fh;
+	my $said = `$binary $dir/conf 2>&1`;
+	return $said =~ /nothing-of-that-name/ && $said !~ /tls-port/;
 }
 
 sub new
