@@ -7,6 +7,11 @@
  * position is read with GET and deliveries use a plain script. Where INFO is forbidden, nobody knows whether a Redis is
  * the one that it was: an absent position costs a resync then.
  *
+ * The library takes the time from Redis, for what it promises must end by one clock, whichever worker or standby calls. A
+ * user who may not ask for TIME has a library that fails in the claim, with words that differ by version and do not
+ * name the command. So TIME is asked for before the claim; where that is forbidden, and the claim fails, it is as without
+ * functions.
+ *
  * Handlers run inside ca_redis_advance; when all answers are in, ca_handshake_step decides. Nothing is
  * written to Redis here but the nonce, the library, and what stands where the position belongs.
  */
@@ -126,12 +131,27 @@ handle_position(void *arg, const CaReply *reply)
 }
 
 static void
-note_forbidden(CaSink *sink, const CaReply *reply)
+note_words(char *kept, Size size, const CaReply *reply)
 {
 	Size len;
 
-	strlcpy(sink->handshake.forbidden, ca_redis_reply_text(reply, &len),
-			sizeof(sink->handshake.forbidden));
+	strlcpy(kept, ca_redis_reply_text(reply, &len), size);
+}
+
+static void
+note_forbidden(CaSink *sink, const CaReply *reply)
+{
+	note_words(sink->handshake.forbidden, sizeof(sink->handshake.forbidden), reply);
+}
+
+static void
+handle_time(void *arg, const CaReply *reply)
+{
+	CaSink *sink = arg;
+
+	sink->handshake.answers_missing--;
+	if (reply && ca_redis_reply_forbids(reply))
+		note_words(sink->handshake.no_time, sizeof(sink->handshake.no_time), reply);
 }
 
 static void
@@ -145,6 +165,12 @@ handle_claim(void *arg, const CaReply *reply)
 	sink->handshake.problem = ca_guard_problem(reply);
 	if (sink->handshake.problem == CA_GUARD_UNSUPPORTED)
 		note_forbidden(sink, reply);
+	if (sink->handshake.problem == CA_GUARD_OTHER && sink->handshake.no_time[0])
+	{
+		sink->handshake.problem = CA_GUARD_UNSUPPORTED;
+		strlcpy(sink->handshake.forbidden, sink->handshake.no_time,
+				sizeof(sink->handshake.forbidden));
+	}
 	if (sink->handshake.problem == CA_GUARD_OTHER ||
 		sink->handshake.problem == CA_GUARD_CONNECT_AGAIN ||
 		sink->handshake.problem == CA_GUARD_OCCUPIED)
@@ -244,10 +270,12 @@ ca_handshake_begin(CaSink *sink, CaRedis *new_redis)
 	sink->handshake.failure[0] = '\0';
 	sink->handshake.library_loaded = sink->handshake.library_older = false;
 	sink->handshake.forbidden[0] = '\0';
-	sink->handshake.answers_missing = 2;
+	sink->handshake.no_time[0] = '\0';
+	sink->handshake.answers_missing = 3;
 	ca_apply_use_functions(sink);
 	send_words(sink, handle_info, "INFO", "server");
 	send_words(sink, handle_info, "INFO", "replication");
+	ca_redis_send(new_redis, 1, (const char *[]){"TIME"}, (size_t[]){4}, handle_time, sink);
 	send_claim(sink);
 }
 

@@ -52,6 +52,7 @@ typedef struct CaSinkHandshake /* handshake.c */
 	bool library_older;
 	bool library_loaded; /* by this session */
 	char forbidden[128]; /* why the library cannot be loaded or called; empty: it can */
+	char no_time[128];   /* why the library cannot know the time, likewise */
 	bool told;           /* that it has no functions */
 } CaSinkHandshake;
 

@@ -368,27 +368,38 @@ put_commands(Check *check)
 	}
 }
 
-/* Is the library there? The call of it, among the commands, says so. */
+static const CaCheckAnswer *
+find_answer(const Check *check, const char *command, const char **refusal)
+{
+	int i = 0;
+
+	while (strcmp(ca_check_commands_name(i), command) != 0)
+		i++;
+	*refusal = ca_check_commands_refusal(i, &check->commands[i]);
+	return &check->commands[i];
+}
+
+/* Is the library there? The call of it, among the commands, says so; the worker's calls need TIME, too. */
 static void
 put_library(Check *check)
 {
-	for (int i = 0; i < ca_check_commands_count(); i++)
-	{
-		const char *name = ca_check_commands_name(i);
-		const char *said = check->commands[i].text;
+	const char *refusal;
+	const char *timeless;
+	const CaCheckAnswer *called = find_answer(check, "fcall", &refusal);
 
-		if (name == NULL || strcmp(name, "fcall") != 0)
-			continue;
-		if (ca_check_commands_refusal(i, &check->commands[i]))
-			put_row(check, "function library", NO, "cannot be called",
-					"Plain mode: guarded fills are refused.", "Permit fcall and function|load.");
-		else if (strstr(said, "not found"))
-			put_row(check, "function library", NO, "not loaded",
-					"Guarded fills are refused until the worker has loaded it.",
-					"The worker loads it when it connects; see cache_aside.status.");
-		else
-			put_row(check, "function library", YES, "loaded", NULL, NULL);
-	}
+	(void) find_answer(check, "time", &timeless);
+	if (refusal)
+		put_row(check, "function library", NO, "cannot be called",
+				"Plain mode: guarded fills are refused.", "Permit fcall and function|load.");
+	else if (timeless)
+		put_row(check, "function library", NO, "cannot be used",
+				"Plain mode: guarded fills are refused.", "Permit time.");
+	else if (strstr(called->text, "not found"))
+		put_row(check, "function library", NO, "not loaded",
+				"Guarded fills are refused until the worker has loaded it.",
+				"The worker loads it when it connects; see cache_aside.status.");
+	else
+		put_row(check, "function library", YES, "loaded", NULL, NULL);
 }
 
 /* ---- all of it ---- */

@@ -30,6 +30,7 @@ local function claim(keys, args)
     if problem then
         return problem
     end
+    now() -- raises where TIME is forbidden: before a claim is half made, for memory is not rolled back
     local name = guard .. ' ' .. args[4]
     local header = read_header(guard)
     local guard_timeline = header and header_timeline(header) or 0

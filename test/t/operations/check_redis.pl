@@ -59,7 +59,7 @@ foreach my $right (grep { /^command / } sort keys %$rows)
 	my $now = check();
 	$redis->command('ACL', 'SETUSER', 'cache_aside', "+$command");
 	# the library's function that is called needs it, too
-	my @expected = ($right, $command eq 'fcall' ? 'function library' : $command eq 'get' ? ('command fcall', 'function library') : ());
+	my @expected = ($right, $command =~ /^(fcall|time)$/ ? 'function library' : $command eq 'get' ? ('command fcall', 'function library') : ());
 	is_deeply([ bad($now) ], [ sort @expected ], "without $command");
 	like($now->{$right}[1], qr/^NOPERM/, "$command: Redis says so");
 	like($now->{$right}[3], qr/\+\Q$command\E/, "$command: the repair");

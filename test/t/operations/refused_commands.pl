@@ -79,7 +79,7 @@ is(status_of('redis_version'), '', 'without INFO the version is not known');
 ok(wait_until(sub { filled() eq 't' }), 'and fills are admitted');
 
 # ---- without functions
-foreach my $rules ([qw(-fcall)], [qw(-function -fcall -info)], [qw(-function)], [qw(-function|load -script)])
+foreach my $rules ([qw(-fcall)], [qw(-function -fcall -info)], [qw(-function)], [qw(-function|load -script)], [qw(-time)])
 {
 	$redis->command('FUNCTION', 'FLUSH');
 	my $since = log_position($node);
