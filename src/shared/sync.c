@@ -24,7 +24,8 @@
  * Replicas of Redis (redis_min_replicas). A session whose keys the master has deleted then stays in the queue, held back under
  * the number of a WAIT; the answer to that WAIT takes out all that are held back up to its number. `confirmed`, at or below
  * which a session need not enter the queue, moves with those answers. When the connection is lost, so is what was held
- * back, for the next master may lack it: each of those sessions asks again.
+ * back, for the next master may lack it: each of those sessions asks again. The numbers are those of one Redis's connection,
+ * and count on over its sessions; a commit whose keys go to two would need a number of each, and to wait for the last.
  *
  * Asynchronous commits. The worker delivers what is flushed, but an asynchronous commit can be seen, and cached, before that.
  * If a crash takes such a commit back, nobody ever invalidates what was cached from it: the resync after the crash has to,

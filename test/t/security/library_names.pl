@@ -55,7 +55,7 @@ like($worker->call('renew', [ $position, $guard ], 'x' x 16, 1), qr/^CA_NONCE/, 
 
 # ---- reserved keys
 my $token = $worker->token('1/0');
-is($worker->call('fill', ['warm-up'], 'v', 1000, $token), 1, 'fills are admitted');
+is($worker->call('fill', ['warm-up'], 'v', 600000, $token), 1, 'fills are admitted');
 foreach my $key ($position, $guard, 'cache_aside:', 'cache_aside:x', 'cache_aside:stick:a', 'k' x 8193)
 {
 	my $name = substr $key, 0, 30;
