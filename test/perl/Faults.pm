@@ -231,7 +231,7 @@ sub debug_build
 	system("cp -Rup $tree/Makefile $tree/*.control $tree/sql $tree/scripts $dir && cd $tree &&"
 		  . " find src '(' -name '*.[ch]' -o -name '*.lua' ')' -exec cp -up --parents {} $dir ';' && cd $dir &&"
 		  . " find src -name '*.[ch]' -exec test ! -e $tree/{} ';' -delete &&"
-		  . " make -s install PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install"
+		  . " make -s -j2 install PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install"
 		  . " COPT='-O0 -DCA_DEBUG_POINTS' with_llvm=no >$dir/log 2>&1") == 0
 	  or die PostgreSQL::Test::Utils::slurp_file("$dir/log");
 	unlink "$dir/conf";

@@ -17,7 +17,7 @@ sub soak
 	return $soak;
 }
 
-my $plain = soak(guarded => 0);
+my $plain = soak(guarded => 0, seconds => 3, enough => sub { $_[0]{stale} });
 cmp_ok($plain->{stale}, '>', 0, 'SETEX: stale values are found');
 my $guarded = soak(guarded => 1);
 is($guarded->{stale} + $guarded->{lost}, 0, 'guarded fills: none');

@@ -13,6 +13,7 @@ use Test::More;
 
 RedisServer->skip_all_unless_available;
 debug_build();
+local $ENV{PGDATA_TEMPLATE} = PostgreSQL::Test::Utils::tempdir() . '/data';
 
 sub found
 {
