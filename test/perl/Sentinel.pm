@@ -178,13 +178,12 @@ sub wait_for_another
 {
 	my ($self, $old) = @_;
 	my $new;
+	my $is_named = sub { $new = $self->master; return $new && $new != $old; };
 	$self->_watch_for(500);
-	RedisServer->wait_until(
-		sub {
-			$new = $self->master;
-			return $new && $new != $old && (eval { $new->role } // '') eq 'master'; # Sentinels close connections
-		}) or die 'no other master is named';
-	$self->_watch_for(60_000);
+	my $named = RedisServer->wait_until($is_named);
+	$self->_watch_for(60_000); # at once, or a slow machine sees the next one replaced, too
+	RedisServer->wait_until(sub { $is_named->() && (eval { $new->role } // '') eq 'master' }) && $named
+	  or die 'no other master is named';
 	return $new;
 }
 
@@ -199,7 +198,7 @@ sub hand_over
 		sub {
 			$sentinel->try('SENTINEL', 'FAILOVER', $self->{name}), $asked = time if time > $asked + 1;
 			$new = $self->master;
-			return $new && $new != $old && (eval { $new->role } // '') eq 'master'; # Sentinels close connections
+			return $new && $new != $old && (eval { $new->role } // '') eq 'master';
 		}) or die 'no other master is named';
 	return $new;
 }

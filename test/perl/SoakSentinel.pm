@@ -183,6 +183,7 @@ sub _fail_over
 	$soak->{report}->(sprintf '  %.3f: %s', $begun, $what);
 	$self->_note_master;
 	$fail_over{$what}->($self, $old, $soak);
+	$begun = time if $what eq 'lagging';
 	my $new = $set->wait_for_another($old);
 	$self->_note_master($new);
 	$soak->{report}->(sprintf '  %.3f: %d is the master, no longer %d', time, $new->port, $old->port);

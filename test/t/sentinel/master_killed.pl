@@ -60,6 +60,7 @@ cache($first);
 is($client->query(q{SELECT cache_aside.get('user:1')})->{rows}[0][0], 'cached', 'at first: a backend reads there');
 
 $first->kill9;
+my $killed = time;
 update(1 .. 50);
 my $second = $set->wait_for_another($first);
 ok(keys_gone($second, user_keys(1 .. 50)), 'killed: what was committed meanwhile is deleted at the new one');
@@ -80,6 +81,7 @@ sub token
 
 # When it has taken a deletion, so that nothing has to be waited for any more from before.
 is($client->query(q{SELECT cache_aside.wait_delivered(NULL, '60 s')})->{rows}[0][0], 't', 'killed: in the end it is told');
+note sprintf 'told %.1f s after it was killed', time - $killed;
 $first->start;
 $set->wait_settled;
 cache($second);
