@@ -54,7 +54,7 @@ sub _dress
 	my ($self, $server) = @_;
 	my ($pki, $host) = @$self{qw(tls host)};
 	my $is_name = $host =~ /[g-z]/;
-	$server->append_conf("bind 127.0.0.1 $host\n") if $host ne '127.0.0.1' && !$is_name;
+	$server->append_conf('bind 127.0.0.1 ' . ($is_name ? '-::1' : $host) . "\n") if $host ne '127.0.0.1';
 	$server->append_conf(
 		ref $server eq 'RedisServer' ? "replica-announce-ip $host\n"
 		: $is_name ? "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n"
