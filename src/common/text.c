@@ -12,10 +12,15 @@
 
 #include "mb/pg_wchar.h"
 
+/* What is ASCII is text in every encoding of a server. */
 bool
 ca_text_is_valid(const char *str)
 {
-	return pg_verifymbstr(str, (int) strlen(str), true);
+	const char *at = str;
+
+	while ((signed char) *at > 0)
+		at++;
+	return *at == '\0' || pg_verifymbstr(at, (int) strlen(at), true);
 }
 
 /* Printable: what is not ASCII becomes \xNN. */

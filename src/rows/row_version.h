@@ -42,9 +42,10 @@ typedef struct CaVersioning
 	CaPresents presents;
 	CaStart start;
 	Bitmapset *counted; /* attribute numbers whose change bumps; the trigger only */
-	Bitmapset *key;     /* those of the primary key; CA_START_UNUSED, the trigger only */
-	Oid sequence;       /* that the column owns, or InvalidOid; the trigger only */
-	int64 buried;       /* it was seen this far; the trigger only */
+	Bitmapset
+		*key; /* of the primary key, as the relcache has it; CA_START_UNUSED, the trigger only */
+	Oid sequence; /* that the column owns, or InvalidOid: not looked up yet; the trigger only */
+	int64 buried; /* it was seen this far; the trigger only */
 } CaVersioning;
 
 /* ---- version_settings.c ---- */
@@ -76,6 +77,9 @@ pg_noreturn extern void ca_version_settings_refuse(TriggerData *data,
 /* ---- version_columns.c ---- */
 /* All of a CaVersioning, without versions (InvalidAttrNumber) where the column is gone. */
 extern void ca_version_columns_prepare(Relation rel, Trigger *trigger, CaVersioning *versioning);
+/* Has it one, as its `start` demands? Else it starts at 1 from now on. */
+extern bool ca_version_columns_has_sequence(Relation rel, Trigger *trigger,
+											CaVersioning *versioning);
 /* Was this trigger's table warned of in this session? It counts as warned from now on. */
 extern bool ca_version_columns_warned(Trigger *trigger);
 

@@ -10,7 +10,6 @@
  * Allocations: the caller's context.
  */
 #include "cache_aside.h"
-#include "common/catalog.h"
 #include "rows/row_version.h"
 
 #include "access/sysattr.h"
@@ -138,19 +137,18 @@ warn_no_sequence(Relation rel, Trigger *trigger)
 					 "cache_aside.gaps.")));
 }
 
-static void
-resolve_start(Relation rel, Trigger *trigger, CaVersioning *versioning)
+/* The sequence is looked up in catalogs, which costs more than all else: only when it is needed. */
+bool
+ca_version_columns_has_sequence(Relation rel, Trigger *trigger, CaVersioning *versioning)
 {
-	if (versioning->start == CA_START_ONE)
-		return;
+	if (versioning->start == CA_START_ONE || OidIsValid(versioning->sequence))
+		return versioning->start != CA_START_ONE;
 	versioning->sequence = ca_version_sequence_find(RelationGetRelid(rel), trigger->tgargs[0]);
-	if (!OidIsValid(versioning->sequence))
-	{
-		warn_no_sequence(rel, trigger);
-		versioning->start = CA_START_ONE;
-	}
-	else if (versioning->start == CA_START_UNUSED)
-		versioning->key = ca_catalog_primary_key(rel);
+	if (OidIsValid(versioning->sequence))
+		return true;
+	warn_no_sequence(rel, trigger);
+	versioning->start = CA_START_ONE;
+	return false;
 }
 
 void
@@ -162,5 +160,6 @@ ca_version_columns_prepare(Relation rel, Trigger *trigger, CaVersioning *version
 		return;
 	}
 	versioning->counted = counted_columns(rel, trigger, versioning->attnum);
-	resolve_start(rel, trigger, versioning);
+	if (versioning->start == CA_START_UNUSED)
+		versioning->key = RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_PRIMARY_KEY);
 }

@@ -171,11 +171,17 @@ check_range(TriggerData *data, CaVersioning *versioning, int64 version)
 		ca_version_settings_warn_high(data->tg_relation, versioning, version);
 }
 
+static bool
+has_sequence(TriggerData *data, CaVersioning *versioning)
+{
+	return ca_version_columns_has_sequence(data->tg_relation, data->tg_trigger, versioning);
+}
+
 /* A row that brings its version. */
 static void
 accept_supplied(TriggerData *data, CaVersioning *versioning, int64 version)
 {
-	if (versioning->start != CA_START_SEQUENCE)
+	if (versioning->start != CA_START_SEQUENCE || !has_sequence(data, versioning))
 		return;
 	if (guc_import_mode)
 		ca_version_sequence_jump(versioning->sequence, version);
@@ -206,13 +212,15 @@ first_version(TriggerData *data, CaVersioning *versioning)
 {
 	int64 version = 1;
 
+	if (!has_sequence(data, versioning))
+		return version;
 	if (versioning->start == CA_START_SEQUENCE)
 	{
 		if (ca_version_sequence_last(versioning->sequence) >= versioning->max)
 			ca_version_settings_overflow(data->tg_relation, versioning);
 		version = ca_version_sequence_next(versioning->sequence);
 	}
-	else if (versioning->start == CA_START_UNUSED)
+	else
 		version = above_buried(versioning, 1);
 	check_range(data, versioning, version);
 	return version;
@@ -234,10 +242,10 @@ stamp_insert(TriggerData *data, CaVersioning *versioning)
 
 /* Its key may be used again: by a row that starts above. */
 static void
-bury(CaVersioning *versioning, int64 version)
+bury(TriggerData *data, CaVersioning *versioning, int64 version)
 {
 	if (versioning->start == CA_START_UNUSED && version > versioning->buried &&
-		ca_version_sequence_push(versioning->sequence, version))
+		has_sequence(data, versioning) && ca_version_sequence_push(versioning->sequence, version))
 		versioning->buried = version;
 }
 
@@ -248,7 +256,7 @@ stamp_delete(TriggerData *data, CaVersioning *versioning)
 	int64 version = ca_version_settings_get(versioning, data->tg_trigtuple,
 											RelationGetDescr(data->tg_relation), &isnull);
 
-	bury(versioning, version);
+	bury(data, versioning, version);
 	return data->tg_trigtuple;
 }
 
@@ -258,7 +266,7 @@ key_changed(TriggerData *data, CaVersioning *versioning)
 	int member = -1;
 
 	while ((member = bms_next_member(versioning->key, member)) >= 0)
-		if (column_changed(data, member))
+		if (column_changed(data, member + FirstLowInvalidHeapAttributeNumber))
 			return true;
 	return false;
 }
@@ -309,13 +317,13 @@ stamp_update(TriggerData *data, CaVersioning *versioning)
 	}
 	else if (old_null)
 		return tuple; /* nothing counted changed in a row that has no version yet */
-	if (versioning->start == CA_START_SEQUENCE)
+	if (versioning->start == CA_START_SEQUENCE && has_sequence(data, versioning))
 		(void) ca_version_sequence_push(versioning->sequence, stored);
-	else if (key_changed(data, versioning))
+	else if (key_changed(data, versioning) && has_sequence(data, versioning))
 	{
 		/* It leaves one key and takes another, which some row may have had before. */
 		stored = above_buried(versioning, stored);
-		bury(versioning, old_version);
+		bury(data, versioning, old_version);
 	}
 	check_range(data, versioning, stored);
 	if (!new_null && new_version == stored)
