@@ -132,7 +132,7 @@ choose_scratch(const CaTemplate *template, Scratch *own)
 	static MemoryContext context;
 	MemoryContext previous;
 
-	if ((template->pins & CA_PIN_OTHER) != 0)
+	if (!ca_template_is_plain(template))
 	{
 		init_scratch(own, template->part_count);
 		return own;

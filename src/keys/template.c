@@ -240,6 +240,12 @@ ca_template_parse(const char *str, TupleDesc columns, const char *relname, const
 	return template;
 }
 
+bool
+ca_template_is_plain(const CaTemplate *template)
+{
+	return (template->pins & CA_PIN_OTHER) == 0;
+}
+
 Bitmapset *
 ca_template_columns(const CaTemplate *template)
 {

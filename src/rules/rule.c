@@ -18,7 +18,10 @@
  *	  cache, entries of dropped triggers too: a session that drops a thousand tables keeps nothing.
  *	- a rule that was marked while it was parsed serves the firing it was parsed for, and is not kept.
  *
- * A firing lets go in PG_FINALLY. That is enough: every error inside it unwinds through that frame,
+ * A plain rule's firing runs no such code: it has no query, and its output functions are known to look up nothing but
+ * catalogs. Nobody sweeps meanwhile, so its rule is neither held nor let go, which costs as much as making a key.
+ *
+ * Any other firing lets go in PG_FINALLY. That is enough: every error inside it unwinds through that frame,
  * whatever subtransactions are aborted on the way; a subtransaction that the user's code rolls back
  * without leaving the firing must not let go. A resource owner would say the same later and cost an
  * entry per row.
@@ -36,8 +39,8 @@
 #include "access/tupdesc.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
-#include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -46,21 +49,37 @@ typedef struct Entry
 {
 	Oid trigger; /* hash key */
 	CaRule *rule;
+	char status;
 } Entry;
 
-static HTAB *rules;
+/* Core's template shadows a local of its own. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#define SH_PREFIX cache
+#define SH_ELEMENT_TYPE Entry
+#define SH_KEY_TYPE Oid
+#define SH_KEY trigger
+#define SH_HASH_KEY(tb, key) murmurhash32(key)
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+#pragma GCC diagnostic pop
+
+static cache_hash *rules;
 static bool any_marked;  /* some rule in the cache is invalid */
 static uint64 forgotten; /* calls of the callback */
 
 static void
 forget_relation(Datum arg, Oid relid)
 {
-	HASH_SEQ_STATUS scan;
+	cache_iterator scan;
 	Entry *entry;
 
 	forgotten++;
-	hash_seq_init(&scan, rules);
-	while ((entry = hash_seq_search(&scan)) != NULL)
+	cache_start_iterate(rules, &scan);
+	while ((entry = cache_iterate(rules, &scan)) != NULL)
 	{
 		if (!OidIsValid(relid) || entry->rule->relid == relid)
 		{
@@ -88,18 +107,18 @@ let_go(CaRule *rule)
 static void
 sweep(void)
 {
-	HASH_SEQ_STATUS scan;
+	cache_iterator scan;
 	Entry *entry;
 
 	any_marked = false;
-	hash_seq_init(&scan, rules);
-	while ((entry = hash_seq_search(&scan)) != NULL)
+	cache_start_iterate(rules, &scan);
+	while ((entry = cache_iterate(rules, &scan)) != NULL)
 	{
 		CaRule *rule = entry->rule;
 
 		if (rule->valid)
 			continue;
-		hash_search(rules, &entry->trigger, HASH_REMOVE, NULL);
+		cache_delete_item(rules, entry); /* as the template allows while iterating */
 		let_go(rule);
 	}
 }
@@ -115,9 +134,9 @@ sweep_at_end(XactEvent event, void *arg)
 static void
 create_cache(void)
 {
-	HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(Entry)};
-
-	rules = hash_create("cache_aside rules", 32, &control, HASH_ELEM | HASH_BLOBS);
+	rules = cache_create(
+		AllocSetContextCreate(TopMemoryContext, "cache_aside rules", ALLOCSET_SMALL_SIZES), 32,
+		NULL);
 	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
 	RegisterXactCallback(sweep_at_end, NULL);
 }
@@ -163,6 +182,8 @@ parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 	}
 	if (rule->missing != NULL)
 		warn_missing(rule, relation);
+	else
+		rule->plain = rule->template != NULL && ca_template_is_plain(rule->template);
 }
 
 /* A rule with one pin, the caller's. An error frees it with the current context, until it is kept. */
@@ -188,7 +209,7 @@ static void
 keep(CaRule *rule)
 {
 	bool found;
-	Entry *entry = hash_search(rules, &rule->trigger, HASH_ENTER, &found);
+	Entry *entry = cache_insert(rules, rule->trigger, &found);
 
 	if (found) /* parsing fired the same rule */
 		return;
@@ -197,24 +218,32 @@ keep(CaRule *rule)
 	rule->pins++;
 }
 
-static pg_noinline CaRule *
-take(TriggerData *data)
+/* The rule as the cache has it, or NULL. */
+static CaRule *
+find(Oid trigger)
 {
-	uint64 before;
 	Entry *entry;
-	CaRule *rule;
 
 	if (rules == NULL)
 		create_cache();
 	if (any_marked)
 		sweep();
-	entry = hash_search(rules, &data->tg_trigger->tgoid, HASH_FIND, NULL);
-	if (entry != NULL)
+	entry = cache_lookup(rules, trigger);
+	return entry == NULL ? NULL : entry->rule;
+}
+
+/* What was found, or is loaded now; with a pin, the caller's. */
+static pg_noinline CaRule *
+take(CaRule *found, TriggerData *data)
+{
+	uint64 before = forgotten;
+	CaRule *rule;
+
+	if (found != NULL)
 	{
-		entry->rule->pins++;
-		return entry->rule;
+		found->pins++;
+		return found;
 	}
-	before = forgotten;
 	rule = load_rule(data->tg_relation, data->tg_trigger);
 	if (forgotten == before)
 		keep(rule);
@@ -222,10 +251,10 @@ take(TriggerData *data)
 	return rule;
 }
 
-void
-ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerData *data))
+static pg_noinline void
+fire_pinned(CaRule *found, TriggerData *data, void (*fire)(CaRule *rule, TriggerData *data))
 {
-	CaRule *rule = take(data);
+	CaRule *rule = take(found, data);
 
 	PG_TRY();
 	{
@@ -236,4 +265,15 @@ ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerData *data))
 		let_go(rule);
 	}
 	PG_END_TRY();
+}
+
+void
+ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerData *data))
+{
+	CaRule *rule = find(data->tg_trigger->tgoid);
+
+	if (rule != NULL && rule->plain)
+		fire(rule, data);
+	else
+		fire_pinned(rule, data, fire);
 }

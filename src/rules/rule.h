@@ -16,6 +16,7 @@ typedef struct CaRule
 	MemoryContext context; /* owns the rule and everything below */
 	int pins;              /* firings that hold it, and one for the cache while it is in there */
 	bool valid;            /* false: the next firing parses anew */
+	bool plain;            /* a firing runs nobody's code */
 	char *text;            /* template, or the pattern of a query rule */
 	char *name;
 	char *what;           /* names rule and table in errors */
