@@ -33,13 +33,17 @@ void
 ca_message_append(StringInfo entries, char kind, const char *data, Size len)
 {
 	uint32 size = (uint32) len;
+	char *at;
 
 	if (!ca_record_entry_is_valid(kind, data, len))
 		refuse("pending entry of the cache", len);
-	enlargeStringInfo(entries, CA_ENTRY_HEADER_SIZE + len);
-	appendStringInfoCharMacro(entries, kind);
-	appendBinaryStringInfoNT(entries, (const char *) &size, sizeof(size));
-	appendBinaryStringInfoNT(entries, data, len);
+	if (entries->maxlen - entries->len <= (int) (CA_ENTRY_HEADER_SIZE + len))
+		enlargeStringInfo(entries, (int) (CA_ENTRY_HEADER_SIZE + len));
+	at = entries->data + entries->len;
+	at[0] = kind;
+	memcpy(at + 1, &size, sizeof(size));
+	memcpy(at + CA_ENTRY_HEADER_SIZE, data, len);
+	entries->len += (int) (CA_ENTRY_HEADER_SIZE + len);
 }
 
 /* Returns the end of the record. */

@@ -48,6 +48,15 @@ refuse_long_key(const CaTemplate *template, Size len)
 					errhint("Use shorter columns in the template, such as the primary key.")));
 }
 
+static inline void
+put(StringInfo target, const char *str, int len)
+{
+	if (target->maxlen - target->len <= len)
+		enlargeStringInfo(target, len);
+	memcpy(target->data + target->len, str, len);
+	target->len += len;
+}
+
 /* Appends the text of one value, UTF-8. The commonest types skip the output function. */
 static void
 append_value(CaTemplate *template, CaTemplatePart *part, Datum value, StringInfo values)
@@ -56,7 +65,8 @@ append_value(CaTemplate *template, CaTemplatePart *part, Datum value, StringInfo
 	char *str;
 	Size len;
 
-	enlargeStringInfo(values, 32);
+	if (values->maxlen - values->len <= 32)
+		enlargeStringInfo(values, 32);
 	if (function == int4out)
 		values->len += pg_ltoa(DatumGetInt32(value), values->data + values->len);
 	else if (function == int8out)
@@ -67,7 +77,7 @@ append_value(CaTemplate *template, CaTemplatePart *part, Datum value, StringInfo
 		str = ca_prefix_utf8(str, strlen(str), &len);
 		if (len > CA_MAX_KEY)
 			refuse_long_key(template, len);
-		appendBinaryStringInfoNT(values, str, (int) len);
+		put(values, str, (int) len);
 	}
 }
 
@@ -104,17 +114,41 @@ assemble_key(CaTemplate *template, int n, Scratch *scratch)
 	{
 		CaTemplatePart *part = &template->parts[i];
 
-		appendBinaryStringInfoNT(key, scratch->values.data + at, scratch->ends[i] - at);
+		put(key, scratch->values.data + at, scratch->ends[i] - at);
 		at = scratch->ends[i];
 		if (part->copies > 0)
 		{
 			weight /= part->copies;
 			appendStringInfo(key, "#%d", n / weight % part->copies);
 		}
-		appendBinaryStringInfoNT(key, part->literal, part->literal_len);
+		put(key, part->literal, part->literal_len);
 	}
 	if (key->len > CA_MAX_KEY)
 		refuse_long_key(template, key->len);
+}
+
+/* A template that gives one key, as nearly all do: its text is made once. False when a column is NULL. */
+static bool
+assemble_only_key(CaTemplate *template, TupleTableSlot *row, StringInfo key)
+{
+	resetStringInfo(key);
+	put(key, template->parts->literal, template->parts->literal_len);
+	for (int i = 1; i < template->part_count; i++)
+	{
+		CaTemplatePart *part = &template->parts[i];
+		bool isnull;
+		Datum value = slot_getattr(row, part->attnum, &isnull);
+
+		if (isnull)
+			return false;
+		append_value(template, part, value, key);
+		if (part->copies > 0) /* one */
+			put(key, "#0", 2);
+		put(key, part->literal, part->literal_len);
+	}
+	if (key->len > CA_MAX_KEY)
+		refuse_long_key(template, key->len);
+	return true;
 }
 
 static void
@@ -160,12 +194,14 @@ ca_key_build(CaTemplate *template, TupleTableSlot *row, CaKeyHandler handler, vo
 
 	if (template->pins != 0)
 		nest = ca_output_settings_apply(template->pins);
-	complete = collect_values(template, row, scratch);
+	complete = template->combinations == 1 ? assemble_only_key(template, row, &scratch->key)
+										   : collect_values(template, row, scratch);
 	if (nest >= 0)
 		ca_output_settings_undo(nest);
 	for (int n = 0; complete && n < template->combinations; n++)
 	{
-		assemble_key(template, n, scratch);
+		if (template->combinations > 1)
+			assemble_key(template, n, scratch);
 		handler(arg, scratch->key.data, scratch->key.len);
 	}
 }
@@ -183,7 +219,9 @@ ca_key_same(CaTemplate *template, TupleTableSlot *old_row, TupleTableSlot *new_r
 
 		if (old_null != new_null)
 			return false;
-		if (!old_null && !datum_image_eq(old_value, new_value, part->by_value, part->length))
+		if (old_null || (part->by_value && old_value == new_value))
+			continue;
+		if (part->by_value || !datum_image_eq(old_value, new_value, part->by_value, part->length))
 			return false;
 	}
 	return true;

@@ -56,7 +56,8 @@ extern bool ca_prefix_reserves(const char *pattern, Size len);
 extern void ca_prefix_check_pattern(const char *pattern, Size len, const char *what);
 extern void ca_prefix_each(char kind, const char *str, Size len, const char *what,
 						   CaKeyHandler handler, void *arg);
-extern int ca_prefix_count(void); /* of the setting, at least 1, which may be the empty one */
+extern bool ca_prefix_is_none(void); /* the setting is the empty one alone, as far as it was read */
+extern int ca_prefix_count(void);    /* of the setting, at least 1, which may be the empty one */
 extern const char *ca_prefix_get(int i);
 extern uint64 ca_prefix_generation(void); /* of the list: another one after the setting changed */
 extern void ca_prefix_escape(StringInfo target, const char *text, Size len); /* glob characters */

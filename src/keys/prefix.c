@@ -28,6 +28,7 @@
 static MemoryContext prefix_context;
 static int prefix_count;
 static char **prefixes;
+static Size *lengths; /* of each */
 static bool prefixes_stale = true;
 static uint64 generation;    /* of the list */
 static StringInfoData entry; /* prefix and key */
@@ -56,6 +57,7 @@ parse_prefixes(void)
 	for (const char *comma = at; *comma != '\0'; comma++)
 		room += *comma == ',';
 	prefixes = palloc(room * sizeof(char *));
+	lengths = palloc(room * sizeof(Size));
 	for (;;)
 	{
 		Size len;
@@ -66,7 +68,7 @@ parse_prefixes(void)
 		at += len;
 		while (len > 0 && strchr(" \t", prefixes[prefix_count][len - 1]) != NULL)
 			prefixes[prefix_count][--len] = '\0';
-		prefix_count++;
+		lengths[prefix_count++] = len;
 		if (*at++ == '\0')
 			break;
 	}
@@ -89,6 +91,12 @@ ca_prefix_count(void)
 	if (prefixes_stale)
 		parse_prefixes();
 	return prefix_count;
+}
+
+bool
+ca_prefix_is_none(void)
+{
+	return !prefixes_stale && prefix_count == 1 && lengths[0] == 0;
 }
 
 /* Valid until the setting changes */
@@ -205,13 +213,13 @@ refuse_reserved(const char *what, const char *names)
 static const char *
 put_prefix(int i, char kind, const char *str, Size *len)
 {
-	if (prefixes[i][0] == '\0')
+	if (lengths[i] == 0)
 		return str;
 	resetStringInfo(&entry);
 	if (kind == CA_ENTRY_PATTERN)
-		ca_prefix_escape(&entry, prefixes[i], strlen(prefixes[i]));
+		ca_prefix_escape(&entry, prefixes[i], lengths[i]);
 	else
-		appendStringInfoString(&entry, prefixes[i]);
+		appendBinaryStringInfo(&entry, prefixes[i], (int) lengths[i]);
 	appendBinaryStringInfo(&entry, str, (int) *len);
 	*len = entry.len;
 	return entry.data;
@@ -249,6 +257,8 @@ void
 ca_prefix_each(char kind, const char *str, Size len, const char *what, CaKeyHandler handler,
 			   void *arg)
 {
+	bool reserved = is_reserved(kind, str, len);
+
 	if (prefixes_stale)
 		parse_prefixes();
 	for (int i = 0; i < prefix_count; i++)
@@ -256,12 +266,12 @@ ca_prefix_each(char kind, const char *str, Size len, const char *what, CaKeyHand
 		Size prefixed_len = len;
 		const char *prefixed;
 
-		if (what != NULL && strlen(prefixes[i]) + len > CA_MAX_KEY)
-			refuse_long_entry(strlen(prefixes[i]) + len, what);
+		if (what != NULL && lengths[i] + len > CA_MAX_KEY)
+			refuse_long_entry(lengths[i] + len, what);
 		prefixed = put_prefix(i, kind, str, &prefixed_len);
 		if (what != NULL && prefixed_len > CA_MAX_KEY) /* the escapes */
 			refuse_long_entry(prefixed_len, what);
-		if ((!is_reserved(kind, str, len) && !is_reserved(kind, prefixed, prefixed_len)) ||
+		if ((!reserved && (prefixed == str || !is_reserved(kind, prefixed, prefixed_len))) ||
 			CA_DEBUG_SKIP("reserved"))
 			handler(arg, prefixed, prefixed_len);
 		else if (kind == CA_ENTRY_KEY)

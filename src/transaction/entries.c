@@ -31,6 +31,12 @@ ca_entries_add_key(const char *key, Size len, const char *what)
 {
 	char kind = CA_ENTRY_KEY;
 
+	/* Nothing to put before it, nor to note. What is wrong with a key is told on the long way. */
+	if (ca_prefix_is_none() && len <= CA_MAX_KEY && !ca_prefix_is_reserved(key, len))
+	{
+		ca_pending_add(kind, key, len);
+		return;
+	}
 	ca_prefix_each(kind, key, len, what, add_entry, &kind);
 	note_prefixes();
 }
