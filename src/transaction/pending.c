@@ -7,7 +7,7 @@
  * library's may write rows after ours has run: from then on entries are logged at once.
  *
  * The set is a buffer of entries, encoded as message.c writes them, in order of arrival. A position
- * in it is a logical offset: the bytes that were spilled, then the buffer. `seen` de-duplicates the
+ * in it is a logical offset: the bytes that were spilled, then the buffer. seen.c de-duplicates the
  * entries in the buffer; each appears at most once per spill, which is harmless.
  *
  * A subtransaction that adds something pushes a mark (nest level, offset), and only then: a million
@@ -33,7 +33,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/buffile.h"
 #include "utils/memutils.h"
@@ -41,26 +40,16 @@
 #define CA_PENDING_MEMORY (1024 * 1024) /* bytes in the buffer before it is spilled */
 #define RETAINED_MEMORY (64 * 1024)     /* a buffer no larger than this outlives its transaction */
 
-typedef struct SeenEntry
-{
-	uint32 offset; /* of the entry in set.buffer */
-	uint32 hash;
-	char status;
-} SeenEntry;
-
 typedef struct Mark
 {
 	int level;    /* nest level of the subtransaction that added from here on */
 	int64 offset; /* logical */
 } Mark;
 
-struct seen_hash;
-
 static struct
 {
 	MemoryContext context;
 	StringInfoData buffer;
-	struct seen_hash *seen;
 	Mark *marks;
 	int mark_count;
 	int mark_room;
@@ -70,45 +59,6 @@ static struct
 	bool logged;    /* this transaction has messages in WAL */
 	bool preparing; /* it ends with PREPARE TRANSACTION */
 } set;
-
-static uint32
-hash_entry(uint32 offset)
-{
-	uint32 len;
-
-	memcpy(&len, set.buffer.data + offset + 1, sizeof(len));
-	return hash_bytes((unsigned char *) set.buffer.data + offset, (int) len + CA_ENTRY_HEADER_SIZE);
-}
-
-static bool
-equal_entries(uint32 a, uint32 b)
-{
-	const char *left = set.buffer.data + a;
-	const char *right = set.buffer.data + b;
-	uint32 len;
-
-	if (memcmp(left, right, CA_ENTRY_HEADER_SIZE) != 0)
-		return false;
-	memcpy(&len, left + 1, sizeof(len));
-	return memcmp(left + CA_ENTRY_HEADER_SIZE, right + CA_ENTRY_HEADER_SIZE, len) == 0;
-}
-
-/* Core's template shadows a local of its own. */
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wshadow"
-#define SH_PREFIX seen
-#define SH_ELEMENT_TYPE SeenEntry
-#define SH_KEY_TYPE uint32
-#define SH_KEY offset
-#define SH_HASH_KEY(tb, key) hash_entry(key)
-#define SH_EQUAL(tb, a, b) equal_entries(a, b)
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, entry) (entry)->hash
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-#pragma GCC diagnostic pop
 
 static int64
 logical_end(void)
@@ -126,7 +76,6 @@ create_set(void)
 		set.context =
 			AllocSetContextCreate(TopMemoryContext, "cache_aside pending", ALLOCSET_DEFAULT_SIZES);
 	previous = MemoryContextSwitchTo(set.context);
-	set.seen = seen_create(set.context, 64, NULL);
 	set.mark_room = 8;
 	set.marks = palloc(set.mark_room * sizeof(Mark));
 	initStringInfo(&set.buffer);
@@ -143,16 +92,16 @@ reset_set(void)
 	set.written = set.preparing = false;
 	if (set.buffer.data == NULL)
 		return;
-	if (set.buffer.maxlen > RETAINED_MEMORY || set.seen->size > 4096 || set.mark_room > 64)
+	if (set.buffer.maxlen > RETAINED_MEMORY || ca_seen_is_large() || set.mark_room > 64)
 	{
 		MemoryContextReset(set.context);
 		memset(&set.buffer, 0, sizeof(set.buffer));
-		set.seen = NULL;
+		ca_seen_is_gone();
 	}
 	else if (set.buffer.len > 0)
 	{
 		resetStringInfo(&set.buffer);
-		seen_reset(set.seen);
+		ca_seen_forget_all();
 	}
 }
 
@@ -167,7 +116,7 @@ spill(void)
 	BufFileWrite(set.file, set.buffer.data, set.buffer.len);
 	set.spilled += set.buffer.len;
 	resetStringInfo(&set.buffer);
-	seen_reset(set.seen);
+	ca_seen_forget_all();
 }
 
 /* Appends the next entry of the file to `target`; returns its size. */
@@ -246,7 +195,6 @@ ca_pending_add(char kind, const char *data, Size len)
 {
 	int level = GetCurrentTransactionNestLevel();
 	uint32 offset;
-	bool found;
 
 	refuse_read_only();
 	if (set.written)
@@ -261,11 +209,10 @@ ca_pending_add(char kind, const char *data, Size len)
 	if (level > 1 && (set.mark_count == 0 || set.marks[set.mark_count - 1].level < level))
 		push_mark(level);
 
-	/* The hash compares entries in the buffer, hence append first and take back a duplicate. */
+	/* Entries in the buffer are compared, hence append first and take back a duplicate. */
 	offset = (uint32) set.buffer.len;
 	ca_message_append(&set.buffer, kind, data, len);
-	seen_insert(set.seen, offset, &found);
-	if (found)
+	if (ca_seen_before(&set.buffer, offset, set.context))
 		set.buffer.len = (int) offset;
 }
 
@@ -418,17 +365,10 @@ truncate_set(int64 offset)
 		/* What the outer levels spilled stays in the file; the rest is overwritten later. */
 		set.spilled = offset;
 		resetStringInfo(&set.buffer);
-		seen_reset(set.seen);
+		ca_seen_forget_all();
 		return;
 	}
-	for (uint32 at = (uint32) (offset - set.spilled); at < (uint32) set.buffer.len;)
-	{
-		uint32 len;
-
-		memcpy(&len, set.buffer.data + at + 1, sizeof(len));
-		seen_delete(set.seen, at);
-		at += CA_ENTRY_HEADER_SIZE + len;
-	}
+	ca_seen_forget_from(&set.buffer, (uint32) (offset - set.spilled));
 	set.buffer.len = (int) (offset - set.spilled);
 }
 

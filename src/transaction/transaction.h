@@ -26,6 +26,13 @@ extern void ca_entries_add_pattern(const char *pattern, Size len, const char *wh
 extern void
 ca_entries_add_rule_pattern(const char *pattern); /* UTF-8; never raises for what it is */
 
+/* ---- seen.c: is an entry in its buffer already? ---- */
+extern bool ca_seen_before(StringInfoData *buffer, uint32 offset, MemoryContext context);
+extern void ca_seen_forget_from(const StringInfoData *buffer, uint32 offset);
+extern void ca_seen_forget_all(void);
+extern bool ca_seen_is_large(void); /* too large to outlive the transaction */
+extern void ca_seen_is_gone(void);  /* with its memory */
+
 /* ---- spill.c: its temporary file, once it outgrew memory ---- */
 struct BufFile;
 extern struct BufFile *ca_spill_create(void);
