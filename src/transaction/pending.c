@@ -261,28 +261,50 @@ log_chunk(const char *entries, Size len)
 	CA_DEBUG_POINT("chunk-logged");
 }
 
+/* How much of what begins with an entry makes one message: whole entries, and the first in any case; 0: it is cut off. */
+static Size
+message_size(const char *entries, Size len)
+{
+	Size size = 0;
+
+	while (len - size >= CA_ENTRY_HEADER_SIZE)
+	{
+		uint32 data;
+		Size next;
+
+		memcpy(&data, entries + size + 1, sizeof(data));
+		next = size + CA_ENTRY_HEADER_SIZE + data;
+		if (next > len || (next > CA_MESSAGE_CHUNK - CA_ENTRY_HEADER_SIZE && size > 0))
+			break;
+		size = next;
+	}
+	return size;
+}
+
+/* As much as makes a message at once: a call for each entry costs more than to make and keep it. */
 static void
 log_file(void)
 {
-	StringInfoData chunk;
-	int64 done = 0;
+	char *chunk = palloc(CA_MESSAGE_MAX);
+	Size held = 0;
 
-	initStringInfo(&chunk);
 	ca_spill_seek(set.file, 0);
-	while (done < set.spilled)
+	for (int64 left = set.spilled; left > 0 || held > 0;)
 	{
-		int before = chunk.len;
+		Size more = (Size) Min(left, (int64) (CA_MESSAGE_MAX - held));
+		Size size;
 
-		done += read_entry(&chunk);
-		if (chunk.len > CA_MESSAGE_CHUNK - CA_ENTRY_HEADER_SIZE && before > 0)
-		{
-			log_chunk(chunk.data, before);
-			memmove(chunk.data, chunk.data + before, chunk.len - before);
-			chunk.len -= before;
-		}
+		ca_spill_read(set.file, chunk + held, more);
+		left -= (int64) more;
+		held += more;
+		size = message_size(chunk, held);
+		if (size == 0)
+			elog(ERROR, "temporary file of pending cache keys ends within an entry");
+		log_chunk(chunk, size);
+		held -= size;
+		memmove(chunk, chunk + size, held);
 	}
-	log_chunk(chunk.data, chunk.len);
-	pfree(chunk.data);
+	pfree(chunk);
 	BufFileClose(set.file);
 	set.file = NULL;
 	set.spilled = 0;
@@ -291,24 +313,14 @@ log_file(void)
 static void
 log_buffer(void)
 {
-	int start = 0;
-	int next = 0;
+	Size size;
 
-	while (next < set.buffer.len)
+	for (int at = 0; at < set.buffer.len; at += (int) size)
 	{
-		uint32 len;
-		int end;
-
-		memcpy(&len, set.buffer.data + next + 1, sizeof(len));
-		end = next + CA_ENTRY_HEADER_SIZE + (int) len;
-		if (end - start > CA_MESSAGE_CHUNK - CA_ENTRY_HEADER_SIZE && next > start)
-		{
-			log_chunk(set.buffer.data + start, next - start);
-			start = next;
-		}
-		next = end;
+		size = message_size(set.buffer.data + at, set.buffer.len - at);
+		Assert(size > 0);
+		log_chunk(set.buffer.data + at, size);
 	}
-	log_chunk(set.buffer.data + start, set.buffer.len - start);
 }
 
 static void
