@@ -178,6 +178,8 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 {
 	if (previous_access)
 		previous_access(access, class, object, part, arg);
+	if (access == OAT_FUNCTION_EXECUTE || access == OAT_NAMESPACE_SEARCH)
+		return; /* in every statement of everybody */
 	if (access == OAT_POST_CREATE && class == TriggerRelationId)
 		ca_approval_check_created(object);
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER) && class == TriggerRelationId &&
