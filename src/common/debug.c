@@ -38,6 +38,7 @@
  *	newest           a query rule sees no more than its transaction's snapshot
  *	start            a read token may be younger than the start of its transaction
  *	reserved         backends log keys whose names are reserved
+ *	short-rest       not a remedy: a step that raised rests for as long as it ever does
  *	patience         not a remedy: log that cannot be read is given up at once
  *	clock            not a remedy: the wall clock, as samples for tokens see it, was set back by an hour
  *

@@ -21,6 +21,7 @@
  * the slot are let go here, as core's own loops do. Of the worker alone.
  */
 #include "cache_aside.h"
+#include "common/debug.h"
 #include "shared/status.h"
 #include "worker/mishap.h"
 
@@ -75,6 +76,8 @@ rest(CaMishap *mishap)
 	}
 	else
 		mishap->rest = Min(mishap->rest * 2, mishap->longest);
+	if (CA_DEBUG_SKIP("short-rest"))
+		mishap->rest = mishap->longest;
 	mishap->until = TimestampTzPlusMilliseconds(now, mishap->rest);
 	mishap->ended = ended;
 }

@@ -64,11 +64,11 @@ for (my $i = 0; $i < 20 && !$dropped; $i++)
 	$dropped = $client->value(q{SELECT count(*) FROM pg_database WHERE datname = 'other'}) == 0;
 }
 ok($dropped, 'DROP DATABASE is done in the middle of a record');
-$dropper->receive;
 
 # ---- a reload, and everything is delivered
 reload_conf($node, 'cache_aside.debug_point' => '');
 go_on($worker);
+$dropper->receive;
 ok(keys_gone($redis, 'user:1'), 'a reload is done there, and the record read again');
 wait_delivered($node);
 is($redis->exists(user_keys(1 .. 40_000)), 39_999, 'exactly');
