@@ -19,7 +19,7 @@ jobs=${JOBS:-$(n=$(nproc); echo $((n > 4 ? 5 : n + 2)))} # most of a test is wai
 pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
 if [ -n "${SERVER:-}" ]; then
 	server=$("$SERVER" --version) || exit 1
-	[ -n "${REGRESS+x}${ISOLATION+x}${TAP+x}${T:-}${ONLY:-}" ] || TAP=$(sed 's/ *#.*//' test/redis-facing)
+	[ -n "${REGRESS+x}${ISOLATION+x}${TAP+x}${T:-}${ONLY:-}" ] || TAP=$(awk -v major="$(sed 's/.*v=\([0-9]*\).*/\1/' <<<"$server")" '/^[a-z]/ && major >= $2 + 0 { print $1 }' test/redis-facing)
 fi
 chosen=${REGRESS+x}${ISOLATION+x}${TAP+x} # not empty: exactly these
 

@@ -69,6 +69,12 @@ sub version
 	return split /\./, $numbers;
 }
 
+# Lines of a configuration that take functions away, where there are any.
+sub no_functions { return (version())[0] < 7 ? '' : qq{rename-command FCALL ""\nrename-command FUNCTION ""\n}; }
+
+# Words of ACL SETUSER; 6.0 knows no channels.
+sub all_rights { return (version())[0] < 7 ? '~* +@all' : '~* &* +@all'; }
+
 # Was it built with TLS? What it does not know in its configuration ends it, and is quoted: the first, or (Redis 8) all.
 sub has_tls
 {

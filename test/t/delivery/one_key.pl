@@ -26,7 +26,7 @@ sub url
 foreach my $plain (0, 1)
 {
 	my $kind = $plain ? 'without functions' : 'with functions';
-	my $redis = RedisServer->new(conf => $plain ? qq{rename-command FCALL ""\nrename-command FUNCTION ""\n} : '')->start;
+	my $redis = RedisServer->new(conf => $plain ? RedisServer::no_functions() : '')->start;
 	$redis->command('ACL', 'SETUSER', 'worker', 'reset', 'on', '>secret', split / /, $user);
 	my $node = CacheAside->new_node($plain ? 'plain' : 'functions', conf => "cache_aside.redis_url = '" . url($redis) . "'\n"
 		  . "cache_aside.synchronous_timeout = 200\n");

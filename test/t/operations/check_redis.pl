@@ -88,6 +88,16 @@ like("@{ $rows->{'memory policy'} }", qr/^f noeviction, maxmemory 1 .*allkeys-lr
 like("@{ $rows->{'command set'} }", qr/^f OOM .*maxmemory/, 'full');
 $redis->config_set('maxmemory', '0');
 
+# ---- a cluster, and too few replicas
+my $cluster = RedisServer->new(port => 1, name => 'cluster', conf => 'cluster-port ' . RedisServer::free_port() . "\ncluster-enabled yes\n")->start;
+reload_conf($node, 'cache_aside.redis_url' => $cluster->tcp_url, 'cache_aside.redis_min_replicas' => 1);
+$rows = check();
+like("@{ $rows->{mode} }", qr/^f cluster .*no cluster in cache_aside\.redis_url/, 'a cluster');
+like("@{ $rows->{replicas} }", qr/^f 0 .*Add replicas/, 'fewer replicas than are waited for');
+like("@{ $rows->{TLS} }", qr/^ no .*rediss/, 'and no TLS, which is for you to judge');
+is($rows->{'command wait'}[0], 't', 'WAIT counts then');
+reload_conf($node, 'cache_aside.redis_min_replicas' => 0);
+
 # ---- lies and silence, on a Redis that delivers well
 my $fake = FakeRedis->new(upstream => $redis)->start;
 reload_conf($node, 'cache_aside.redis_url' => $fake->url);

@@ -19,7 +19,7 @@ use Test::More;
 use Time::HiRes 'time';
 
 RedisServer->skip_all_unless_available;
-my $redis = RedisServer->new(conf => "user app on >secret-one ~* &* +\@all\n")->start;
+my $redis = RedisServer->new(conf => 'user app on >secret-one ' . RedisServer::all_rights() . "\n")->start;
 my $command = CredentialCommand->new->prints(user => 'app', password => 'secret-one', expires => 1);
 my $node = CacheAside->new_node('main', redis => $redis,
 	conf => "cache_aside.redis_credential_command = '" . ($command->setting =~ s/'/''/gr) . "'\n"

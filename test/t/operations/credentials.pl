@@ -23,7 +23,7 @@ my $n = 0;
 sub next_user
 {
 	$n++;
-	$redis->command('ACL', 'SETUSER', "rotating-$n", 'on', '~*', '&*', '+@all', ">secret-number-$n");
+	$redis->command('ACL', 'SETUSER', "rotating-$n", 'on', ">secret-number-$n", split / /, RedisServer::all_rights());
 	return (user => "rotating-$n", password => "secret-number-$n");
 }
 

@@ -13,7 +13,7 @@ use RedisServer;
 use Test::More;
 
 RedisServer->skip_all_unless_available;
-my $redis = RedisServer->new(port => 1, conf => "user reader on >re\@der:pa%ss ~* &* +\@all\n")->start;
+my $redis = RedisServer->new(port => 1, conf => 'user reader on >re@der:pa%ss ' . RedisServer::all_rights() . "\n")->start;
 my $node = CacheAside->new_node('main', redis => $redis);
 my $password_file = $node->basedir . '/redis password';
 $node->safe_psql('postgres', q{

@@ -43,7 +43,10 @@ sub anew
 	$redis->command('ACL', 'SETUSER', 'service', '+@all', @rules);
 	my $before = status_of('reconnects');
 	$redis->command('CLIENT', 'KILL', 'USER', 'service');
-	wait_until(sub { status_of('reconnects') > $before && status_of('state') eq 'delivering' }) or die "@rules: " . status_of('last_error');
+	wait_until(sub { status_of('reconnects') > $before && status_of('state') eq 'delivering' }) or do {
+		diag "@rules: " . $session->value('SELECT s FROM cache_aside.status s'), $redis->command('CLIENT', 'LIST');
+		die 'no new session';
+	};
 	return;
 }
 
@@ -112,5 +115,15 @@ $session->query('SELECT pg_reload_conf()');
 ok(wait_until(sub { status_of('redis_mode') eq 'functions' }), 'back');
 
 ok(wait_until(sub { filled() eq 't' }), 'fills are admitted');
+
+# ---- all that can be done without, renamed away on a real one
+$redis = RedisServer->new(conf => join '', map { qq{rename-command $_ ""\n} } qw(ACL CLIENT COMMAND CONFIG FCALL FUNCTION INFO ROLE SCRIPT TIME WAIT))->start;
+$session->query("ALTER SYSTEM SET cache_aside.redis_url = '" . $redis->url . "'");
+$session->query('SELECT pg_reload_conf()');
+ok(wait_until(sub { status_of('endpoint') eq $redis->socket . '?db=0' && status_of('redis_mode') eq 'plain' }), 'renamed: plain');
+delivers('renamed');
+$redis->set('user:5', 'x');
+$session->query('TRUNCATE users');
+ok(keys_gone($redis, 'user:5'), 'renamed: a pattern');
 is($session->value('SELECT skipped FROM cache_aside.status'), 0, 'nothing was skipped');
 done_testing();

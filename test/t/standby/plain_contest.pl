@@ -14,7 +14,7 @@ use RedisServer;
 use Test::More;
 
 RedisServer->skip_all_unless_available;
-my $redis = RedisServer->new(conf => qq{rename-command FCALL ""\nrename-command FUNCTION ""\n})->start;
+my $redis = RedisServer->new(conf => RedisServer::no_functions())->start;
 my $production = CacheAside->new_node('production', redis => $redis);
 make_users($production, 10);
 wait_delivered($production);

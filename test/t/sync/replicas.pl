@@ -15,7 +15,7 @@ use Test::More;
 use Time::HiRes 'time';
 
 RedisServer->skip_all_unless_available;
-my $redis = RedisServer->new(port => 1, name => 'master', conf => "user service on nopass ~* &* +\@all\n")->start;
+my $redis = RedisServer->new(port => 1, name => 'master', conf => 'user service on nopass ' . RedisServer::all_rights() . "\n")->start;
 my $replica = RedisServer->new(port => 1, name => 'replica')->start->replicaof($redis);
 my $node = CacheAside->new_node('main', redis => $redis, conf => <<EOC);
 cache_aside.redis_url = '@{[ $redis->url =~ s{//}{//service:x@}r ]}'
