@@ -23,6 +23,10 @@ my $plain = RedisServer->new(port => 1)->start;
 my $node = CacheAside->new_node('main', conf => $pki->conf($redis) . "cache_aside.connect_timeout = 700ms\n");
 wait_delivering($node);
 my @children;
+$ENV{PGOPTIONS} = '-c statement_timeout=30s'; # a handshake without an end fails, and does not hang
+
+my $owner = $$;
+END { kill 'KILL', map { -$_ } @children if $$ == $owner; }
 
 # Listens at a free port; each connection is given to the code, in a process of its own.
 sub peer
@@ -32,6 +36,9 @@ sub peer
 	my $pid = fork // die $!;
 	push @children, $pid;
 	return $listener->sockport if $pid;
+	setpgrp(0, 0);
+	open STDOUT, '>', '/dev/null';    # who waits for the end of our output does not wait for these
+	open STDERR, '>&', \*STDOUT;
 	local $SIG{CHLD} = 'IGNORE';
 	local $SIG{PIPE} = 'IGNORE';
 	while (my $client = $listener->accept)
@@ -50,7 +57,7 @@ sub told
 	my $position = log_position($node);
 	reload_conf($node, 'cache_aside.redis_url' => $url);
 	ok(wait_until(sub { log_since($node, $position) =~ /cannot deliver to Redis at \S+: $error\n.*?HINT: +[^\n]*$hint/s }),
-		"$name: the log says why, and what to do") or diag(log_since($node, $position));
+		"$name: the log says why, and what to do") or die log_since($node, $position);
 	my $took = soonest(
 		5,
 		sub {
@@ -86,6 +93,15 @@ $port = peer(sub {
 });
 told('a byte at a time', "rediss://localhost:$port", $late, $no_tls);
 
+# ---- the hello of one that is older than TLS 1.2
+$port = peer(sub {
+	my ($client) = @_;
+	sysread($client, my $any, 4096);
+	syswrite($client, "\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02" . 'r' x 32 . "\x00\x00\x35\x00");
+	sysread($client, $any, 4096);
+});
+told('TLS 1.1', "rediss://localhost:$port", qr/TLS: unsupported protocol/, qr/Redis must offer TLS 1\.2 or 1\.3/);
+
 # ---- a real one in between, whose bytes arrive one by one
 my $target = $redis->{tls_port};
 $port = peer(sub {
@@ -116,5 +132,4 @@ $port = peer(sub { my ($client) = @_; sysread($client, my $any, 4096); syswrite(
 told('an answer in clear', "rediss://localhost:$port", qr/TLS: the other side answers without TLS/, $no_tls);
 told('TLS behind redis://', "redis://localhost:$target",
 	qr/(Redis closed the connection before it said anything|could not \w+: [^\n]* before Redis said anything|bad reply: [^\n]*)/, $tls);
-kill 'KILL', @children;
 done_testing();

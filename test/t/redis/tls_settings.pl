@@ -1,7 +1,7 @@
 # Settings of TLS that cannot be used are refused with the reason: by ALTER SYSTEM, and by a reload, where the old
 # ones stay in force, both of a pair or neither. At the start they leave the server misconfigured, until repaired.
 #
-# Remedy: the check hooks of redis_tls_settings.c; check_rights_of_key and no_passphrase in redis_tls_files.c
+# Remedy: the check hooks of redis_tls_settings.c; check_rights_of_key, O_NONBLOCK and no_passphrase in redis_tls_files.c
 # (without the latter the postmaster asks a terminal); refused_at_start (without: the system's store is trusted
 # instead of the one asked for); pending_value (without: a pair in the order certificate, key is refused).
 use strict;
@@ -64,7 +64,13 @@ sub delivers
 sub refused
 {
 	my ($setting, $value, $reason) = @_;
-	my ($rc, undef, $err) = $node->psql('postgres', "ALTER SYSTEM SET cache_aside.$setting = '$value'");
+	my ($rc, undef, $err) = $node->psql('postgres', "ALTER SYSTEM SET cache_aside.$setting = '$value'",
+		timeout => 60, timed_out => \my $late);
+	if ($late) # a FIFO is being opened, which no request to stop would end
+	{
+		$node->stop('immediate');
+		die "$setting = '$value' blocks the server\n";
+	}
 	like($err, qr/ERROR: +invalid value for parameter "cache_aside\.$setting".*$reason.*HINT: /s, "$setting: $reason");
 	return;
 }
