@@ -7,9 +7,8 @@ SoakFiller - one process that fills the cache of Soak all the time, through ever
 
 =head1 DESCRIPTION
 
-new forks; the process reads rows and stores them, with a pause in between, until stop, which returns
-what became of its fills as a hash. It does not stop at quiet points: what it read before one may arrive
-after it.
+A SoakChild that reads rows and stores them, with a pause in between. It does not stop at quiet points: what it
+read before one may arrive after it.
 
 guarded: cache_aside_get gives the lease of a missing key, the row comes with cache_aside.read_token(),
 cache_aside_fill stores it. Otherwise GET and SETEX, as most code has it. Half of the reads go to the
@@ -23,58 +22,25 @@ package SoakFiller;
 use strict;
 use warnings;
 
-use POSIX ();
+use parent 'SoakChild';
 
 use SoakWriter;
 
-my @pids;
 my $ttl = 3600;    # longer than any soak's round: a key that expired would count as lost
 
-sub new
-{
-	my ($class, $cluster, $seed, %args) = @_;
-	my $self = bless { cluster => $cluster, parent => $$, sum => {}, %args }, $class;
-	pipe $self->{result}, my $result or die $!;
-	$self->{pid} = fork // die "fork: $!";
-	push @pids, $self->{pid};
-	return $self if $self->{pid};
-	@pids = ();
-	srand $seed;
-	local $SIG{TERM} = sub { $self->{stopped} = 1 };
-	$self->_fill_all_the_time;
-	syswrite $result, join '', map { "$_=$self->{sum}{$_}\n" } keys %{ $self->{sum} };
-	POSIX::_exit(0);
-}
-
-sub stop
-{
-	my ($self) = @_;
-	kill 'TERM', $self->{pid};
-	waitpid $self->{pid}, 0;
-	die "a client of the cache died\n" if $?;
-	@pids = grep { $_ != $self->{pid} } @pids;
-	sysread $self->{result}, my $lines, 65536;
-	return map { /(.*)=(\d+)/ } split /\n/, $lines;
-}
-
-END { kill 'TERM', @pids; }
-
-sub _fill_all_the_time
+sub again
 {
 	my ($self) = @_;
 	my @keys = SoakWriter::busy_keys();
-	until ($self->{stopped} || getppid() != $self->{parent})
-	{
-		my $what = eval { $self->_fill_one($keys[ rand @keys ]) };
-		if (!defined $what)
-		{
-			delete @$self{qw(client cache)};    # whichever it was
-			$what = 'no answer';
-			_pause(0.1);
-		}
-		$self->{sum}{$what}++;
-	}
-	return;
+	return $self->_fill_one($keys[ rand @keys ]);
+}
+
+sub gave_up
+{
+	my ($self) = @_;
+	delete @$self{qw(client cache)};    # whichever it was
+	_pause(0.1);
+	return 'no answer';
 }
 
 sub _pause { select undef, undef, undef, rand $_[0]; return; }

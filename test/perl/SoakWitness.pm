@@ -7,7 +7,7 @@ SoakWitness - one process that commits synchronously and looks whether what it w
 
 =head1 DESCRIPTION
 
-new forks; the process fills keys as SoakFiller does, changes their rows, and when a COMMIT returns without a warning asks
+A SoakChild that fills keys as SoakFiller does, changes their rows, and when a COMMIT returns without a warning asks
 the master whether the old value is there, until stop, which returns what it saw as a hash: told, untold, and early: told, and
 an old value was read afterwards at the master that had been named for at least 0.3 seconds before the commit began. (Before, a worker
 may not have heard of it yet.) Which one that is, the parent knows (master_known), and that it changes.
@@ -19,33 +19,23 @@ package SoakWitness;
 use strict;
 use warnings;
 
+use parent 'SoakChild';
+
 use IO::Handle;
-use POSIX ();
 use Time::HiRes 'time';
 
 use PgWire;
 use RedisClient;
 
-my @pids;
 my $rows = 20;
 my $heard = 0.3;
 
-sub new
+sub begin
 {
-	my ($class, $cluster, $seed) = @_;
-	my $self = bless { cluster => $cluster, parent => $$, sum => {} }, $class;
-	pipe $self->{result}, my $result or die $!;
-	$self->{pid} = fork // die "fork: $!";
-	push @pids, $self->{pid};
-	return $self if $self->{pid};
-	@pids = ();
-	srand $seed;
-	open $self->{log}, '>', $cluster->dir . '/early' or POSIX::_exit(1);
+	my ($self) = @_;
+	open $self->{log}, '>', $self->{cluster}->dir . '/early' or die $!;
 	$self->{log}->autoflush(1);
-	local $SIG{TERM} = sub { $self->{stopped} = 1 };
-	$self->_watch;
-	syswrite $result, join '', map { "$_=$self->{sum}{$_}\n" } keys %{ $self->{sum} };
-	POSIX::_exit(0);
+	return;
 }
 
 # Lines, one for each that was told too early.
@@ -56,30 +46,18 @@ sub early
 	return <$fh>;
 }
 
-sub stop
+sub again
 {
 	my ($self) = @_;
-	kill 'TERM', $self->{pid};
-	waitpid $self->{pid}, 0;
-	@pids = grep { $_ != $self->{pid} } @pids;
-	my $lines = '';
-	sysread $self->{result}, $lines, 65536;
-	return map { /(.*)=(\d+)/ } split /\n/, $lines;
+	select undef, undef, undef, 0.01;
+	return $self->_commit;
 }
 
-END { kill 'TERM', @pids; }
-
-sub _watch
+sub gave_up
 {
 	my ($self) = @_;
-	until ($self->{stopped} || getppid() != $self->{parent})
-	{
-		my $what = eval { $self->_commit };
-		delete $self->{client}, $what = 'no answer' unless defined $what;
-		$self->{sum}{$what}++;
-		select undef, undef, undef, 0.01;
-	}
-	return;
+	delete $self->{client};
+	return 'no answer';
 }
 
 sub _client
