@@ -346,6 +346,7 @@ ca_resume_choose(CaSink *sink, CaResume *resume, const CaHandshake *claimed, boo
 	}
 	if (resume->found.timeline != 0)
 		compare_keyspace(resume);
+	/* Told once; the library has marked the position as well, for a worker that dies now. */
 	if (claimed->role == CA_ROLE_TAKEN)
 	{
 		resume->scope = CA_VISIT_ALL;
