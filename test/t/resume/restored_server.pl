@@ -2,8 +2,9 @@
 # (a new timeline) and, wrongly, without (the same timeline, less log). What was cached from commits
 # that no longer exist is deleted, once.
 #
-# Fails without the resync that cross_fork() (resume.c) asks for, and without `position->confirmed >
-# end` in resume_stored(): user:2 was cached from a commit that is lost, and nobody writes it again.
+# Fails without the resync that cross_fork() (resume.c) asks for ("this server was promoted"), and without what looks
+# whether the log is the same in resume_stored() there (both, `position->confirmed > end` and is_same_log()): user:2
+# was cached from a commit that is lost, and nobody writes it again.
 use strict;
 use warnings;
 
