@@ -302,6 +302,9 @@ ca_session_timeout(CaSink *sink)
 		return -1; /* what the command does is an event */
 	if (ca_session_waits(sink))
 		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), sink->session.retry_at);
+	/* The last answer may have come with the write at the end of a step: no event tells of it. */
+	if (sink->session.phase == CA_PHASE_CLAIMING && ca_redis_in_flight(sink->session.redis) == 0)
+		return 0;
 	if (!ca_session_running(sink))
 		return timeout;
 	timeout = sooner(timeout, ca_replicas_timeout(sink));
