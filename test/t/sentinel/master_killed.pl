@@ -2,8 +2,8 @@
 # SENTINEL FAILOVER, at which the old master lives on, and is a master for some seconds more: it is told that its
 # time is over. A synchronous commit that waits meanwhile is told when its key is deleted at the new one.
 #
-# Remedy: ca_session_moved() in session.c; without it the second half delivers to the old master. "Takes no fills":
-# ca_disarm_begin() there. "Told": ca_arming_given_up() in arming.c; without it nobody is for 6.5 s.
+# Remedy: ca_session_moved() in session.c; without it the second half delivers to the old master. "At once":
+# ca_disarm_begin() there, and ca_arming_given_up() in arming.c; without either nobody is told until the old one's arming has ended.
 use strict;
 use warnings;
 

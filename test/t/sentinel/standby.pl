@@ -13,10 +13,11 @@ use PgWire;
 use RedisServer;
 use Sentinel;
 use Test::More;
+use Time::HiRes 'time';
 
 RedisServer->skip_all_unless_available;
 my $redis = RedisServer->new->start;
-my $set = Sentinel->new(replicas => 1, period => 300)->start;
+my $set = Sentinel->new(replicas => 1)->start;
 my $url = "cache_aside.redis_url = '" . $set->url . "'\n";
 my $primary = CacheAside->new_node('primary', conf => $url);
 make_users($primary, 20);
@@ -44,7 +45,10 @@ sub is_delivered
 my $first = $set->master;
 is_at($standby, $first, 'it follows, and looks at the master');
 my $second = $set->hand_over;
+my $begun = time;
 is_at($standby, $second, 'handed over: at the other');
+cmp_ok(time - $begun, '<', 4, '... before the old one is demoted, which would close its connections');
+$_->command('SENTINEL', 'DEBUG', 'PUBLISH-PERIOD', 300, 'INFO-PERIOD', 300) foreach $set->sentinels;
 is_delivered($second, 'handed over', $primary);
 
 reload_conf($primary, 'cache_aside.redis_url' => $redis->url);
