@@ -3,8 +3,9 @@
 # notices by what its next call is answered, delivers again what the other one missed, and no fill of before is stored
 # behind that. With functions, and without.
 #
-# Remedies: the nonce that each call names (claimed() in library/claims.lua), the position that it compares
-# (check() there, and apply_plain.lua).
+# Remedies: the nonce that each call names (claimed() in src/delivery/library/claims.lua), the position that it compares
+# (check() there, and apply_plain.lua). One of them alone is not enough to fail here: a promoted replica lacks the library's
+# memory and the script, too.
 use strict;
 use warnings;
 
