@@ -37,26 +37,19 @@ sub calls
 	return \%calls;
 }
 
-# A worker's wakes a second, and what it sent meanwhile.
-sub idle
+# The position is at the end of the log. What our own looks add to the log, by pruning a page, is flushed by a commit.
+sub settle
 {
-	my ($what, $pid, $most) = @_;
-	my $client = PgWire->new($node);    # may prune a page, hence write log
-	my $lag = q{SELECT count(*) FROM cache_aside.status WHERE state = 'delivering' AND lag_bytes > 0};
-	wait_until(sub { $key eq '' or $client->value($lag) == 0 }) or die 'it lags';
-	my $position = $key ? $redis->get($key) : '';
-	my ($lsn, $before, $offset) = ($client->value('SELECT pg_current_wal_insert_lsn()'), calls(), $redis->info('master_repl_offset'));
-	my ($woke, $start) = (wakes($pid), time);
-	wait_until(sub { time - $start >= $seconds });
-	my $rate = (wakes($pid) - $woke) / (time - $start);
-	my $after = calls();
-	is($key ? $redis->get($key) : '', $position, "$what: the position stays");
-	my %new = map { $_ => $after->{$_} - ($before->{$_} // 0) } grep { $after->{$_} > ($before->{$_} // 0) } keys %$after;
-	delete @new{qw(info ping)};
-	diag sprintf '%s: %.2f wakes a second; %s', $what, $rate, join ', ', map { "$_ $new{$_}" } sort keys %new;
-	cmp_ok($rate, '<=', $most, "$what: it sleeps");
-	is($client->value('SELECT pg_current_wal_insert_lsn()'), $lsn, "$what: nothing is written to the log");
-	return \%new;
+	my $client = PgWire->new($node);
+	my $at_end = sub { $client->value('SELECT confirmed_lsn = pg_current_wal_insert_lsn() FROM cache_aside.status') eq 't' };
+	wait_until(
+		sub {
+			my $until = time + 3;
+			$client->value('SELECT txid_current()');
+			Time::HiRes::sleep(0.1) while !$at_end->() && time < $until;
+			return $at_end->();
+		}) or die 'it lags';
+	return;
 }
 
 # Three seconds in a row with few wakes: in one, a busy machine may have kept it from waking.
@@ -75,6 +68,27 @@ sub wait_quiet
 	return;
 }
 
+# A worker's wakes a second, and what it sent meanwhile.
+sub idle
+{
+	my ($what, $pid, $most) = @_;
+	wait_quiet($pid);
+	my $client = PgWire->new($node);
+	my $position = $key ? $redis->get($key) : '';
+	my ($lsn, $before) = ($client->value("SELECT pg_current_wal_insert_lsn()"), calls());
+	my ($woke, $start) = (wakes($pid), time);
+	wait_until(sub { time - $start >= $seconds });
+	my $rate = (wakes($pid) - $woke) / (time - $start);
+	my $after = calls();
+	is($key ? $redis->get($key) : '', $position, "$what: the position stays");
+	my %new = map { $_ => $after->{$_} - ($before->{$_} // 0) } grep { $after->{$_} > ($before->{$_} // 0) } keys %$after;
+	delete @new{qw(info ping)};
+	diag sprintf '%s: %.2f wakes a second; %s', $what, $rate, join ', ', map { "$_ $new{$_}" } sort keys %new;
+	cmp_ok($rate, '<=', $most, "$what: it sleeps");
+	is($client->value('SELECT pg_current_wal_insert_lsn()'), $lsn, "$what: nothing is written to the log");
+	return \%new;
+}
+
 # It writes a snapshot into the log up to 15 s after something else was written.
 my $bgwriter = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'});
 kill 'STOP', $bgwriter;
@@ -88,6 +102,7 @@ make_users($node, 10);
 wait_delivered($node);
 $node->safe_psql('postgres', 'CHECKPOINT');
 $key = position_key($node);
+settle();
 my $new = idle('delivering', $worker, 1.1);
 is(join(' ', grep { /^(set|hset|unlink|eval|evalsha|del)/ } sort keys %$new), '', 'no write');
 my $took = soonest(
@@ -106,13 +121,13 @@ my $standby = CacheAside->new_standby('standby', $node, redis => $redis);
 $node->wait_for_catchup($standby, 'replay', $node->lsn('flush'));
 my $follower = wait_worker($standby);
 wait_until(sub { wakes($follower) > 100 });    # it looked often in the first seconds
-wait_quiet($follower);
+settle();
 idle('following', $follower, 1.3);
 
 # ---- replicas are registered
 $node->safe_psql('postgres', q{SELECT cache_aside.add_replica('standby', 'host=x')});
 wait_until(sub { $redis->exists('cache_aside:primary') });
-wait_quiet($worker);
+settle();
 idle('with a replica', $worker, 1.3);
 $standby->stop;
 
