@@ -296,15 +296,13 @@ sooner(long a, long b)
 long
 ca_session_timeout(CaSink *sink)
 {
-	long timeout = sink->session.redis ? ca_redis_timeout(sink->session.redis) : -1;
+	bool steps = sink->session.redis && !ca_session_held(sink);
+	long timeout = steps ? ca_redis_timeout(sink->session.redis) : -1;
 
 	if (sink->session.awaits)
 		return -1; /* what the command does is an event */
 	if (ca_session_waits(sink))
 		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), sink->session.retry_at);
-	/* The last answer may have come with the write at the end of a step: no event tells of it. */
-	if (sink->session.phase == CA_PHASE_CLAIMING && ca_redis_in_flight(sink->session.redis) == 0)
-		return 0;
 	if (!ca_session_running(sink))
 		return timeout;
 	timeout = sooner(timeout, ca_replicas_timeout(sink));

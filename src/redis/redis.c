@@ -178,6 +178,7 @@ handle_replies(CaRedis *redis)
 		}
 		if (redis->pipeline.count > 0)
 			command = ca_redis_pipeline_answered(&redis->pipeline);
+		redis->heard = true;
 		command.handler(command.arg, (const CaReply *) reply);
 		freeReplyObject(reply);
 	}
@@ -202,7 +203,7 @@ receive_some(CaRedis *redis)
 static void
 receive(CaRedis *redis)
 {
-	redis->more = false;
+	redis->more = redis->heard = false;
 	for (int i = 0; i < CA_TURNS; i++)
 	{
 		Size got = receive_some(redis);
@@ -431,7 +432,7 @@ ca_redis_timeout(const CaRedis *redis)
 
 	if (redis->step == STEP_FAILED)
 		return redis->pipeline.count > 0 ? 0 : -1;
-	if (redis->more)
+	if (redis->more || redis->heard)
 		return 0;
 	if (redis->step == STEP_READY && redis->pipeline.count == 0)
 		return -1;

@@ -185,7 +185,8 @@ extern int ca_redis_in_flight(const CaRedis *redis); /* commands without an answ
 extern Size ca_redis_unsent_bytes(const CaRedis *redis);
 /*
  * What to wait for: sockets, WL_SOCKET_* events on each of them, and the milliseconds after which
- * ca_redis_advance must run even if nothing happened (-1: none). Sockets are several while addresses are
+ * ca_redis_advance must run even if nothing happened (-1: none; 0 after one that had answers handled, so that whoever
+ * waits for them looks before it sleeps: no event tells of what was read). Sockets are several while addresses are
  * tried; none while the name is looked up, or after a failure.
  */
 #define CA_MOST_SOCKETS 16

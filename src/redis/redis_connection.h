@@ -37,6 +37,7 @@ struct CaRedis
 	CaReplyGuard guard;
 	bool blocked;      /* the kernel has not taken all of the output yet */
 	bool more;         /* stopped, though the socket would have gone on */
+	bool heard;        /* the last step had answers handled; see ca_redis_timeout */
 	Size taken;        /* by the kernel, after it had refused some, since progress_at */
 	Size received;     /* since then */
 	int64 progress_at; /* see the header: command_timeout counts from here */

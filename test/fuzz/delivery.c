@@ -252,12 +252,6 @@ ca_redis_timeout(const CaRedis *redis)
 	return -1;
 }
 
-int
-ca_redis_in_flight(const CaRedis *redis)
-{
-	return 0;
-}
-
 void
 ca_resume_remember(CaSink *sink, const CaHandshake *claimed, const CaPosition *position)
 {
