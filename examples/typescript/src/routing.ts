@@ -112,10 +112,10 @@ export class Router {
   }
 }
 
-/** Cannot connect, connection lost, shutting down, or cancelled by a conflict with replay. */
+/** Cannot connect, connection lost, shutting down, or cancelled by a conflict with replay. EPIPE is no SQLSTATE. */
 function isUnavailable(error: unknown): boolean {
   const code = (error as { code?: string }).code ?? "";
-  return !/^[0-9A-Z]{5}$/.test(code) || /^(08|53|57|40001)/.test(code);
+  return !/^(?=.*\d)[0-9A-Z]{5}$/.test(code) || /^(08|53|57|40001)/.test(code);
 }
 
 /** `host=a port=5432 dbname=app`, values quoted as libpq does, to what Pool takes. */
