@@ -10,6 +10,9 @@ async function main(path, token) {
   assert.equal(await redis.call('FCALL', 'cache_aside_get', 1, 'user:ioredis', 2000), null);
   assert.equal(await redis.call('FCALL', 'cache_aside_fill', 1, 'user:ioredis', 'v', 60000, token, lease), 1);
   assert.equal(await redis.call('FCALL', 'cache_aside_get', 1, 'user:ioredis', 2000), 'v');
+  const [next] = await redis.call('FCALL', 'cache_aside_get_1', 1, 'user:numbered', 2000);
+  assert.equal(await redis.call('FCALL', 'cache_aside_release_1', 1, 'user:numbered', next), 1);
+  assert.equal(await redis.call('FCALL', 'cache_aside_fill_1', 1, 'user:numbered', 'v', 60000, token), 1);
   assert.deepEqual(await redis.call('FCALL', 'cache_aside_fill_many', 2, 'user:i1', 'user:i2', 60000, token, 'a', 'b'), [1, 1]);
   assert.deepEqual(await redis.call('FCALL', 'cache_aside_get_many', 2, 'user:i1', 'user:i2', 0), ['a', 'b']);
   assert.deepEqual(await redis.mget('user:i1', 'user:i2'), ['a', 'b']);
