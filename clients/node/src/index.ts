@@ -1,0 +1,18 @@
+export type { CacheOptions } from "./cache";
+export { Cache } from "./cache";
+export type { BigintAs, ColumnDecoder } from "./codec";
+export { parseConninfo } from "./conninfo";
+export { currentToken, noteToken, runWithToken } from "./context";
+export type { CookieOptions } from "./cookie";
+export type { Transaction } from "./database";
+export { RuleError, VersionConflictError } from "./errors";
+export type { Key, KeyValue } from "./keys";
+export type { LinkHealth, LinkOptions } from "./link";
+export type { FastifyLike, FastifyReplyLike, FastifyRequestLike } from "./middleware";
+export { expressToken, fastifyToken } from "./middleware";
+export type { IoredisLike, NodeRedisLike, RedisAdapter, RedisInput } from "./redis";
+export { ioredisOptions, nodeRedisOptions } from "./redis";
+export type { ReadOptions, RepositoryHealth, RepositoryOptions, UpdateOptions } from "./repository";
+export { CachedRepository } from "./repository";
+export type { ReplicaHealth, RouteOptions, RouterHealth, RouterOptions } from "./router";
+export { Router } from "./router";

@@ -1,0 +1,49 @@
+# The npm package clients/node: built, checked, and its own tests run against a primary, a standby and Redis; among them
+# the package installed from its archive in a fresh project, and the code of its README.
+#
+# Remedies are named in clients/node/test, beside what each protects.
+use strict;
+use warnings;
+
+use CacheAside;
+use Cwd;
+use File::Temp;
+use RedisServer;
+use Test::More;
+
+RedisServer->skip_all_unless_available;
+plan skip_all => 'guarded fills need Redis 7' if (RedisServer->version)[0] < 7;
+plan skip_all => "$_ is not installed"
+  foreach grep { system("command -v $_ >/dev/null 2>&1") != 0 } 'node', 'npm';
+my ($major) = `node --version` =~ /^v(\d+)/;
+plan skip_all => 'node is older than version 20' if !$major || $major < 20;
+
+# A copy of its own: npm writes beside the sources. The lock file says exactly which packages.
+my $home = getcwd();
+my $dir = File::Temp::tempdir(CLEANUP => 1);
+system("cp -R clients/node/. $dir") == 0 or die 'cp';
+$ENV{HOME} = $dir;
+plan skip_all => 'the packages cannot be had (npm ci failed)'
+  if system("cd $dir && npm ci --no-progress --fetch-retries 1 --fetch-timeout 30000 >npm.log 2>&1") != 0;
+
+my $redis = RedisServer->new(port => 1)->start;
+my $primary = CacheAside->new_node('primary', redis => $redis, conf => "cache_aside.publish_interval = 20ms\n");
+my $standby = CacheAside->new_standby('near', $primary, redis => $redis, conf => "cluster_name = 'near'\n", start => 0);
+unlink $standby->data_dir . '/pg_hba.conf' or die $!;
+$standby->append_conf('pg_hba.conf', "local all iam scram-sha-256\nlocal all all trust\n");
+$standby->start;
+local @ENV{qw(PGHOST PGPORT PGDATABASE PGUSER)} =
+  ($primary->host, $primary->port, 'postgres', scalar getpwuid($>));
+local @ENV{qw(REPLICA_NAME REPLICA_HOST REPLICA_PORT)} = ('near', $standby->host, $standby->port);
+local @ENV{qw(REDIS_SOCKET REDIS_URL REDIS_SERVER)} = ($redis->socket, $redis->tcp_url, RedisServer->binary);
+local @ENV{qw(FREE_PORT OTHER_PORT)} = map { RedisServer::free_port() } 1 .. 2;
+local $ENV{LIBRARY} = "$home/src/delivery/cache_aside.lua";
+
+is(system("cd $dir && npm run --silent lint"), 0, 'it compiles, strictly, and has the form it should have');
+my $output = `cd $dir && node --test --test-concurrency=1 build/test/ 2>&1`;
+is($?, 0, 'its tests pass') or diag $output;
+my ($passed) = $output =~ /^# pass (\d+)/m;
+cmp_ok($passed // 0, '>=', 60, 'all of them ran');
+my ($skipped) = $output =~ /^# skipped (\d+)/m;
+is($skipped, 0, 'none was skipped');
+done_testing();
