@@ -41,7 +41,7 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*/*.pl
 
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test test-matrix bare upgrade dist deb fuzz soak oracle demo psql bench lint format format-check
+people = help test test-matrix bare upgrade dist deb fuzz soak oracle demo psql bench bench-peers lint format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -123,6 +123,10 @@ psql:
 ## make bench     the measurements of docs/performance.md; B=name runs those whose name contains it
 bench:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh bench/run.sh
+## make bench-peers  beside what people use: docs/benchmarks/peers.md; ROUNDS= SECONDS= CLIENTS= PEERS= OUT=dir, PUBLISH=yes writes the page
+bench-peers:
+	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' ROUNDS='$(ROUNDS)' PEERS_SECONDS='$(SECONDS)' CLIENTS='$(CLIENTS)' PEERS='$(PEERS)' \
+		OUT='$(OUT)' PUBLISH='$(PUBLISH)' $(here)/bench/peers/bench-peers.sh
 ## make lint      strict warnings with gcc and clang; who may know whom, by src/LAYERS; what docs/ names
 lint:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/lint.sh gcc clang

@@ -269,6 +269,21 @@ need_perl()
 	[ "$goal" != test ] || perl -MIPC::Run -e 1 2>/dev/null || need "Perl's IPC::Run" libipc-run-perl
 }
 
+wants_peer() { [[ -z "${PEERS:-}" || " $PEERS " == *" $1 "* ]]; }
+
+# What bench/peers is compared with, as far as PEERS= names it.
+need_peers()
+{
+	local of=${major:-$(major_of_packages "$pg_config")} lib
+	lib=$("$pg_config" --pkglibdir 2>/dev/null || true)
+	if wants_peer pgmemcache; then
+		[ -f "$lib/pgmemcache.so" ] || need "pgmemcache: $lib/pgmemcache.so" ${of:+"postgresql-$of-pgmemcache"}
+		type -P memcached >/dev/null || need memcached memcached
+	fi
+	! wants_peer wal2json || [ -f "$lib/wal2json.so" ] || need "wal2json: $lib/wal2json.so" ${of:+"postgresql-$of-wal2json"}
+	type -P gnuplot >/dev/null || need 'for the plots: gnuplot' gnuplot-nox
+}
+
 want() { ! obtainable "$1" || optional+=("$1"); }
 
 want_more_tests()
@@ -301,6 +316,7 @@ find_missing()
 	need_redis
 	need_perl
 	[ "$goal" != lint ] || type -P clang >/dev/null || need 'second compiler: clang' clang
+	[ "$goal" != bench-peers ] || need_peers
 	[ "$goal" != test ] || want_more_tests
 }
 
@@ -350,7 +366,7 @@ apt()
 daemons()
 {
 	local service
-	for service in redis-server valkey-server pgbouncer; do
+	for service in redis-server valkey-server pgbouncer memcached; do
 		[ ! -e "$root/etc/init.d/$service" ] || echo "$service"
 	done
 }

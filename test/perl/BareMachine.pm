@@ -209,7 +209,7 @@ case "$*" in
 esac
 EOS
 		'redis-tools' => ['redis-cli' => ''], 'python3-minimal' => [python3 => ''], 'python3-redis' => [python3 => ''], clang => [clang => ''],
-		pgbouncer => [pgbouncer => ''], 'clang-format' => ['clang-format' => '']);
+		pgbouncer => [pgbouncer => ''], memcached => [memcached => ''], 'gnuplot-nox' => [gnuplot => ''], 'clang-format' => ['clang-format' => '']);
 	foreach my $package (keys %programs)
 	{
 		my ($name, $body) = @{ $programs{$package} };
@@ -264,6 +264,7 @@ sub _postgresql
 	}
 	$self->add_server("$server/usr/lib/postgresql/$major/bin", $major, "extension_destdir\t");
 	$self->add_headers("$headers/usr/include/postgresql/$major/server", $major);
+	$self->_file("archive/postgresql-$major-$_/usr/lib/postgresql/$major/lib/$_.so", '') foreach 'pgmemcache', 'wal2json';
 	return;
 }
 

@@ -39,6 +39,7 @@ my %runs = (
 $runs{cost} = [] if system('command -v valgrind >/dev/null 2>&1') || system('cc --version >/dev/null 2>&1');
 
 is(join(' ', map { basename($_, '.pl') } glob "$tree/bench/*.pl"), join(' ', sort keys %runs), 'every benchmark is here');
+is(join(' ', map { s{.*/(?=[^/]+/)}{}r } glob "$tree/bench/*/run.pl"), 'peers/run.pl', '... but for what bench_peers looks at');
 foreach my $name (sort keys %runs)
 {
 	my $out = join '', `$^X -I $tree/bench -I $tree/test/perl $tree/bench/$name.pl 2>&1`;

@@ -56,6 +56,14 @@ is_told($crippled, 'demo', [], 'without, on demand', WITH_OPENSSL => 'no');
 $crippled->install('libssl-dev')->script('usr/bin/redis-server', 'exit 127');
 is_told($crippled, 'demo', ['redis-server'], 'a Redis that does not run');
 
+# The peers of bench-peers, of the server's major; as far as they are asked for.
+my @peers = qw(postgresql-15-pgmemcache postgresql-15-wal2json memcached gnuplot-nox);
+is_told(machine(), 'bench-peers', [ @pg15, @run, @peers ], 'peers, and nothing is there');
+is_told(machine(packages => [ @pg15, @run ]), 'bench-peers', \@peers, 'peers');
+is_told(machine(packages => [ @pg15, @run, @peers ]), 'bench-peers', [], '... all of them');
+is_told(machine(packages => [ @pg15, @run ]), 'bench-peers', ['gnuplot-nox'], '... those of PostgreSQL itself',
+	PEERS => 'untracked notify');
+
 # Two majors: build for the one that runs.
 my @both = (archive => [ 15, 17 ], release => 13);
 my @pg17 = qw(postgresql-17 postgresql-server-dev-17);
