@@ -184,7 +184,7 @@ sub _table
 sub _ahead
 {
 	my ($self) = @_;
-	my ($own) = grep { $_->name eq 'asynchronous' } @{ $self->{peers} } or return '';
+	my ($own) = grep { $_->name eq 'asynchronous' } @{ $self->{peers} } or return ();
 	my $latency = sub { my ($q) = @_; return sub { my $found = $self->{latency}{ $_[0]->name }; $found && $found->{$q}; } };
 	my @measures = (
 		[ 'throughput', '%.0f TPS', sub { $self->tps($_[0]) }, -1 ],
@@ -201,7 +201,7 @@ sub _ahead
 		my @ahead = grep { $sign * $value->($_) < $sign * $ours } grep { $_->deletes && $_->name ne 'synchronous' && $value->($_) } @{ $self->{peers} };
 		$text .= sprintf "* %s, $format: %s\n", $what, $ours, join(', ', map { sprintf "%s $format", $_->title, $value->($_) } @ahead) || 'nobody';
 	}
-	return $text;
+	return "Ahead of cache_aside:\n\n$text";
 }
 
 # The fastest first, behind what they are compared with.
@@ -227,7 +227,7 @@ sub write
 	my ($self, $took) = @_;
 	my @peers = @{ $self->{peers} };
 	my $text = join "\n", $self->_heading($took), $self->_table(\@columns, @peers),
-	  "Ahead of cache_aside:\n", $self->_ahead, "Stale keys, of so many rows written in that turn:\n", $self->_table(\@loss_columns, grep { $self->{loss}{ $_->name } } @peers);
+	  $self->_ahead, "Stale keys, of so many rows written in that turn:\n", $self->_table(\@loss_columns, grep { $self->{loss}{ $_->name } } @peers);
 	$self->_write('>', 'table.md', $text);
 	print "\n$text\n";
 	if (system('command -v gnuplot >/dev/null 2>&1')) { print "gnuplot is not installed: no plots\n"; return; }
@@ -243,25 +243,32 @@ sub _plot
 	my ($self, $name, $settings, @curves) = @_;
 	return unless @curves;
 	$self->_write('>', "$name.gp", <<"EOG" . 'plot ' . join(", \\\n\t", @curves) . "\n");
-set terminal svg size 900,560 dynamic background rgb 'white' font 'sans-serif,13'
+set terminal svg noenhanced size 900,560 dynamic background rgb 'white' font 'sans-serif,13'
 set output '$name.svg'
 set grid
 set key outside right top
-set linetype 9 linecolor rgb 'gray40'
-set linetype cycle 9
 $settings
 EOG
 	system("cd '$self->{out}' && gnuplot $name.gp") == 0 or die "gnuplot fails on $self->{out}/$name.gp\n";
 	return;
 }
 
-sub _curve { my ($peer, $file, $how) = @_; return qq('$file' using 1:2 with $how lw 2 title ") . $peer->title =~ tr/`//dr . '"'; }
+# A peer has one colour in all plots.
+my %colour = (untracked => '000000', undelivered => '85c1e9', asynchronous => '1f5fbf', synchronous => '7d3cbd', pgmemcache => '2e8b57',
+	notify => 'd98200', outbox => '8b5a2b', wal2json => 'c0392b', application => '888888');
+
+sub _curve
+{
+	my ($peer, $file, $how) = @_;
+	my ($colour, $title) = ($colour{ $peer->name }, $peer->title =~ tr/`//dr);
+	return qq('$file' using 1:2 with $how lw 2 lc rgb '#$colour' title "$title");
+}
 
 sub _plot_latency
 {
 	my ($self) = @_;
 	my $settings = <<'EOG';
-set title 'From the return of COMMIT to the key being gone, at 80 % of the throughput of each'
+set title 'From COMMIT to the key being gone'
 set logscale y
 set ylabel 'ms'
 set xlabel 'of all commits'
@@ -279,7 +286,7 @@ sub _plot_clients
 	my @curves;
 	foreach my $peer (grep { $self->{clients_of}{ $_->name } } @{ $self->{peers} })
 	{
-		my %tps = (%{ $self->{clients_of}{ $peer->name } }, $self->{clients} => $self->tps($peer));
+		my %tps = %{ $self->{clients_of}{ $peer->name } };
 		$self->_write('>', "clients-@{[ $peer->name ]}.dat", join '', map { sprintf "%d %.0f\n", $_, $tps{$_} } sort { $a <=> $b } keys %tps);
 		push @curves, _curve($peer, "clients-@{[ $peer->name ]}.dat", 'linespoints pt 7 ps 0.5');
 	}
@@ -289,6 +296,7 @@ set logscale x 2
 set yrange [0:*]
 set xlabel 'clients'
 set xtics (1, 2, 4, 8, 16, 32, 64)
+set xrange [1:64]
 EOG
 	$self->_plot('clients', $settings, @curves);
 	return;

@@ -215,6 +215,8 @@ begin_all(double t)
 			return began + begun / rate < due ? began + begun / rate : due;
 		begin_update(client);
 	}
+	if (begun == most)
+		return t;
 	return next_try > t && next_try < due ? next_try : due;
 }
 
