@@ -30,7 +30,7 @@ export function expressToken(
 /** The parts of Fastify that are used. */
 export interface FastifyLike {
   addHook(
-    name: "onRequest" | "preValidation",
+    name: "onRequest",
     hook: (request: FastifyRequestLike, reply: FastifyReplyLike, done: () => void) => void,
   ): unknown;
   addHook(
@@ -57,11 +57,6 @@ export function fastifyToken(app: FastifyLike, options: CookieOptions, done: (er
     const state = begin(request.headers.cookie, options);
     begun.set(request, state);
     runInContext(state.context, next);
-  });
-  app.addHook("preValidation", (request, _reply, next) => {
-    const state = begun.get(request); // a body was read since, and its events do not know the request
-    if (state) runInContext(state.context, next);
-    else next();
   });
   app.addHook("onSend", (request, reply, _payload, next) => {
     const header = begun.get(request)?.cookie() ?? null;

@@ -309,10 +309,10 @@ function byWeight(replicas: readonly Replica[]): Replica | undefined {
 }
 
 /**
- * Cannot connect, not allowed in, no such database, connection lost, shutting down, or a conflict with replay. A SQLSTATE
+ * @internal Cannot connect, not allowed in, no such database, connection lost, shutting down, or a conflict with replay. A SQLSTATE
  * has a digit; EPIPE is none.
  */
-function isUnavailable(error: unknown): boolean {
+export function isUnavailable(error: unknown): boolean {
   const code = (error as { code?: unknown }).code;
   return typeof code !== "string" || !/^(?=.*\d)[0-9A-Z]{5}$/.test(code) || /^(08|28|3D|53|57P|58|40001)/.test(code);
 }

@@ -35,24 +35,23 @@ export function makePool(config: pg.PoolConfig = {}): pg.Pool {
   return pool;
 }
 
-export function makeIoredis(path = socket): Redis {
+export function makeIoredis(path = socket, listens = true): Redis {
   const client = new Redis({ ...ioredisOptions, path });
-  client.on("error", () => {});
+  if (listens) client.on("error", () => {});
   atEnd(() => client.disconnect());
   return client;
 }
 
 export function makeNodeRedis(path = socket) {
   const client = createClient({ ...nodeRedisOptions, socket: { ...nodeRedisOptions.socket, path } });
-  client.on("error", () => {});
   client.connect().catch(() => {});
   atEnd(() => client.destroy());
   return client;
 }
 
-/** Each client that is understood as it is. */
+/** Each client that is understood as it is. Nobody else listens to its errors, which would end the process. */
 export const clients: readonly (readonly [string, (path?: string) => RedisInput])[] = [
-  ["ioredis", makeIoredis],
+  ["ioredis", (path) => makeIoredis(path, false)],
   ["node-redis", makeNodeRedis],
 ];
 
@@ -99,15 +98,21 @@ function connects(path: string): Promise<boolean> {
   });
 }
 
-/** A way to Redis on which answers are late. */
-export async function startSlowProxy(delay: { ms: number }): Promise<string> {
-  const path = join(mkdtempSync(join(tmpdir(), "ca-node-")), "slow.sock");
+/** What a proxy does: how late answers are, and whether it lets anybody through. */
+export interface ProxyState {
+  ms: number;
+  down?: boolean;
+}
+
+/** A way to another socket. */
+async function startProxy(to: string, path: string, state: ProxyState): Promise<void> {
   const open = new Set<net.Socket>();
   const server = net.createServer((near) => {
-    const far = net.connect(socket);
+    if (state.down) return void near.destroy();
+    const far = net.connect(to);
     for (const end of [near, far]) open.add(end.on("error", () => {}));
     near.pipe(far);
-    far.on("data", (data) => setTimeout(() => near.write(data), delay.ms).unref());
+    far.on("data", (data) => setTimeout(() => near.write(data), state.ms).unref());
     near.on("close", () => far.destroy());
     far.on("close", () => near.destroy());
   });
@@ -116,5 +121,19 @@ export async function startSlowProxy(delay: { ms: number }): Promise<string> {
     for (const end of open) end.destroy();
     server.close();
   });
+}
+
+/** A way to Redis on which answers are late. */
+export async function startSlowProxy(state: ProxyState): Promise<string> {
+  const path = join(mkdtempSync(join(tmpdir(), "ca-node-")), "slow.sock");
+  await startProxy(socket, path, state);
   return path;
+}
+
+/** A way to the standby; where it is, as a Pool takes it. */
+export async function startStandbyProxy(state: ProxyState): Promise<{ host: string; port: number }> {
+  const host = mkdtempSync(join(tmpdir(), "ca-node-"));
+  const port = Number(process.env["REPLICA_PORT"]);
+  await startProxy(join(process.env["REPLICA_HOST"] ?? "", `.s.PGSQL.${port}`), join(host, `.s.PGSQL.${port}`), state);
+  return { host, port };
 }

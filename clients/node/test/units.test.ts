@@ -6,6 +6,7 @@ import { rowDecoder } from "../src/codec";
 import { readCookie, writeCookie } from "../src/cookie";
 import { allKeys, type KeyValue, keyText, oneKey, parseTemplate } from "../src/keys";
 import { laterToken, parseLsn } from "../src/lsn";
+import { isUnavailable } from "../src/router";
 
 const shape = (name: string, type: string, isArray = false) => ({ name, type, isArray });
 
@@ -159,4 +160,13 @@ test("connection strings", () => {
   }); // prettier-ignore
   assert.deepEqual(parseConninfo("host=a sslmode=verify-full"), { host: "a", ssl: {} });
   assert.deepEqual(parseConninfo("host=a sslmode=disable"), { host: "a", ssl: false });
+});
+
+test("what a server could not answer is told from what is wrong with the statement", () => {
+  const unavailable = (code?: string) =>
+    isUnavailable(Object.assign(new Error("x"), code === undefined ? {} : { code }));
+  for (const code of [undefined, "ECONNREFUSED", "EPIPE", "08006", "28P01", "53300", "57P01", "40001"]) {
+    assert.ok(unavailable(code), code);
+  }
+  for (const code of ["22012", "42P01", "25006", "57014", "P0001", "XX000"]) assert.ok(!unavailable(code), code);
 });

@@ -36,7 +36,7 @@ local @ENV{qw(PGHOST PGPORT PGDATABASE PGUSER)} =
   ($primary->host, $primary->port, 'postgres', scalar getpwuid($>));
 local @ENV{qw(REPLICA_NAME REPLICA_HOST REPLICA_PORT)} = ('near', $standby->host, $standby->port);
 local @ENV{qw(REDIS_SOCKET REDIS_URL REDIS_SERVER)} = ($redis->socket, $redis->tcp_url, RedisServer->binary);
-local @ENV{qw(FREE_PORT OTHER_PORT)} = map { RedisServer::free_port() } 1 .. 2;
+local $ENV{FREE_PORTS} = join ' ', map { RedisServer::free_port() } 1 .. 4;
 local $ENV{LIBRARY} = "$home/src/delivery/cache_aside.lua";
 
 is(system("cd $dir && npm run --silent lint"), 0, 'it compiles, strictly, and has the form it should have');
