@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 import type { Redis } from "ioredis";
 import type pg from "pg";
-import { CachedRepository, currentToken, Router, type RouterOptions, runWithToken } from "../src";
+import { CachedRepository, currentToken, parseConninfo, Router, type RouterOptions, runWithToken } from "../src";
 import { atEnd, delivered, makeIoredis, makePool, type ProxyState, skip, startStandbyProxy, until } from "./support";
 
 const name = process.env["REPLICA_NAME"] ?? "";
@@ -263,6 +263,38 @@ describe("which replica", { skip }, () => {
         ["like", name],
       ); // Remedy: toReplica()
     });
+  });
+
+  test("a connection string that asks for TLS gets it, or nothing", async () => {
+    const { CA_FILE: ca, OTHER_CA_FILE: other, REPLICA_PORT: port } = process.env;
+    const secure = async (mode: string, host: string, file = ca) => {
+      const conninfo = `host=${host} port=${port} dbname=postgres sslmode=${mode} sslrootcert='${file}'`;
+      const pool = makePool(parseConninfo(conninfo));
+      const { rows } = await pool.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
+      return rows[0].ssl;
+    };
+    assert.equal(await secure("verify-full", "localhost"), true);
+    assert.equal(await secure("verify-ca", "127.0.0.1"), true);
+    assert.equal(await secure("require", "127.0.0.1"), true);
+    await assert.rejects(secure("verify-full", "127.0.0.1"), /does not match certificate/); // Remedy: sslOf()
+    await assert.rejects(secure("verify-full", "localhost", other), /certificate/);
+    await assert.rejects(secure("verify-ca", "localhost", other), /certificate/);
+    await assert.rejects(secure("disable", "localhost"), /pg_hba.conf/);
+    await withOthers(
+      {
+        far: {
+          conninfo: `host=127.0.0.1 port=${port} dbname=postgres sslmode=verify-full sslrootcert='${ca}'`,
+          region: "west",
+        },
+      },
+      async () => {
+        const router = makeRouter({ redis: makeIoredis(), region: "west" });
+        await until(
+          "it is tried",
+          async () => (await nameOf(router, 7)) !== undefined && router.health().fallbacks > 0,
+        );
+      },
+    );
   });
 
   test("none that lags more than is wanted", async () => {

@@ -6,12 +6,13 @@ use strict;
 use warnings;
 
 use CacheAside;
+use Certificates;
 use Cwd;
 use File::Temp;
 use RedisServer;
 use Test::More;
 
-RedisServer->skip_all_unless_available;
+Certificates->skip_all_unless_available;
 plan skip_all => 'guarded fills need Redis 7' if (RedisServer->version)[0] < 7;
 plan skip_all => "$_ is not installed"
   foreach grep { system("command -v $_ >/dev/null 2>&1") != 0 } 'node', 'npm';
@@ -28,15 +29,19 @@ plan skip_all => 'the packages cannot be had (npm ci failed)'
 
 my $redis = RedisServer->new(port => 1)->start;
 my $primary = CacheAside->new_node('primary', redis => $redis, conf => "cache_aside.publish_interval = 20ms\n");
-my $standby = CacheAside->new_standby('near', $primary, redis => $redis, conf => "cluster_name = 'near'\n", start => 0);
+my $pki = Certificates->new->authority('other')->issue('near', san => 'DNS:localhost');
+my $tls = join '', map { "$_\n" } "listen_addresses = '127.0.0.1'", 'ssl = on',
+  map { "ssl_$_->[0]_file = '" . $pki->file($_->[1]) . "'" } [ cert => 'near.crt' ], [ key => 'near.key' ];
+my $standby = CacheAside->new_standby('near', $primary, redis => $redis, conf => "cluster_name = 'near'\n$tls", start => 0);
 unlink $standby->data_dir . '/pg_hba.conf' or die $!;
-$standby->append_conf('pg_hba.conf', "local all iam scram-sha-256\nlocal all all trust\n");
+$standby->append_conf('pg_hba.conf', "local all iam scram-sha-256\nlocal all all trust\nhostssl all all 127.0.0.1/32 trust\n");
 $standby->start;
 local @ENV{qw(PGHOST PGPORT PGDATABASE PGUSER)} =
   ($primary->host, $primary->port, 'postgres', scalar getpwuid($>));
 local @ENV{qw(REPLICA_NAME REPLICA_HOST REPLICA_PORT)} = ('near', $standby->host, $standby->port);
 local @ENV{qw(REDIS_SOCKET REDIS_URL REDIS_SERVER)} = ($redis->socket, $redis->tcp_url, RedisServer->binary);
 local $ENV{FREE_PORTS} = join ' ', map { RedisServer::free_port() } 1 .. 4;
+local @ENV{qw(CA_FILE OTHER_CA_FILE)} = map { $pki->file("$_.crt") } qw(ca other);
 local $ENV{LIBRARY} = "$home/src/delivery/cache_aside.lua";
 
 is(system("cd $dir && npm run --silent lint"), 0, 'it compiles, strictly, and has the form it should have');
