@@ -216,10 +216,11 @@ sub _heading
 	my $cores = () = _content('/proc/cpuinfo') =~ /^processor/mg;
 	my $options = join '', map { $ENV{$_} ? qq( @{[ s/^PEERS_//r ]}="$ENV{$_}") : '' } qw(ROUNDS PEERS_SECONDS CLIENTS PEERS);
 	return sprintf "Measured on %s, %d x %s, Linux %s; load of the machine before: %s. PostgreSQL %s, Redis %s, memcached %s.\n"
-	  . "`make bench-peers%s`: %d rounds of %s s, %d clients, %d rows; %.0f minutes.%s\n",
+	  . "`make bench-peers%s`: %d rounds of %s s, %d clients, %d rows; %.0f minutes.%s%s\n",
 	  POSIX::strftime('%Y-%m-%d %H:%M', gmtime), $cores, $cpu // (POSIX::uname())[4], (POSIX::uname())[2], $self->{load},
 	  _version('postgres --version'), _version(RedisServer::binary() . ' --version'), _version('memcached --version'),
-	  $options, @$self{qw(rounds seconds clients)}, $Peer::rows, $took / 60, $ENV{QUICK} ? ' QUICK: the figures mean nothing.' : '';
+	  $options, @$self{qw(rounds seconds clients)}, $Peer::rows, $took / 60,
+	  $self->{load} > 0.3 * $cores ? ' **Others worked on this machine: the ranges are wide, the figures preliminary.**' : '', $ENV{QUICK} ? ' QUICK: the figures mean nothing.' : '';
 }
 
 sub write
