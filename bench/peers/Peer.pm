@@ -188,6 +188,21 @@ sub _cpu
 
 sub _sum { my $sum = 0; $sum += $_ foreach @_; return $sum; }
 
+# Of a process and all below it.
+sub cpu_below
+{
+	my ($pid) = @_;
+	return _sum(_cpu($pid), map { cpu_below($_) } _children($pid));
+}
+
+# CPU seconds of the whole machine: used by anybody, taken by its host, and all.
+sub cpu_of_machine
+{
+	my ($user, $nice, $system, $idle, $iowait, $irq, $softirq, $steal) = map { $_ / $ticks } _content('/proc/stat') =~ /^cpu +(\d.*)/ ? split / /, $1 : ();
+	my $used = _sum($user, $nice, $system, $irq, $softirq);
+	return ($used, $steal, _sum($used, $steal, $idle, $iowait));
+}
+
 # CPU seconds so far; bytes of log written.
 sub used
 {

@@ -26,7 +26,7 @@ my @figures = qw(commits tps server cache consumer application wal behind memory
 sub new
 {
 	my ($class, %args) = @_;
-	my $self = bless { load => (split / /, _content('/proc/loadavg'))[1], %args }, $class;
+	my $self = bless { begin => [ Peer::cpu_of_machine(), Peer::cpu_below($$) ], %args }, $class;
 	$self->_line('turns.tsv', 'peer', 'clients', @figures);
 	$self->_line('clients.tsv', 'peer', 'clients', @figures);
 	$self->_line('loss.tsv', qw(peer killed stale written left seconds));
@@ -209,18 +209,28 @@ sub _place { my ($self, $peer) = @_; return $peer->name eq 'untracked' ? -1e9 : 
 
 sub _version { my ($text) = `$_[0] 2>/dev/null` =~ /(\d+\.\d+(?:\.\d+)*)/; return $text // '?'; }
 
+# How much of the machine others had meanwhile, and its host, in percent.
+sub _others
+{
+	my ($self) = @_;
+	my @end = (Peer::cpu_of_machine(), Peer::cpu_below($$));
+	my ($used, $steal, $all, $own) = map { $end[$_] - $self->{begin}[$_] } 0 .. 3;
+	return map { 100 * max(0, $_) / $all } $used - $own, $steal;
+}
+
 sub _heading
 {
 	my ($self, $took) = @_;
 	my ($cpu) = _content('/proc/cpuinfo') =~ /^model name\s*:\s*(.*)/m;
 	my $cores = () = _content('/proc/cpuinfo') =~ /^processor/mg;
+	my @others = $self->_others;
 	my $options = join '', map { $ENV{$_} ? qq( @{[ s/^PEERS_//r ]}="$ENV{$_}") : '' } qw(ROUNDS PEERS_SECONDS CLIENTS PEERS);
-	return sprintf "Measured on %s, %d x %s, Linux %s; load of the machine before: %s. PostgreSQL %s, Redis %s, memcached %s.\n"
+	return sprintf "Measured on %s, %d x %s, Linux %s; others used %.0f %% of its processors meanwhile, its host %.0f %%. PostgreSQL %s, Redis %s, memcached %s.\n"
 	  . "`make bench-peers%s`: %d rounds of %s s, %d clients, %d rows; %.0f minutes.%s%s\n",
-	  POSIX::strftime('%Y-%m-%d %H:%M', gmtime), $cores, $cpu // (POSIX::uname())[4], (POSIX::uname())[2], $self->{load},
+	  POSIX::strftime('%Y-%m-%d %H:%M', gmtime), $cores, $cpu // (POSIX::uname())[4], (POSIX::uname())[2], @others,
 	  _version('postgres --version'), _version(RedisServer::binary() . ' --version'), _version('memcached --version'),
 	  $options, @$self{qw(rounds seconds clients)}, $Peer::rows, $took / 60,
-	  $self->{load} > 0.3 * $cores ? ' **Others worked on this machine: the ranges are wide, the figures preliminary.**' : '', $ENV{QUICK} ? ' QUICK: the figures mean nothing.' : '';
+	  $others[0] + $others[1] > 5 ? ' **Others worked on this machine: the ranges are wide, the figures preliminary.**' : '', $ENV{QUICK} ? ' QUICK: the figures mean nothing.' : '';
 }
 
 sub write
