@@ -3,7 +3,7 @@
  */
 
 import { readFileSync } from "node:fs";
-import type { ConnectionOptions } from "node:tls";
+import { type ConnectionOptions, checkServerIdentity } from "node:tls";
 import type { PoolConfig } from "pg";
 
 const PAIR = /(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))/g;
@@ -54,5 +54,8 @@ function sslOf(found: ReadonlyMap<string, string>): ConnectionOptions | false | 
   if (mode === "disable") return false;
   if (mode === "require") return file ? { ...ca, checkServerIdentity: () => undefined } : { rejectUnauthorized: false };
   if (mode === "verify-ca") return { ...ca, checkServerIdentity: () => undefined };
-  return mode === "verify-full" ? ca : undefined;
+  if (mode !== "verify-full") return undefined;
+  const host = found.get("host") ?? found.get("hostaddr") ?? "";
+  // node-postgres 8.11 compares the certificate of an address with "localhost"
+  return { ...ca, checkServerIdentity: (_name, certificate) => checkServerIdentity(host, certificate) };
 }
