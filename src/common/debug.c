@@ -16,7 +16,7 @@
  *	signals          the worker answers signals
  *	wants-commits    commits shall wake it from now on, as nobody knows yet
  *	publish-begins   the worker is about to publish replicas, whether there are any or not
- *	crash-noted      the server crashed, and the log is about to say so
+ *	crash-noted      the server crashed, and the log is about to say so; in a transaction
  *	stops            the server stops, what is in the log is about to be delivered
  *	slot-moves       the slot is held, its restart LSN about to move
  *	poison-read      a message was read that has the word "poison" in it

@@ -214,10 +214,10 @@ log_crash(void)
 
 	if (!ca_status_shared->crashed || RecoveryInProgress())
 		return;
-	CA_DEBUG_POINT("crash-noted");
 	initStringInfo(&entries);
 	ca_message_append(&entries, CA_ENTRY_CRASH, "", 0);
 	StartTransactionCommand();
+	CA_DEBUG_POINT("crash-noted");
 	ForceSyncCommit();
 	ca_message_log(entries.data, entries.len);
 	CommitTransactionCommand();

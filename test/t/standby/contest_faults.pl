@@ -1,6 +1,6 @@
 # Who delivers, while things go wrong: two clones, a holder that is stopped and wakes when another has taken over,
-# a Redis that restarts and with it forgets every claim, adopt() on both sides at once, an announcement
-# that somebody deletes. At each moment at most one server writes, and keys are deleted.
+# a Redis that restarts while the holder is stopped, and with it forgets every claim, adopt() on both sides at once, an
+# announcement that somebody deletes. At each moment at most one server writes, and keys are deleted.
 #
 # Remedies, in src/delivery/library: is_stranger_silent() in is_occupied() (the clone takes a Redis that restarted); check()
 # in apply() (the holder that wakes deletes and writes); `last` in is_occupied() (adopted twice, both go on).
@@ -35,8 +35,15 @@ sub delivers
 # ---- two clones; a Redis that restarts
 ok(status_is($_, 'state', 'refused'), $_->name . ' is refused') foreach @clones;
 delivers($production, 'production');
+my $worker = stop_process(worker_pid($production));
 $redis->save->kill9->start;
-delivers($production, 'production, to a Redis that restarted,');
+foreach my $clone (@clones)
+{
+	ok(wait_until(sub { status($clone, 'last_error') =~ /delivered here and may come back/ }),
+		$clone->name . ' is the first to ask a Redis that restarted, and is refused');
+}
+go_on($worker);
+delivers($production, 'production');
 foreach my $clone (@clones)
 {
 	my $asked = status($clone, 'reconnects');
@@ -46,8 +53,7 @@ is(states($production, @clones), 'delivering refused refused', 'and nobody else 
 $clones[1]->stop;
 
 # ---- the holder's worker is stopped, and wakes
-my $worker = worker_pid($production);
-stop_process($worker);
+stop_process($worker = worker_pid($production));
 $production->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 2');
 ok(status_is($clones[0], 'state', 'delivering'), 'a holder that is stopped is silent: the other takes over');
 cache_users($redis, 2);

@@ -1,7 +1,7 @@
 # Whose is a Redis: what the library decides about a newcomer of the same system, and about another system
 # that writes the same keys. The rules are those of test/model (newcomer_waits, foreign_*).
 #
-# Remedies, in src/delivery/library: RESTART in may_write(); is_occupied(), mine.displaced, mark_pending() in claim(); `asks` in is_silent();
+# Remedies, in src/delivery/library: is_stranger_silent() in is_occupied(), either way; RESTART in may_write(); is_occupied(), mine.displaced, mark_pending() in claim(); `asks` in is_silent();
 # mark_writers() in apply() and epoch(); `heard` in renew(); write_header() in mark_writers();
 # floor_anew(); take_prefixes(). The test fails without each.
 use strict;
@@ -20,6 +20,22 @@ my $position = $holder->position_key;
 sub claims { my ($worker, $name, %args) = @_; return is(ref $worker->claim(%args), 'ARRAY', $name); }
 sub refused { my ($worker, $name, %args) = @_; return like($worker->claim(%args), qr/^CA_OCCUPIED/, $name); }
 sub lives { my ($worker) = @_; return $worker->renew($worker->now + 5000); }
+
+# ---- a process that knows of no claim: who delivered before it started may come back for ten seconds
+my $young = RedisServer->new->start;
+my ($gone, $heir) = map { HandWorker->new($young, timeline => $_, system => 5) } 1, 2;
+my ($owner, $returned) = map { HandWorker->new($young, timeline => $_, system => 6, prefix => '66666666') } 1, 2;
+foreach my $worker ($gone, $owner)
+{
+	claims($worker, 'one delivers');
+	$worker->apply('0/100', 'k');
+}
+$young->command('FUNCTION', 'FLUSH');
+$heir->load;
+my $first_asked = $heir->now;
+like($_->claim, qr/^CA_OCCUPIED.* may come back/, 'a newer timeline, not announced') foreach ($heir, $returned) x 6;
+claims($owner, 'the one that has returned is taken at once');
+like($returned->claim, qr/^CA_OCCUPIED.* lives/, 'and it lives');
 
 # ---- one system: a newer timeline
 claims($holder, 'the first');
@@ -135,6 +151,8 @@ is($blue->renew($blue->now)->[4], 0, 'a writer that is silent for seconds may ju
 is($green->disarm->[0], 1, 'it gives up');
 is($blue->renew($blue->now)->[4], 2, 'and the second may take over at once');
 is($blue->claim->[8], 2, 'by claiming again');
+$redis->wait_until(sub { $heir->now - $first_asked > 10_000 }) or die 'time stands still';
+claims($heir, 'ten seconds later nobody has come back to the other Redis: the newer timeline is taken there');
 $redis->flushall;
 $redis->command('FUNCTION', 'FLUSH');
 $green->load;
