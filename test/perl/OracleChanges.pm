@@ -193,9 +193,9 @@ our %kinds;
 		return unless $s->{rare}{gap};
 		my $do = $s->pick('DROP TRIGGER %2$I ON %1$s', 'ALTER TABLE %1$s DISABLE TRIGGER %2$I', 'ALTER TABLE %1$s ENABLE TRIGGER %2$I',
 			'ALTER TABLE %1$s ENABLE REPLICA TRIGGER %2$I', 'ALTER TABLE %1$s ENABLE ALWAYS TRIGGER %2$I', 'ALTER TRIGGER %2$I ON %1$s RENAME TO renamed');
-		# A foreign table has no TRUNCATE trigger before 16: to drop the one there is takes the whole rule away, as detach() does.
-		my $which = $do =~ /DROP/ ? "WHERE relation NOT IN (SELECT ftrelid FROM pg_foreign_table) " : '';
-		return "DO \$\$ DECLARE do_it text; BEGIN SELECT format(\$f\$$do\$f\$, relation, trigger) INTO do_it FROM cache_aside.rule_triggers $which"
+		# Who drops the last trigger of a rule takes the whole rule away, as detach() does; a foreign table has only one before 16.
+		my $which = $do =~ /DROP/ ? 'WHERE (SELECT count(*) FROM cache_aside.rule_triggers o WHERE (o.relation, o.rule) = (t.relation, t.rule)) > 1 ' : '';
+		return "DO \$\$ DECLARE do_it text; BEGIN SELECT format(\$f\$$do\$f\$, relation, trigger) INTO do_it FROM cache_aside.rule_triggers t $which"
 		  . "ORDER BY relation::text, trigger OFFSET " . int(rand 6) . ' LIMIT 1; IF do_it IS NOT NULL THEN EXECUTE do_it; END IF; END $$';
 	},
 	foreign => sub {
