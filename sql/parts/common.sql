@@ -19,3 +19,31 @@ REVOKE ALL ON FUNCTION cache_aside.check_installation() FROM PUBLIC;
 SELECT cache_aside.check_installation();
 
 GRANT USAGE ON SCHEMA cache_aside TO PUBLIC;
+
+-- A function for its ROWS and SET: as a part of the views it would be taken for millions of rows, and they be
+-- compiled (jit) for seconds to find nothing.
+CREATE FUNCTION cache_aside.tables_below(above oid)
+RETURNS TABLE (ancestor oid, relation oid, is_partition boolean)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 100
+SET search_path = pg_catalog, pg_temp
+SET jit TO off
+BEGIN ATOMIC
+  WITH RECURSIVE child AS (
+    SELECT i.inhparent, i.inhrelid, c.relispartition
+      FROM pg_catalog.pg_inherits i
+      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
+     WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::pg_catalog."char"[])
+  ), below (ancestor, relation, is_partition) AS (
+    SELECT c.inhparent, c.inhrelid, c.relispartition
+      FROM child c
+     WHERE above IS NULL OR c.inhparent OPERATOR(pg_catalog.=) above
+    UNION
+    SELECT b.ancestor, c.inhrelid, b.is_partition
+      FROM below b
+      JOIN child c ON c.inhparent OPERATOR(pg_catalog.=) b.relation
+  )
+  SELECT b.ancestor, b.relation, b.is_partition FROM below b;
+END;
+
+COMMENT ON FUNCTION cache_aside.tables_below(oid) IS
+'Partitions and children of a table, at every depth; NULL: of every table. Is the first step to it one to a partition?';

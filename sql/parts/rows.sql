@@ -55,18 +55,15 @@ SELECT t.tgrelid::pg_catalog.regclass AS relation,
 			WHERE c.attrelid OPERATOR(pg_catalog.=) t.tgrelid
 				AND c.attname OPERATOR(pg_catalog.=) name
 				AND c.attnum OPERATOR(pg_catalog.>) 0 AND NOT c.attisdropped)) AS missing_columns,
-	ARRAY(WITH RECURSIVE below AS (
-			SELECT i.inhrelid AS relid FROM pg_catalog.pg_inherits i
-			WHERE i.inhparent OPERATOR(pg_catalog.=) t.tgrelid
-		UNION ALL
-			SELECT i.inhrelid FROM below
-			JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) below.relid)
-		SELECT below.relid::pg_catalog.regclass FROM below
-		WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger child
-			WHERE child.tgrelid OPERATOR(pg_catalog.=) below.relid
+	ARRAY(SELECT below.relation::pg_catalog.regclass FROM cache_aside.tables_below(t.tgrelid) below
+		WHERE EXISTS (SELECT FROM pg_catalog.pg_class p
+			WHERE p.oid OPERATOR(pg_catalog.=) t.tgrelid AND p.relhassubclass)
+		AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger child
+			WHERE child.tgrelid OPERATOR(pg_catalog.=) below.relation
 				AND child.tgfoid OPERATOR(pg_catalog.=) t.tgfoid
 				AND child.tgenabled OPERATOR(pg_catalog.=) ANY
-					(ARRAY['O', 'A']::pg_catalog."char"[]))) AS bare_children
+					(ARRAY['O', 'A']::pg_catalog."char"[]))
+		ORDER BY below.relation) AS bare_children
 FROM pg_catalog.pg_trigger t
 	CROSS JOIN LATERAL (SELECT cache_aside.trigger_arguments(t.oid) AS args) a
 WHERE t.tgfoid OPERATOR(pg_catalog.=) 'cache_aside.row_version()'::pg_catalog.regprocedure

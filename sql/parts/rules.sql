@@ -219,18 +219,10 @@ COMMENT ON TABLE cache_aside.stray_pattern IS
 SELECT pg_catalog.pg_extension_config_dump('cache_aside.stray_pattern', '');
 
 CREATE VIEW cache_aside.gaps AS
-WITH RECURSIVE below (ancestor, relation, is_partition) AS (
-    SELECT i.inhparent, i.inhrelid, c.relispartition
-      FROM pg_catalog.pg_inherits i
-      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
-     WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::pg_catalog."char"[])
-       AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
-    UNION
-    SELECT b.ancestor, i.inhrelid, b.is_partition
-      FROM below b
-      JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) b.relation
-      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.inhrelid
-     WHERE c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::pg_catalog."char"[])
+WITH below AS (
+    SELECT b.ancestor, b.relation, b.is_partition
+      FROM cache_aside.tables_below(NULL) b
+      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) b.relation
        AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
 ), covered AS (
     SELECT t.relation, t.rule, pg_catalog.min(t.arguments) AS arguments,
@@ -238,6 +230,18 @@ WITH RECURSIVE below (ancestor, relation, is_partition) AS (
            pg_catalog.bool_or(t.level OPERATOR(pg_catalog.=) 'statement') AS statement
       FROM cache_aside.rule_triggers t
      GROUP BY t.relation, t.rule
+), above AS ( -- partitions of a table that has the rule
+    SELECT DISTINCT b.relation, a.rule
+      FROM below b
+      JOIN covered a ON a.relation OPERATOR(pg_catalog.=) b.ancestor
+     WHERE b.is_partition
+), apart AS ( -- rules by statement that a table above has not; a partition may have its row triggers, a child not
+    SELECT DISTINCT v.relation, v.rule
+      FROM covered v
+      JOIN below b ON b.relation OPERATOR(pg_catalog.=) v.relation
+      LEFT JOIN covered o ON o.relation OPERATOR(pg_catalog.=) b.ancestor
+       AND o.rule OPERATOR(pg_catalog.=) v.rule AND (b.is_partition OR o.statement)
+     WHERE v.statement AND o.relation IS NULL
 ), uncovered AS (
     SELECT v.relation, v.rule, v.arguments, e.name AS event
       FROM covered v
@@ -248,10 +252,8 @@ WITH RECURSIVE below (ancestor, relation, is_partition) AS (
        AND NOT (e.bit OPERATOR(pg_catalog.=) 32 AND c.relkind OPERATOR(pg_catalog.=) 'f'
                 AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4
                     OPERATOR(pg_catalog.<) 160000)
-       AND NOT EXISTS (SELECT FROM below b
-                         JOIN covered a ON a.relation OPERATOR(pg_catalog.=) b.ancestor
-                          AND a.rule OPERATOR(pg_catalog.=) v.rule
-                        WHERE b.relation OPERATOR(pg_catalog.=) v.relation AND b.is_partition)
+       AND NOT EXISTS (SELECT FROM above a WHERE a.relation OPERATOR(pg_catalog.=) v.relation
+                          AND a.rule OPERATOR(pg_catalog.=) v.rule)
 )
 SELECT t.relation, t.rule,
        CASE WHEN t.enabled OPERATOR(pg_catalog.=) 'D'
@@ -290,10 +292,8 @@ SELECT b.relation::pg_catalog.regclass, v.rule,
                     WHERE o.relation OPERATOR(pg_catalog.=) b.relation
                       AND o.rule OPERATOR(pg_catalog.=) v.rule
                       AND (o.type OPERATOR(pg_catalog.&) 32) OPERATOR(pg_catalog.<>) 0)
-   AND NOT EXISTS (SELECT FROM below m
-                     JOIN covered o ON o.relation OPERATOR(pg_catalog.=) m.ancestor
-                      AND o.rule OPERATOR(pg_catalog.=) v.rule
-                    WHERE m.relation OPERATOR(pg_catalog.=) v.relation AND m.is_partition)
+   AND NOT EXISTS (SELECT FROM above a WHERE a.relation OPERATOR(pg_catalog.=) v.relation
+                      AND a.rule OPERATOR(pg_catalog.=) v.rule)
    AND NOT (c.relkind OPERATOR(pg_catalog.=) 'f'
             AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4
                 OPERATOR(pg_catalog.<) 160000)
@@ -358,7 +358,7 @@ SELECT u.relation, u.rule,
  GROUP BY u.relation, u.rule, u.arguments, r.columns, r.level
 UNION ALL
 SELECT v.relation, v.rule,
-       CASE WHEN a.apart THEN 'writes through the table above fire no statement trigger'
+       CASE WHEN a.relation IS NOT NULL THEN 'writes through the table above fire no statement trigger'
             WHEN c.relkind OPERATOR(pg_catalog.=) 'p'
             THEN 'writes that name a partition fire no statement trigger'
             ELSE 'logical replication fires no statement trigger' END,
@@ -369,15 +369,9 @@ SELECT v.relation, v.rule,
                                                 'row'::pg_catalog.text)) END
   FROM covered v
   JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) v.relation
- CROSS JOIN LATERAL (
-    -- a partition has the row triggers of the table above, a child has not
-    SELECT EXISTS (SELECT FROM below b WHERE b.relation OPERATOR(pg_catalog.=) v.relation
-                          AND NOT EXISTS (SELECT FROM covered o
-                                           WHERE o.relation OPERATOR(pg_catalog.=) b.ancestor
-                                             AND o.rule OPERATOR(pg_catalog.=) v.rule
-                                             AND (b.is_partition OR o.statement)))) a (apart)
+  LEFT JOIN apart a ON a.relation OPERATOR(pg_catalog.=) v.relation AND a.rule OPERATOR(pg_catalog.=) v.rule
  WHERE v.statement
-   AND (c.relkind OPERATOR(pg_catalog.=) 'p' OR a.apart
+   AND (c.relkind OPERATOR(pg_catalog.=) 'p' OR a.relation IS NOT NULL
         OR EXISTS (SELECT FROM pg_catalog.pg_subscription_rel s
                     WHERE s.srrelid OPERATOR(pg_catalog.=) v.relation))
    -- which is the next gap, with a remedy that repairs both
@@ -446,8 +440,8 @@ SELECT DISTINCT c.oid::pg_catalog.regclass, l.rule,
                     WHERE o.relation OPERATOR(pg_catalog.=) c.oid AND o.rule OPERATOR(pg_catalog.=) l.rule)
    AND NOT EXISTS (SELECT FROM cache_aside.view_rule o
                     WHERE o.relation OPERATOR(pg_catalog.=) c.oid AND o.template OPERATOR(pg_catalog.=) l.rule)
-   AND NOT (l.rule OPERATOR(pg_catalog.~~) 'row\_version(%)' AND EXISTS (SELECT FROM cache_aside.versioned o
-                    WHERE o.relation OPERATOR(pg_catalog.=) c.oid))
+   AND NOT EXISTS (SELECT FROM cache_aside.versioned o
+                    WHERE o.relation OPERATOR(pg_catalog.=) c.oid AND l.rule OPERATOR(pg_catalog.~~) 'row\_version(%)')
 UNION ALL
 SELECT r.relation, r.name,
        CASE WHEN s.kinds OPERATOR(pg_catalog.>=) 200 -- MOST_ROWS in src/rules/stray.c
