@@ -292,6 +292,10 @@ want_more_tests()
 	"$root/usr/bin/python3" -c 'import redis' 2>/dev/null || want python3-redis # test/clients
 	type -P clang >/dev/null || want clang
 	[ -x "$root/usr/sbin/pgbouncer" ] || type -P pgbouncer >/dev/null || want pgbouncer
+	local program
+	for program in prometheus prometheus-postgres-exporter prometheus-sql-exporter; do # examples/monitoring
+		[ -x "$root/usr/bin/$program" ] || type -P "$program" >/dev/null || want "$program"
+	done
 	# versions of it differ: 14 is the measure
 	type -P clang-format >/dev/null || [[ $(candidate clang-format) != 1:14* ]] || want clang-format
 }
@@ -366,8 +370,9 @@ apt()
 daemons()
 {
 	local service
-	for service in redis-server valkey-server pgbouncer memcached; do
-		[ ! -e "$root/etc/init.d/$service" ] || echo "$service"
+	for service in redis-server valkey-server pgbouncer memcached \
+		prometheus prometheus-postgres-exporter prometheus-sql-exporter; do
+		[ ! -e "$root/etc/init.d/$service" ] && [ ! -e "$root/lib/systemd/system/$service.service" ] || echo "$service"
 	done
 }
 
@@ -381,6 +386,7 @@ install_packages()
 	for service in $(daemons); do
 		if [[ $before != *" $service "* ]]; then
 			update-rc.d "$service" disable >/dev/null 2>&1 || true
+			deb-systemd-helper disable "$service.service" >/dev/null 2>&1 || true # those without an init script
 			echo "The service $service stays off."
 		fi
 	done

@@ -209,6 +209,7 @@ case "$*" in
 esac
 EOS
 		'redis-tools' => ['redis-cli' => ''], 'python3-minimal' => [python3 => ''], 'python3-redis' => [python3 => ''], clang => [clang => ''],
+		(map { $_ => [$_ => ''] } qw(prometheus prometheus-postgres-exporter prometheus-sql-exporter)),
 		pgbouncer => [pgbouncer => ''], memcached => [memcached => ''], 'gnuplot-nox' => [gnuplot => ''], 'clang-format' => ['clang-format' => '']);
 	foreach my $package (keys %programs)
 	{

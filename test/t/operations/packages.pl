@@ -41,7 +41,8 @@ is_told(machine(packages => [ 'postgresql-15', @run ]), 'demo', ['postgresql-ser
 is_told(machine(packages => [ 'postgresql-server-dev-15', @run ]), 'demo', ['postgresql-15'], 'headers');
 is_told(machine(packages => [ @pg15, @run ]), 'demo', [], 'all');
 is_told(machine(packages => [ @pg15, @run ]), 'test',
-	[qw(clang clang-format libipc-run-perl pgbouncer python3-minimal python3-redis)], 'tests want more');
+	[ qw(clang clang-format libipc-run-perl pgbouncer python3-minimal python3-redis),
+		qw(prometheus prometheus-postgres-exporter prometheus-sql-exporter) ], 'tests want more');
 
 # Tools: what is there counts, not its package.
 is_told(machine(packages => [ @pg15, qw(perl redis-server gcc libc6-dev libhiredis-dev libssl-dev) ]), 'demo', [],
