@@ -254,7 +254,35 @@ WITH below AS (
                     OPERATOR(pg_catalog.<) 160000)
        AND NOT EXISTS (SELECT FROM above a WHERE a.relation OPERATOR(pg_catalog.=) v.relation
                           AND a.rule OPERATOR(pg_catalog.=) v.rule)
-)
+), moved AS ( -- what stayed with a table when another took over its name
+    SELECT h.relation, h.rule, h.heir, 'the table has taken over the name of %s, which kept the rule' AS gap
+      FROM (SELECT DISTINCT t.relation, t.rule, cache_aside.rule_heir(t.oid) AS heir
+              FROM cache_aside.rule_triggers t WHERE NOT t.inherited) h
+     WHERE h.heir IS NOT NULL
+       AND NOT EXISTS (SELECT FROM cache_aside.rule_triggers o
+                        WHERE o.relation OPERATOR(pg_catalog.=) h.heir AND o.rule OPERATOR(pg_catalog.=) h.rule)
+    UNION ALL
+    SELECT DISTINCT v.relation, v.template, c.oid::pg_catalog.regclass,
+           'the view has taken over the name of %s, which kept the rule'
+      FROM cache_aside.view_rule v
+     CROSS JOIN LATERAL pg_catalog.unnest(v.former) f (name)
+      JOIN pg_catalog.pg_namespace n ON true
+      JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
+       AND c.relkind OPERATOR(pg_catalog.=) 'm'
+       AND pg_catalog.format('%I.%I', n.nspname, c.relname) OPERATOR(pg_catalog.=) f.name
+     WHERE EXISTS (SELECT FROM pg_catalog.pg_class o WHERE o.oid OPERATOR(pg_catalog.=) v.relation)
+       AND NOT EXISTS (SELECT FROM cache_aside.view_rule o
+                        WHERE o.relation OPERATOR(pg_catalog.=) c.oid AND o.template OPERATOR(pg_catalog.=) v.template)
+    UNION ALL
+    SELECT h.relation, pg_catalog.format('row_version(%s)', h.version), h.heir,
+           'the table has taken over the name of %s, which kept its row versions'
+      FROM (SELECT v.relation, v.version, cache_aside.rule_heir(t.oid) AS heir
+              FROM cache_aside.versioned v
+              JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) v.relation
+               AND t.tgname OPERATOR(pg_catalog.=) v.trigger) h
+     WHERE h.heir IS NOT NULL
+       AND NOT EXISTS (SELECT FROM cache_aside.versioned o WHERE o.relation OPERATOR(pg_catalog.=) h.heir)
+), found AS (
 SELECT t.relation, t.rule,
        CASE WHEN t.enabled OPERATOR(pg_catalog.=) 'D'
             THEN pg_catalog.format('trigger %I is disabled%s', t.trigger, a.approves)
@@ -396,37 +424,9 @@ SELECT v.relation, v.rule,
  WHERE v.statement
  GROUP BY v.relation, v.rule, v.arguments
 UNION ALL
-SELECT h.heir, h.rule,
-       pg_catalog.format('the table has taken over the name of %s, which kept the rule', h.relation),
-       pg_catalog.format('SELECT cache_aside.attach_like(%L, %L);', h.heir, h.relation)
-  FROM (SELECT DISTINCT t.relation, t.rule, cache_aside.rule_heir(t.oid) AS heir
-          FROM cache_aside.rule_triggers t WHERE NOT t.inherited) h
- WHERE h.heir IS NOT NULL
-   AND NOT EXISTS (SELECT FROM cache_aside.rule_triggers o
-                    WHERE o.relation OPERATOR(pg_catalog.=) h.heir AND o.rule OPERATOR(pg_catalog.=) h.rule)
-UNION ALL
-SELECT DISTINCT c.oid::pg_catalog.regclass, v.template,
-       pg_catalog.format('the view has taken over the name of %s, which kept the rule', v.relation),
-       pg_catalog.format('SELECT cache_aside.attach_like(%L, %L);', c.oid::pg_catalog.regclass, v.relation)
-  FROM cache_aside.view_rule v
- CROSS JOIN LATERAL pg_catalog.unnest(v.former) f (name)
-  JOIN pg_catalog.pg_namespace n ON true
-  JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
-   AND c.relkind OPERATOR(pg_catalog.=) 'm'
-   AND pg_catalog.format('%I.%I', n.nspname, c.relname) OPERATOR(pg_catalog.=) f.name
- WHERE EXISTS (SELECT FROM pg_catalog.pg_class o WHERE o.oid OPERATOR(pg_catalog.=) v.relation)
-   AND NOT EXISTS (SELECT FROM cache_aside.view_rule o
-                    WHERE o.relation OPERATOR(pg_catalog.=) c.oid AND o.template OPERATOR(pg_catalog.=) v.template)
-UNION ALL
-SELECT h.heir, pg_catalog.format('row_version(%s)', h.version),
-       pg_catalog.format('the table has taken over the name of %s, which kept its row versions', h.relation),
-       pg_catalog.format('SELECT cache_aside.attach_like(%L, %L);', h.heir, h.relation)
-  FROM (SELECT v.relation, v.version, cache_aside.rule_heir(t.oid) AS heir
-          FROM cache_aside.versioned v
-          JOIN pg_catalog.pg_trigger t ON t.tgrelid OPERATOR(pg_catalog.=) v.relation
-           AND t.tgname OPERATOR(pg_catalog.=) v.trigger) h
- WHERE h.heir IS NOT NULL
-   AND NOT EXISTS (SELECT FROM cache_aside.versioned o WHERE o.relation OPERATOR(pg_catalog.=) h.heir)
+SELECT m.heir, m.rule, pg_catalog.format(m.gap, m.relation),
+       pg_catalog.format('SELECT cache_aside.attach_like(%L, %L);', m.heir, m.relation)
+  FROM moved m
 UNION ALL
 SELECT DISTINCT c.oid::pg_catalog.regclass, l.rule,
        'the table has the name of one that was dropped, with its rule',
@@ -464,7 +464,15 @@ SELECT r.relation, r.name,
                      o.owner OPERATOR(pg_catalog.=) pg_catalog.pg_get_userbyid(c.relowner) AS his) m) s
  WHERE r.query IS NOT NULL AND s.strayed
 UNION ALL
-SELECT v.relation, v.rule, v.gap, v.remedy FROM cache_aside.version_gaps v;
+SELECT v.relation, v.rule, v.gap, v.remedy FROM cache_aside.version_gaps v
+)
+SELECT f.relation, f.rule, f.gap,
+       -- who makes such a rule anew where it is takes away what tells that its table had another name
+       CASE WHEN m.heir IS NOT NULL AND f.remedy OPERATOR(pg_catalog.~) '(detach|disable_versioning)\(.* SELECT cache_aside\.(attach|enable)'
+            THEN pg_catalog.format('SELECT cache_aside.attach_like(%L, %L);', m.heir, m.relation)
+            ELSE f.remedy END AS remedy
+  FROM found f
+  LEFT JOIN moved m ON m.relation OPERATOR(pg_catalog.=) f.relation AND m.rule OPERATOR(pg_catalog.=) f.rule;
 
 COMMENT ON VIEW cache_aside.gaps IS
 'Changes that no trigger of a rule sees, each with the statement that closes the gap';

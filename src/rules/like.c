@@ -23,7 +23,7 @@
 
 PG_FUNCTION_INFO_V1(cache_aside_attach_like);
 
-/* The statements, and the names of rules whose query nobody approved. */
+/* The statements, and the names of rules whose query nobody approved. Columns that counted and are gone count no more. */
 #define RULES                                                                                      \
 	"SELECT cache_aside.rule_statement($1, CASE WHEN r.query IS NULL THEN ARRAY[r.template] "      \
 	"ELSE ARRAY[r.pattern, r.query, r.name] END, r.columns, r.level), "                            \
@@ -37,7 +37,10 @@ PG_FUNCTION_INFO_V1(cache_aside_attach_like);
 #define VERSIONS                                                                                   \
 	"SELECT pg_catalog.format('SELECT cache_aside.enable_versioning(%L, version => %L, "           \
 	"start => %L, presents => %L, columns => %L)', $1, v.version, v.start, v.presents, "           \
-	"v.columns), v.version FROM cache_aside.versioned v "                                          \
+	"NULLIF(ARRAY(SELECT n FROM pg_catalog.unnest(v.columns) n WHERE EXISTS (SELECT FROM "         \
+	"pg_catalog.pg_attribute c WHERE c.attrelid OPERATOR(pg_catalog.=) $1 AND c.attnum "           \
+	"OPERATOR(pg_catalog.>) 0 AND c.attname OPERATOR(pg_catalog.=) n)), '{}')), v.version "        \
+	"FROM cache_aside.versioned v "                                                                \
 	"WHERE v.relation OPERATOR(pg_catalog.=) $2 AND NOT EXISTS (SELECT FROM "                      \
 	"cache_aside.versioned "                                                                       \
 	"o WHERE o.relation OPERATOR(pg_catalog.=) $1)"
