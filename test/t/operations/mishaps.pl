@@ -3,7 +3,7 @@
 # what was written meanwhile is deleted, and nothing else. DROP DATABASE and a stop are not held up.
 #
 # Remedies: each ca_mishap_guard() in run_round() and shut_down() (worker.c); `until` in rest() and `told` in
-# tell() (mishap.c): an error a round; let_go_of_everything(): the next transaction fails;
+# tell() (mishap.c): it begins a session a round, or says it; let_go_of_everything(): the next transaction fails;
 # ca_mishap_end_rests(): a reload changes nothing; visiting = false in begin_round() (visit_registries.c).
 use strict;
 use warnings;
@@ -54,9 +54,10 @@ sub mishap
 	{
 		ok(keys_gone($redis, "user:$id"), "$point: delivery goes on");
 	}
-	my $later = $node->safe_psql('postgres', q{SELECT clock_timestamp() + '1500 ms'});
+	my ($later, $sessions) = split /\|/, $node->safe_psql('postgres', q{SELECT clock_timestamp() + '1500 ms', reconnects FROM cache_aside.status});
 	$node->poll_query_until('postgres', "SELECT clock_timestamp() > '$later'");
 	is(errors($log), 1, "$point: once");
+	cmp_ok(status($node, 'reconnects') - $sessions, '<', 10, "$point: and it rests");
 	reload_conf($node, 'cache_aside.debug_point' => '');
 	wait_delivered($node);
 	my $left = log_since($node, $log) =~ /skips the log/ ? 0 : $args{left} // 999; # a third try, on a slow machine
