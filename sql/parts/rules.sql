@@ -139,6 +139,13 @@ AS 'MODULE_PATHNAME', 'cache_aside_template_pattern';
 COMMENT ON FUNCTION cache_aside.template_pattern(text) IS
 'Glob pattern that covers every key of a template, without key_prefix; NULL if it is malformed';
 
+CREATE FUNCTION cache_aside.template_problem(relation regclass, template text) RETURNS text
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_template_problem';
+
+COMMENT ON FUNCTION cache_aside.template_problem(regclass, text) IS
+'Why the table cannot have a rule with this template; NULL if it can. For attach_all';
+
 -- One row per trigger that belongs to a rule, partitions' copies included.
 CREATE VIEW cache_aside.rule_triggers AS
 SELECT t.tgrelid::pg_catalog.regclass AS relation,
@@ -205,6 +212,90 @@ RETURN CASE WHEN pg_catalog.cardinality(arguments) OPERATOR(pg_catalog.>) 1
 
 COMMENT ON FUNCTION cache_aside.rule_statement(regclass, text[], name[], text) IS
 'The statement that attaches a rule; for the view gaps';
+
+-- The template for one table. Read as a template is, so that {{ and }} stay what they are. Internal.
+CREATE FUNCTION cache_aside.template_for(relation regclass, template text) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+RETURN (
+  SELECT CASE WHEN pg_catalog.bool_and(p.part IS NOT NULL)
+              THEN pg_catalog.string_agg(p.part, '' ORDER BY p.place) END
+    FROM (SELECT CASE m.parts[1]
+                 WHEN '{table}' THEN (SELECT pg_catalog.regexp_replace(c.relname, '([{}])', '\1\1', 'g')
+                                        FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) relation)
+                 WHEN '{schema}' THEN (SELECT pg_catalog.regexp_replace(n.nspname, '([{}])', '\1\1', 'g')
+                                         FROM pg_catalog.pg_class c
+                                         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+                                        WHERE c.oid OPERATOR(pg_catalog.=) relation)
+                 WHEN '{pk}' THEN (SELECT pg_catalog.string_agg(pg_catalog.format('{%s}', a.attname), ':' ORDER BY k.place)
+                                     FROM pg_catalog.pg_index i
+                                    CROSS JOIN LATERAL pg_catalog.unnest(i.indkey) WITH ORDINALITY k (attnum, place)
+                                     JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                                      AND a.attnum OPERATOR(pg_catalog.=) k.attnum
+                                    WHERE i.indrelid OPERATOR(pg_catalog.=) relation AND i.indisprimary
+                                      AND k.place OPERATOR(pg_catalog.<=) i.indnkeyatts)
+                 ELSE m.parts[1] END, m.place
+            FROM pg_catalog.regexp_matches(template, '\{\{|\}\}|\{[^{}]*\}|[^{}]+|.', 'g')
+                 WITH ORDINALITY m (parts, place)) p (part, place));
+
+COMMENT ON FUNCTION cache_aside.template_for(regclass, text) IS
+'The template with {table}, {schema} and {pk} filled in for one table; NULL without a primary key. For attach_all and uncovered';
+
+-- What is decided is decided before the first rule is made: the sort reads everything.
+CREATE FUNCTION cache_aside.attach_all(schema regnamespace, template text DEFAULT '{table}:{pk}',
+    dry_run boolean DEFAULT false,
+    OUT relation regclass, OUT rule text, OUT action text, OUT reason text) RETURNS SETOF record
+LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE ROWS 100
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+WITH tables AS MATERIALIZED (
+    SELECT c.oid::pg_catalog.regclass AS relation, c.relname, c.relkind, c.relowner, c.relispartition,
+           EXISTS (SELECT FROM pg_catalog.pg_index i
+                    WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisprimary) AS keyed,
+           cache_aside.template_for(c.oid::pg_catalog.regclass, template) AS rule
+      FROM pg_catalog.pg_class c
+     WHERE c.relnamespace OPERATOR(pg_catalog.=) schema
+       AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'f']::pg_catalog."char"[])
+), above AS MATERIALIZED ( -- partitions, and the topmost table whose rule covers them or will
+    SELECT DISTINCT ON (t.relation) t.relation, a.relid AS ancestor
+      FROM tables t
+     CROSS JOIN LATERAL pg_catalog.pg_partition_ancestors(t.relation) WITH ORDINALITY a (relid, height)
+     WHERE t.relispartition AND a.relid OPERATOR(pg_catalog.<>) t.relation
+       AND (EXISTS (SELECT FROM tables o WHERE o.relation OPERATOR(pg_catalog.=) a.relid AND o.keyed)
+            OR EXISTS (SELECT FROM cache_aside.rule_triggers r WHERE r.relation OPERATOR(pg_catalog.=) a.relid))
+     ORDER BY t.relation, a.height DESC
+), decided AS MATERIALIZED (
+    SELECT t.relation, t.rule,
+           CASE WHEN t.relation::pg_catalog.oid::pg_catalog.int8 OPERATOR(pg_catalog.<) 16384
+                THEN 'it is a system table'
+                WHEN t.relkind OPERATOR(pg_catalog.=) 'f'
+                THEN 'it is a foreign table, which has no primary key: attach a rule that names its columns'
+                WHEN e.extname IS NOT NULL THEN pg_catalog.format('it belongs to extension %I', e.extname)
+                WHEN v.ancestor IS NOT NULL THEN pg_catalog.format('it is a partition of %s', v.ancestor)
+                WHEN NOT t.keyed THEN 'it has no primary key'
+                WHEN NOT pg_catalog.pg_has_role(t.relowner, 'USAGE')
+                THEN pg_catalog.format('it belongs to %I', pg_catalog.pg_get_userbyid(t.relowner))
+                WHEN EXISTS (SELECT FROM cache_aside.rule_triggers r
+                              WHERE r.relation OPERATOR(pg_catalog.=) t.relation
+                                AND r.rule OPERATOR(pg_catalog.=) t.rule)
+                THEN 'it has this rule'
+                ELSE cache_aside.template_problem(t.relation, t.rule) END AS reason
+      FROM tables t
+      LEFT JOIN above v ON v.relation OPERATOR(pg_catalog.=) t.relation
+      LEFT JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+       AND d.objid OPERATOR(pg_catalog.=) t.relation AND d.objsubid OPERATOR(pg_catalog.=) 0
+       AND d.deptype OPERATOR(pg_catalog.=) 'e'
+      LEFT JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+     ORDER BY t.relispartition, t.relname
+)
+SELECT d.relation,
+       CASE WHEN d.reason IS NULL AND NOT dry_run THEN cache_aside.attach(d.relation, d.rule) ELSE d.rule END,
+       CASE WHEN d.reason IS NOT NULL THEN 'skipped' WHEN dry_run THEN 'would attach' ELSE 'attached' END,
+       d.reason
+  FROM decided d;
+END;
+
+COMMENT ON FUNCTION cache_aside.attach_all(regnamespace, text, boolean) IS
+'Adds a rule to every table of a schema that has a primary key; one row a table says what was done, or would be, or why not';
 
 CREATE TABLE cache_aside.stray_pattern (
 	rule text NOT NULL,

@@ -25,6 +25,7 @@
 #include "utils/rel.h"
 
 PG_FUNCTION_INFO_V1(cache_aside_check_pattern);
+PG_FUNCTION_INFO_V1(cache_aside_template_problem);
 
 void
 ca_attach_check_null(bool isnull, const char *function, const char *argument)
@@ -167,6 +168,35 @@ ca_attach_check_pattern(const char *pattern)
 						errdetail("It has %zu bytes; %d are allowed.", strlen(pattern), CA_MAX_KEY),
 						errhint("Shorten the pattern.")));
 	ca_prefix_check_pattern(pattern, strlen(pattern), "The pattern");
+}
+
+/* What attach would refuse about a template, in words; NULL when it would not. Column names are no secret. */
+Datum
+cache_aside_template_problem(PG_FUNCTION_ARGS)
+{
+	Relation relation = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
+	const char *template = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	const char *pattern = ca_template_text_pattern(template);
+	const char *missing = NULL;
+	const char *problem = NULL;
+
+	if (relation == NULL)
+		PG_RETURN_TEXT_P(cstring_to_text("the table is gone"));
+	if (pattern == NULL)
+		problem = "the template is malformed";
+	else if (ca_prefix_reserves(pattern, strlen(pattern)))
+		problem = "its keys are reserved; see cache_aside.key_prefix";
+	else
+		ca_template_parse(template, RelationGetDescr(relation), RelationGetRelationName(relation),
+						  &missing);
+	if (missing != NULL && get_attnum(RelationGetRelid(relation), missing) == InvalidAttrNumber)
+		problem = psprintf("it has no column \"%s\"", missing);
+	else if (missing != NULL)
+		problem = psprintf("column \"%s\" is a virtual generated column", missing);
+	relation_close(relation, AccessShareLock);
+	if (problem == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(problem));
 }
 
 /* ---- triggers written by hand ---- */

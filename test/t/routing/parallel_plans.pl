@@ -40,6 +40,8 @@ my $trigger = q{(SELECT min(oid) FROM pg_trigger WHERE tgrelid = 'item'::regclas
 my %call = (
 	trigger_arguments => "trigger_arguments($trigger)", rule_pattern => "rule_pattern($trigger)",
 	rule_columns => "rule_columns($trigger)", template_pattern => q{template_pattern('item:{id}')},
+	template_for => q{template_for('item', '{table}:{pk}')}, template_problem => q{template_problem('item', '{gone}')},
+	tables_below => q{tables_below('item'::regclass)},
 	rule_heir => "rule_heir($trigger)", check_pattern => q{check_pattern('a*')},
 	rule_statement => q{rule_statement('item', ARRAY['item:{id}'], NULL, 'row')},
 	worker_status => 'worker_status()', latency_histogram => 'latency_histogram()',
