@@ -191,8 +191,8 @@ sub forget_numbered { return _each_key($_[0], $_[0]{prefix}, 'redis.call("UNLINK
 	run => sub { ...; return ($figure, commits => 1, gone => $n); });
 
 What `run` returns behind the figure is what must have happened, each a number or ">= number": commits
-(delivered), gone or stored (of the keys), and is => [ [ what, found, claimed ], ... ] for all else. commits
-is 0 unless it says so. `baseline => 1`: a run with nothing to invalidate, which other keys cannot spoil.
+(delivered), reconnects (of the worker), gone or stored (of the keys), and is => [ [ what, found, claimed ], ... ] for all else. commits
+and reconnects are 0 unless it says so. `baseline => 1`: a run with nothing to invalidate, which other keys cannot spoil.
 spoiled() is for claims that are not about keys in the cache.
 
 =cut
@@ -230,6 +230,7 @@ sub _proved
 	my %after = _worker();
 	my $left = $keys ? count_numbered($keys) : 0;
 	my @claims = ([ 'commits delivered', $after{commits} - $before{commits}, $claimed{commits} // 0 ],
+		[ 'reconnects', $after{reconnects} - $before{reconnects}, $claimed{reconnects} // 0 ],
 		@{ $claimed{is} // [] });
 	push @claims, [ 'keys deleted', $there - $left, $claimed{gone} ] if defined $claimed{gone};
 	push @claims, [ 'keys stored', $left - $there, $claimed{stored} ] if defined $claimed{stored};
@@ -249,8 +250,8 @@ sub _proved
 sub _worker
 {
 	my ($row) = $sql->query(q{SELECT concat_ws(' ', state, redis_state, 'pid', pid, 'retries', retries,
-		'reconnects', reconnects, 'resyncs', resyncs, 'skipped', skipped), commits FROM cache_aside.status});
-	return (session => $row->[0], commits => $row->[1]);
+		'resyncs', resyncs, 'skipped', skipped), commits, reconnects FROM cache_aside.status});
+	return (session => $row->[0], commits => $row->[1], reconnects => $row->[2]);
 }
 
 =head2 pgbench

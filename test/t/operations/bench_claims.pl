@@ -2,7 +2,7 @@
 # without what else it needs), each of its runs fails, and says which claim does not hold; with the right
 # ones it passes. The figures themselves mean nothing here.
 #
-# Remedy: _proved in bench/Bench.pm; that the keys of update.pl are those its rule makes.
+# Remedy: _proved in bench/Bench.pm; that the keys of commit.pl are those its rule makes.
 #
 # Begun early: it takes long.
 use strict;
@@ -21,13 +21,12 @@ my $tree = dirname(__FILE__) . '/../../..';
 local @ENV{qw(QUICK BENCH_SPOIL)} = (1, 1);
 local $ENV{PGDATA_TEMPLATE} = PostgreSQL::Test::Utils::tempdir() . '/data';
 my %runs = (
-	'update' => [ 'with a rule' ],
-	'commit_to_gone' => [ 'samples' ],
+	'commit' => [ (map { "8 clients, $_" } 'asynchronous', 'delivery = off', 'five rules', 'synchronous'), '32 clients, synchronous', '1 client, asynchronous', '1 client, synchronous', '70 %, asynchronous' ],
+	'commit_to_gone' => [ 'quiet', '80 %' ],
 	'drain' => [ 'drain', map { "UNLINK, $_ connections" } 1, 4, 50 ],
-	'bulk_update' => [ "level 'statement'", "level 'row'" ],
+	'bulk_update' => [ "level 'statement'", "level 'row'", "COPY, level 'statement'" ],
 	'log_without_messages' => [ 'pgbench', 'COPY' ],
 	'row_version' => [ 'bumps', 'checks' ],
-	'synchronous' => [ 'a rule', 'synchronous', 'a rule', 'synchronous' ],
 	'routing' => [ 'route', 'is_read_only', 'report_commit_lsn on' ],
 	'fill' => [ 'SETEX', 'fill', 'fill, older token', 'GET', 'get' ],
 	'guard_delivery' => [ 'small transactions', map { "drain, guard $_" } qw(off on on) ],
