@@ -568,4 +568,52 @@ SELECT f.relation, f.rule, f.gap,
 COMMENT ON VIEW cache_aside.gaps IS
 'Changes that no trigger of a rule sees, each with the statement that closes the gap';
 
-GRANT SELECT ON cache_aside.rule_triggers, cache_aside.rules, cache_aside.gaps TO PUBLIC;
+-- Partitions count for the topmost table that has a primary key, where one has: that is where the rule belongs.
+CREATE VIEW cache_aside.uncovered AS
+WITH written AS (
+    SELECT s.relid, s.n_tup_ins, s.n_tup_upd, s.n_tup_del
+      FROM pg_catalog.pg_stat_user_tables s
+      JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.relid
+       AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p']::pg_catalog."char"[])
+       AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
+     WHERE (s.n_tup_ins OPERATOR(pg_catalog.+) s.n_tup_upd OPERATOR(pg_catalog.+) s.n_tup_del)
+           OPERATOR(pg_catalog.>) 0
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                        WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+                          AND d.objid OPERATOR(pg_catalog.=) s.relid AND d.objsubid OPERATOR(pg_catalog.=) 0
+                          AND d.deptype OPERATOR(pg_catalog.=) 'e')
+), ruled AS MATERIALIZED (
+    SELECT DISTINCT t.relation::pg_catalog.oid AS relid FROM cache_aside.rule_triggers t
+), placed AS (
+    SELECT w.n_tup_ins, w.n_tup_upd, w.n_tup_del, COALESCE(k.relid, w.relid)::pg_catalog.regclass AS relation
+      FROM written w
+      LEFT JOIN LATERAL (SELECT a.relid
+                           FROM pg_catalog.pg_partition_ancestors(w.relid) WITH ORDINALITY a (relid, height)
+                          WHERE EXISTS (SELECT FROM pg_catalog.pg_index i
+                                         WHERE i.indrelid OPERATOR(pg_catalog.=) a.relid AND i.indisprimary)
+                          ORDER BY a.height DESC LIMIT 1) k ON true
+     WHERE NOT EXISTS (SELECT FROM ruled r WHERE r.relid OPERATOR(pg_catalog.=) w.relid)
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(w.relid) a (relid)
+                         JOIN ruled r ON r.relid OPERATOR(pg_catalog.=) a.relid::pg_catalog.oid)
+)
+SELECT p.relation,
+       pg_catalog.sum(p.n_tup_ins)::pg_catalog.int8 AS inserted,
+       pg_catalog.sum(p.n_tup_upd)::pg_catalog.int8 AS updated,
+       pg_catalog.sum(p.n_tup_del)::pg_catalog.int8 AS deleted,
+       pg_catalog.pg_stat_get_db_stat_reset_time(
+           (SELECT d.oid FROM pg_catalog.pg_database d
+             WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())) AS since,
+       CASE WHEN t.template IS NULL
+            THEN '-- it has no primary key: attach a rule that names the columns it is cached by'
+            WHEN q.problem IS NOT NULL
+            THEN pg_catalog.format('-- attach a rule with another template than %s: %s', t.template, q.problem)
+            ELSE pg_catalog.format('SELECT cache_aside.attach(%L, %L);', p.relation, t.template) END AS remedy
+  FROM placed p
+ CROSS JOIN LATERAL (SELECT cache_aside.template_for(p.relation, '{table}:{pk}')) t (template)
+ CROSS JOIN LATERAL (SELECT cache_aside.template_problem(p.relation, t.template)) q (problem)
+ GROUP BY p.relation, t.template, q.problem;
+
+COMMENT ON VIEW cache_aside.uncovered IS
+'Tables written since the statistics were reset that have no rule, each with a statement that gives it one';
+
+GRANT SELECT ON cache_aside.rule_triggers, cache_aside.rules, cache_aside.gaps, cache_aside.uncovered TO PUBLIC;
