@@ -62,6 +62,7 @@ typedef struct DroppedTrigger
 	Oid relid;
 	char *pattern; /* NULL: not of a rule */
 	char *rule;    /* its name */
+	bool truncates;
 	char *options; /* of attach; NULL: the trigger tells none */
 	List *lost;    /* CaLostRule */
 } DroppedTrigger;
@@ -127,6 +128,7 @@ note_dropped_trigger(Oid oid)
 	trigger->relid = facts.relid;
 	trigger->pattern = pattern ? pstrdup(pattern) : NULL;
 	trigger->rule = pstrdup(ca_rule_name_of(facts.nargs, facts.args));
+	trigger->truncates = facts.kind == CA_TRIGGER_TABLE;
 	trigger->options = ca_heir_options(&facts);
 	trigger->lost = ca_heir_describe(&facts, oid);
 	dropped = lappend(dropped, trigger);
@@ -135,17 +137,16 @@ note_dropped_trigger(Oid oid)
 
 /* What the rule's triggers agree on; a column too few in `columns` would lose keys. */
 static const char *
-options_of(const DroppedTrigger *trigger)
+options_of(const DroppedTrigger *trigger, List *of_table)
 {
 	const char *options = NULL;
 	ListCell *cell;
 
-	foreach (cell, dropped)
+	foreach (cell, of_table)
 	{
 		DroppedTrigger *other = lfirst(cell);
 
-		if (other->relid != trigger->relid || other->options == NULL ||
-			strcmp(other->rule, trigger->rule) != 0)
+		if (other->options == NULL || strcmp(other->rule, trigger->rule) != 0)
 			continue;
 		if (options != NULL && strcmp(options, other->options) != 0)
 			return "";
@@ -154,23 +155,56 @@ options_of(const DroppedTrigger *trigger)
 	return options == NULL ? "" : options;
 }
 
+/*
+ * All triggers of a rule say the same of it. The one for TRUNCATE is heard, or the first where there is none: it was dropped
+ * by hand, or the table is a foreign one (before PostgreSQL 16).
+ */
+static bool
+speaks_for_rule(const DroppedTrigger *trigger, List *of_table)
+{
+	const DroppedTrigger *speaker = NULL;
+	ListCell *cell;
+
+	foreach (cell, of_table)
+	{
+		const DroppedTrigger *other = lfirst(cell);
+
+		if (other->pattern != NULL && strcmp(other->rule, trigger->rule) == 0 &&
+			(speaker == NULL || other->truncates))
+			speaker = other;
+	}
+	return trigger->pattern == NULL || speaker == trigger;
+}
+
 static void
-add_dropped_table(Oid relid, bool patterns)
+keep_lost(const DroppedTrigger *trigger, List *of_table)
 {
 	ListCell *cell;
 
-	foreach (cell, dropped)
-	{
-		DroppedTrigger *trigger = lfirst(cell);
-		ListCell *lost;
+	if (speaks_for_rule(trigger, of_table))
+		foreach (cell, trigger->lost)
+			ca_heir_keep(lfirst(cell),
+						 trigger->pattern == NULL ? "" : options_of(trigger, of_table));
+}
 
-		if (trigger->relid != relid)
-			continue;
+static void
+add_dropped_table(Oid relid, bool patterns)
+{
+	List *of_table = NIL;
+	ListCell *cell;
+
+	foreach (cell, dropped)
+		if (((DroppedTrigger *) lfirst(cell))->relid == relid)
+			of_table = lappend(of_table, lfirst(cell));
+	foreach (cell, of_table)
+	{
+		const DroppedTrigger *trigger = lfirst(cell);
+
 		if (patterns && trigger->pattern != NULL)
 			ca_entries_add_rule_pattern(trigger->pattern);
-		foreach (lost, trigger->lost)
-			ca_heir_keep(lfirst(lost), trigger->pattern == NULL ? "" : options_of(trigger));
+		keep_lost(trigger, of_table);
 	}
+	list_free(of_table);
 }
 
 static void

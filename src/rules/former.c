@@ -2,9 +2,9 @@
  * former.c: the names that a table with rules or versions had before.
  *
  * Input: a table that gets another name (renamed.c). Output: the names it had, oldest first, as the comment of
- * one trigger of each rule (the one for TRUNCATE, which a rule has once) and of the trigger for versions (of a
+ * each trigger of a rule, for any of them may be dropped by hand, and of the trigger for versions (of a
  * materialized view, in view_rule): heir.c asks whether another table has one of them now. A comment is dumped,
- * follows transactions, and goes with the trigger; one that a user wrote is left alone.
+ * follows transactions, and goes with the trigger; one that a user (or watch.c) wrote is left alone.
  *
  * Not only the first name: "users" may be what "u" was called since long, when it is swapped for a copy. Who
  * returns to a former name is as if it had never gone: that name and those after it are forgotten. Of more
@@ -105,8 +105,7 @@ note_trigger(Relation catalog, HeapTuple tuple, CaTriggerFacts *facts, void *arg
 	bool foreign;
 	List *names;
 
-	if (OidIsValid(facts->parent) ||
-		(facts->kind != CA_TRIGGER_NONE && facts->kind != CA_TRIGGER_TABLE))
+	if (OidIsValid(facts->parent))
 		return;
 	names = read_names(facts->oid, &foreign);
 	if (!foreign)

@@ -198,8 +198,8 @@ describe_lost(const CaTriggerFacts *facts, const char *table)
 }
 
 /*
- * A rule has one trigger for TRUNCATE, and that one only counts. A table that has none of the names yet may
- * come to have one: "rename away, drop, rename the copy in".
+ * What the trigger tells of its rule; each tells the same. A table that has none of the names yet may come to have
+ * one: "rename away, drop, rename the copy in".
  */
 List *
 ca_heir_describe(const CaTriggerFacts *facts, Oid trigger)
@@ -210,8 +210,7 @@ ca_heir_describe(const CaTriggerFacts *facts, Oid trigger)
 	char *first;
 	Oid heir;
 
-	if (!is_ours(facts) || OidIsValid(facts->parent) || facts->nargs == 0 ||
-		(facts->kind != CA_TRIGGER_NONE && facts->kind != CA_TRIGGER_TABLE))
+	if (!is_ours(facts) || OidIsValid(facts->parent) || facts->nargs == 0)
 		return NIL;
 	for (int i = 0; i < facts->nargs; i++)
 		if (!ca_text_is_valid(facts->args[i]))
