@@ -49,6 +49,20 @@ AS 'MODULE_PATHNAME', 'cache_aside_attach';
 COMMENT ON FUNCTION cache_aside.attach(regclass, text, name[], text) IS
 'Adds a rule: writes to the table delete the keys the template names; returns the rule''s name';
 
+-- All or none: a template that is refused is an error, which undoes the others.
+CREATE FUNCTION cache_aside.attach(relation regclass, templates text[],
+    columns name[] DEFAULT NULL, level text DEFAULT 'row') RETURNS text[]
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+RETURN CASE WHEN templates IS NULL -- which attach refuses
+       THEN ARRAY[cache_aside.attach(relation, NULL::pg_catalog.text, columns, level)]
+       ELSE COALESCE((SELECT pg_catalog.array_agg(cache_aside.attach(relation, t.template, columns, level)
+                                                  ORDER BY t.place)
+                        FROM pg_catalog.unnest(templates) WITH ORDINALITY t (template, place)), '{}') END;
+
+COMMENT ON FUNCTION cache_aside.attach(regclass, text[], name[], text) IS
+'Adds a rule for each of the templates, all or none; returns the rules'' names';
+
 CREATE FUNCTION cache_aside.attach_query(relation regclass, query text, pattern text,
     name text DEFAULT NULL) RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -58,6 +58,21 @@ SELECT relation, reason FROM cache_aside.attach_all('every', 'cache_aside:{pk}',
 SELECT * FROM cache_aside.attach_all(NULL);
 SELECT attempt($$SELECT * FROM cache_aside.attach_all('nowhere')$$);
 
+---- several templates with one call: all or none
+BEGIN;
+SELECT cache_aside.attach('plain', ARRAY['p:{id}', 'tag:{name}', 'all'], columns => '{name}');
+SELECT name, columns FROM cache_aside.rules WHERE relation = 'plain'::regclass ORDER BY name COLLATE "C";
+INSERT INTO plain VALUES (1, 'n');
+SELECT key FROM cache_aside.pending() WHERE kind = 'key' ORDER BY key COLLATE "C";
+ROLLBACK;
+SELECT attempt($$SELECT cache_aside.attach('every.plain', ARRAY['p:{id}', 'q:{gone}'])$$);
+SELECT attempt($$SELECT cache_aside.attach('every.plain', ARRAY['p:{id}', NULL])$$);
+SELECT count(*) FROM cache_aside.rules WHERE relation = 'plain'::regclass;
+SELECT attempt($$SELECT cache_aside.attach('every.plain', NULL::text[])$$);
+SELECT cache_aside.attach('plain', '{}'::text[]);
+PREPARE untyped AS SELECT cache_aside.attach($1, $2); -- a parameter of no type is one template
+SELECT parameter_types FROM pg_prepared_statements WHERE name = 'untyped';
+
 ---- what is not the user's
 SELECT DISTINCT action, reason FROM cache_aside.attach_all('pg_catalog', dry_run => true);
 SELECT DISTINCT action, reason FROM cache_aside.attach_all('cache_aside', dry_run => true);
