@@ -14,6 +14,28 @@
 extern int guc_scan_rate; /* keys looked at per second by a pattern scan; 0: no limit */
 extern void ca_resync_init(void);
 
+/* ---- pattern_index.c: which of many patterns match a key ---- */
+typedef struct CaGlob
+{
+	const char *text;
+	Size len;
+} CaGlob;
+
+typedef enum CaPatternMatch
+{
+	CA_PATTERN_MISSES,
+	CA_PATTERN_MATCHES,
+	CA_PATTERN_LATER /* the budget is spent */
+} CaPatternMatch;
+
+typedef struct CaPatternIndex CaPatternIndex;
+
+extern CaPatternIndex *ca_pattern_index_make(const CaGlob *patterns, int n); /* at least one */
+extern void ca_pattern_index_free(CaPatternIndex *index);
+extern Size ca_pattern_index_common(const CaPatternIndex *index, const char **common);
+extern CaPatternMatch ca_pattern_index_match(const CaPatternIndex *index, const char *key, Size len,
+											 int *reached, Size *budget);
+
 /* ---- scan.c: patterns; SCAN and UNLINK in steps between deliveries ---- */
 /* A pass over the keyspace of one Redis; the patterns are everybody's. Zero: none. */
 typedef struct CaScan
@@ -26,9 +48,9 @@ typedef struct CaScan
 	StringInfoData page; /* keys that Redis returned */
 	CaSlice *page_keys;
 	Size page_count;
-	Size page_looked;         /* at so many of them */
-	Size page_matched;        /* these are the first in page_keys */
-	dlist_node *page_reached; /* pattern for the next of them; NULL: the first */
+	Size page_looked;  /* at so many of them */
+	Size page_matched; /* these are the first in page_keys */
+	int page_reached;  /* how far the next of them was compared; 0: not at all */
 	TimestampTz next_step;
 	uint64 looked_at; /* keys, in this pass */
 	uint64 deleted;   /* keys, in this session */

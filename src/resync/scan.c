@@ -33,9 +33,11 @@
 #include "utils/timestamp.h"
 
 #define STEP_KEYS 512
-#define PASS_PATTERNS 1024  /* most in one pass: every key is matched against all of them */
+#define PASS_PATTERNS 32768 /* most in one pass */
 #define MOST_PATTERNS 32768 /* asked for and not served; what transactions may add stops here, */
 #define MOST_BYTES (8 * 1024 * 1024) /* or here */
+#define LOOK_BACK                                                                                  \
+	1024 /* patterns asked for last, among which one is looked for before it is added */
 #define LOOK_COST (16 * 1024 * 1024) /* bytes of keys times bytes of patterns in one step */
 #define CHEAP_PATTERN 128            /* bytes; with one star at most, Redis may match it */
 
@@ -59,6 +61,7 @@ static Size wanted_bytes;
 static uint64 begun; /* passes */
 static uint64 ended;
 static StringInfoData match;
+static CaPatternIndex *served_index;
 
 static void
 free_patterns(dlist_head *list)
@@ -67,12 +70,21 @@ free_patterns(dlist_head *list)
 		pfree(dlist_container(Pattern, node, dlist_pop_head_node(list)));
 }
 
+static void
+free_served(void)
+{
+	if (served_index)
+		ca_pattern_index_free(served_index);
+	served_index = NULL;
+	free_patterns(&served);
+}
+
 /* Nothing waits for a pass any more. */
 void
 ca_scan_forget(void)
 {
 	free_patterns(&wanted);
-	free_patterns(&served);
+	free_served();
 	nwanted = 0;
 	wanted_bytes = 0;
 	ended = begun;
@@ -84,7 +96,7 @@ ca_scan_reset(CaScan *scan)
 	scan->running = scan->waiting = false;
 	scan->deleted = 0;
 	scan->page_count = scan->page_looked = scan->page_matched = 0;
-	scan->page_reached = NULL;
+	scan->page_reached = 0;
 	scan->failure[0] = '\0';
 }
 
@@ -101,7 +113,7 @@ find_wanted(const char *pattern, Size len)
 
 		if (p->len == len && memcmp(p->text, pattern, len) == 0)
 			return p;
-		if (++looks == PASS_PATTERNS)
+		if (++looks == LOOK_BACK)
 			break;
 	}
 	return NULL;
@@ -167,33 +179,37 @@ static void
 choose_match(void)
 {
 	Pattern *first = dlist_head_element(Pattern, node, &served);
-	char *common = palloc(first->len + 1);
-	char *other;
-	Size n = ca_glob_prefix(first->text, first->len, common);
-	dlist_iter iter;
+	const char *common;
+	Size n = ca_pattern_index_common(served_index, &common);
 
 	resetStringInfo(&match);
 	if (!dlist_has_next(&served, &first->node) && is_cheap(first))
 		appendBinaryStringInfo(&match, first->text, first->len);
 	else
 	{
-		dlist_foreach (iter, &served)
-		{
-			Pattern *p = dlist_container(Pattern, node, iter.cur);
-			Size m;
-			Size i = 0;
-
-			other = palloc(p->len + 1);
-			m = ca_glob_prefix(p->text, p->len, other);
-			while (i < n && i < m && common[i] == other[i])
-				i++;
-			n = i;
-			pfree(other);
-		}
 		ca_glob_escape(&match, common, n);
 		appendStringInfoChar(&match, '*');
 	}
-	pfree(common);
+}
+
+/* The patterns that were asked for first become those of this pass. */
+static void
+serve_wanted(void)
+{
+	int n = (int) Min(nwanted, PASS_PATTERNS);
+	CaGlob *globs = palloc_extended(n * sizeof(CaGlob), MCXT_ALLOC_HUGE);
+
+	for (int i = 0; i < n; i++)
+	{
+		Pattern *p = dlist_container(Pattern, node, dlist_pop_head_node(&wanted));
+
+		wanted_bytes -= p->len;
+		dlist_push_tail(&served, &p->node);
+		globs[i] = (CaGlob){p->text, p->len};
+	}
+	nwanted -= n;
+	served_index = ca_pattern_index_make(globs, n);
+	pfree(globs);
 }
 
 static void
@@ -203,13 +219,7 @@ begin_pass(CaScan *scan)
 
 	if (match.data == NULL)
 		initStringInfo(&match);
-	for (int i = 0; i < PASS_PATTERNS && !dlist_is_empty(&wanted); i++, nwanted--)
-	{
-		Pattern *p = dlist_container(Pattern, node, dlist_pop_head_node(&wanted));
-
-		wanted_bytes -= p->len;
-		dlist_push_tail(&served, &p->node);
-	}
+	serve_wanted();
 	choose_match();
 	MemoryContextSwitchTo(old);
 	CA_DEBUG_POINT("scan-begins");
@@ -219,29 +229,6 @@ begin_pass(CaScan *scan)
 	strlcpy(scan->cursor, "0", sizeof(scan->cursor));
 	scan->looked_at = 0;
 	ca_status_put_scan(0);
-}
-
-/* Does the next key of the page match? False in *known: the step has cost enough, go on later. */
-static bool
-matches_any(CaScan *scan, const char *key, Size len, Size *cost, bool *known)
-{
-	dlist_node *node = scan->page_reached ? scan->page_reached : dlist_head_node(&served);
-
-	for (;;)
-	{
-		Pattern *p = dlist_container(Pattern, node, node);
-
-		*known = *cost < LOOK_COST;
-		scan->page_reached = *known ? NULL : node;
-		if (!*known)
-			return false;
-		*cost += (p->len + 1) * (len + 1);
-		if (ca_glob_match(p->text, p->len, key, len))
-			return true;
-		if (!dlist_has_next(&served, node))
-			return false;
-		node = dlist_next_node(&served, node);
-	}
 }
 
 static bool
@@ -265,7 +252,7 @@ finish_page(CaScan *scan)
 {
 	if (!scan->last_page)
 		return;
-	free_patterns(&served);
+	free_served();
 	scan->running = false;
 	ended = begun;
 }
@@ -308,17 +295,18 @@ unlink_matching(CaScan *scan, CaRedis *redis)
 static void
 look_at_page(CaScan *scan, CaRedis *redis)
 {
-	Size cost = 0;
-	bool known = true;
+	Size budget = LOOK_COST;
 
 	while (scan->page_looked < scan->page_count)
 	{
 		CaSlice key = scan->page_keys[scan->page_looked];
+		CaPatternMatch answer = ca_pattern_index_match(served_index, scan->page.data + key.offset,
+													   key.len, &scan->page_reached, &budget);
 
-		if (matches_any(scan, scan->page.data + key.offset, key.len, &cost, &known))
-			scan->page_keys[scan->page_matched++] = key;
-		if (!known)
+		if (answer == CA_PATTERN_LATER)
 			return;
+		if (answer == CA_PATTERN_MATCHES)
+			scan->page_keys[scan->page_matched++] = key;
 		scan->page_looked++;
 	}
 	scan->page_looked = scan->page_count = 0;
