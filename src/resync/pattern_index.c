@@ -48,9 +48,9 @@ compare_entries(const void *a, const void *b)
 }
 
 static bool
-begins(const Entry *entry, const char *text, Size len)
+begins(const Entry *entry, const char *subject, Size len)
 {
-	return entry->prefix_len <= len && memcmp(entry->prefix, text, entry->prefix_len) == 0;
+	return entry->prefix_len <= len && memcmp(entry->prefix, subject, entry->prefix_len) == 0;
 }
 
 /* Each walks past entries that nobody after it walks past again. */
