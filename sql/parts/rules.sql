@@ -233,14 +233,13 @@ LANGUAGE sql STABLE STRICT PARALLEL SAFE
 RETURN (
   SELECT CASE WHEN pg_catalog.bool_and(p.part IS NOT NULL)
               THEN pg_catalog.string_agg(p.part, '' ORDER BY p.place) END
-    FROM (SELECT CASE m.parts[1]
-                 WHEN '{table}' THEN (SELECT pg_catalog.regexp_replace(c.relname, '([{}])', '\1\1', 'g')
+    FROM (SELECT CASE WHEN m.parts[1] OPERATOR(pg_catalog.=) '{table}' THEN (SELECT pg_catalog.regexp_replace(c.relname, '([{}])', '\1\1', 'g')
                                         FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) relation)
-                 WHEN '{schema}' THEN (SELECT pg_catalog.regexp_replace(n.nspname, '([{}])', '\1\1', 'g')
+                 WHEN m.parts[1] OPERATOR(pg_catalog.=) '{schema}' THEN (SELECT pg_catalog.regexp_replace(n.nspname, '([{}])', '\1\1', 'g')
                                          FROM pg_catalog.pg_class c
                                          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
                                         WHERE c.oid OPERATOR(pg_catalog.=) relation)
-                 WHEN '{pk}' THEN (SELECT pg_catalog.string_agg(pg_catalog.format('{%s}', a.attname), ':' ORDER BY k.place)
+                 WHEN m.parts[1] OPERATOR(pg_catalog.=) '{pk}' THEN (SELECT pg_catalog.string_agg(pg_catalog.format('{%s}', a.attname), ':' ORDER BY k.place)
                                      FROM pg_catalog.pg_index i
                                     CROSS JOIN LATERAL pg_catalog.unnest(i.indkey) WITH ORDINALITY k (attnum, place)
                                      JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid

@@ -37,9 +37,9 @@ PG_FUNCTION_INFO_V1(cache_aside_attach_like);
 #define VERSIONS                                                                                   \
 	"SELECT pg_catalog.format('SELECT cache_aside.enable_versioning(%L, version => %L, "           \
 	"start => %L, presents => %L, columns => %L)', $1, v.version, v.start, v.presents, "           \
-	"NULLIF(ARRAY(SELECT n FROM pg_catalog.unnest(v.columns) n WHERE EXISTS (SELECT FROM "         \
-	"pg_catalog.pg_attribute c WHERE c.attrelid OPERATOR(pg_catalog.=) $1 AND c.attnum "           \
-	"OPERATOR(pg_catalog.>) 0 AND c.attname OPERATOR(pg_catalog.=) n)), '{}')), v.version "        \
+	"(SELECT pg_catalog.array_agg(n) FROM pg_catalog.unnest(v.columns) n WHERE EXISTS (SELECT "    \
+	"FROM pg_catalog.pg_attribute c WHERE c.attrelid OPERATOR(pg_catalog.=) $1 AND c.attnum "      \
+	"OPERATOR(pg_catalog.>) 0 AND c.attname OPERATOR(pg_catalog.=) n))), v.version "               \
 	"FROM cache_aside.versioned v "                                                                \
 	"WHERE v.relation OPERATOR(pg_catalog.=) $2 AND NOT EXISTS (SELECT FROM "                      \
 	"cache_aside.versioned "                                                                       \

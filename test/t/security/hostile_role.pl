@@ -69,6 +69,7 @@ my %values = (
 	'name[]' => [ q{'{k}'}, q{'{}'}, q{'{NULL}'}, q{'{{k,id},{k,id}}'}, q{'{nosuch}'}, q{'[5:5]={k}'} ],
 	'text[]' => [ q{ARRAY['m:x']}, q{'{}'}, q{'{NULL}'}, q{'{{a,b},{c,NULL}}'}, q{array_fill('x'::text, ARRAY[100000])} ],
 	name => [ q{'k'}, q{''}, q{'version'}, q{'ctid'}, q{'nosuch'} ],
+	regnamespace => [ map { "$_\::regnamespace" } qw('mallory' 'alice' 'pg_catalog' 'pg_toast' 'cache_aside' 0 4294967295) ],
 	interval => [ q{'1 s'}, q{'0'}, q{'-1 day'}, qq{'$infinity'}, qq{'-$infinity'}, q{'-178000000 years'} ],
 	pg_lsn => [ q{'0/1'}, q{'0/0'}, q{'FFFFFFFF/FFFFFFFF'} ],
 	integer => [ 1, 0, -1, 2147483647, -2147483648 ],

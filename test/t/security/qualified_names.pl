@@ -25,7 +25,7 @@ sub unqualified
 	$sql =~ s/OPERATOR\s*\((?:pg_catalog|x\.x)\.[^)]+\)/,/g;
 	$sql =~ s/\b(SET search_path) = pg_catalog, pg_temp\b/$1/g;
 	$sql =~ s/(\bSET|,)(\s+[\w.]+) = /$1$2 /g if $sql =~ /^\s*(?:UPDATE\b|,)/;
-	my %defined = map { lc $_ => 1 } $sql =~ /\b(\w+)\s*(?:\([\w\s,]*\))?\s+AS\s*\(\s*(?:SELECT|WITH|DELETE|x\.x)/g;
+	my %defined = map { lc $_ => 1 } $sql =~ /\b(\w+)\s*(?:\([\w\s,]*\))?\s+AS\s*(?:MATERIALIZED\s*)?\(\s*(?:SELECT|WITH|DELETE|x\.x)/g;
 
 	push @found, "type $1" while $sql =~ /(?:::\s*|ADD COLUMN x\.x )(?!pg_catalog\.|x\.x|cache_aside\.)(\S+)/g;
 	push @found, 'list in FROM' if $sql =~ /\bFROM\s+[\w.]+(?:\s+\w+)?\s*,/;
