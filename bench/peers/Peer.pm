@@ -161,7 +161,7 @@ sub kill_cache { $_[0]->cache->kill9; return; }
 
 # ---- what it took
 
-sub _content
+sub content
 {
 	my ($path) = @_;
 	open my $fh, '<', $path or return '';
@@ -176,7 +176,7 @@ sub _children
 }
 
 # Of /proc/<pid>/stat, what is behind the name: state, parent, ...
-sub _stat { return split / /, _content("/proc/$_[0]/stat") =~ s/.*\) //sr || '? 0'; }
+sub _stat { return split / /, content("/proc/$_[0]/stat") =~ s/.*\) //sr || '? 0'; }
 
 # utime, stime, and of children that ended cutime, cstime, in seconds.
 sub _cpu
@@ -198,7 +198,7 @@ sub cpu_below
 # CPU seconds of the whole machine: used by anybody, taken by its host, and all.
 sub cpu_of_machine
 {
-	my ($user, $nice, $system, $idle, $iowait, $irq, $softirq, $steal) = map { $_ / $ticks } _content('/proc/stat') =~ /^cpu +(\d.*)/ ? split / /, $1 : ();
+	my ($user, $nice, $system, $idle, $iowait, $irq, $softirq, $steal) = map { $_ / $ticks } content('/proc/stat') =~ /^cpu +(\d.*)/ ? split / /, $1 : ();
 	my $used = _sum($user, $nice, $system, $irq, $softirq);
 	return ($used, $steal, _sum($used, $steal, $idle, $iowait));
 }
@@ -220,7 +220,7 @@ sub consumer_memory
 {
 	my ($self) = @_;
 	my @pids = (@{ $self->{consumers} }, $self->serving_pids);
-	return _sum(map { _content("/proc/$_/smaps_rollup") =~ /^Pss_(?:Anon|File): +(\d+)/mg } @pids) / 1024;
+	return _sum(map { content("/proc/$_/smaps_rollup") =~ /^Pss_(?:Anon|File): +(\d+)/mg } @pids) / 1024;
 }
 
 sub serving_pids

@@ -33,14 +33,6 @@ sub new
 	return $self;
 }
 
-sub _content
-{
-	my ($path) = @_;
-	open my $fh, '<', $path or return '';
-	local $/;
-	return scalar(<$fh>) // '';
-}
-
 sub _write
 {
 	my ($self, $mode, $name, $text) = @_;
@@ -221,8 +213,8 @@ sub _others
 sub _heading
 {
 	my ($self, $took) = @_;
-	my ($cpu) = _content('/proc/cpuinfo') =~ /^model name\s*:\s*(.*)/m;
-	my $cores = () = _content('/proc/cpuinfo') =~ /^processor/mg;
+	my ($cpu) = Peer::content('/proc/cpuinfo') =~ /^model name\s*:\s*(.*)/m;
+	my $cores = () = Peer::content('/proc/cpuinfo') =~ /^processor/mg;
 	my @others = $self->_others;
 	my $options = join '', map { $ENV{$_} ? qq( @{[ s/^PEERS_//r ]}="$ENV{$_}") : '' } qw(ROUNDS PEERS_SECONDS CLIENTS PEERS);
 	return sprintf "Measured on %s, %d x %s, Linux %s; others used %.0f %% of its processors meanwhile, its host %.0f %%. PostgreSQL %s, Redis %s, memcached %s.\n"
