@@ -30,6 +30,6 @@ print $fh "cache_aside.redis_url = '" . $redis->url . "'\n";
 close $fh;
 
 $ENV{REDIS_SOCKET} = $redis->socket;
-$ENV{LC_ALL} = 'C.UTF-8';
+$ENV{LANG} = $ENV{LC_ALL} = 'C.UTF-8'; # pg_regress takes LC_ALL away before initdb
 system(@ARGV, "--temp-config=$conf");
 exit($? == 0 ? 0 : ($? >> 8 || 1));
