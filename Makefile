@@ -41,7 +41,7 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*/*.pl
 
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test test-matrix bare upgrade dist deb fuzz soak oracle demo psql bench bench-peers lint format format-check
+people = help test docs-check test-matrix bare upgrade dist deb fuzz soak oracle demo psql bench bench-peers lint format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -90,6 +90,9 @@ help:
 ## make test      every test; T=word runs those whose name contains it, ONLY=fills/ a folder, JOBS=n at a time
 test:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/run-tests.sh
+## make docs-check  what README and docs tell to run, run as it is written; PAGE=docs/rules.md is one page
+docs-check:
+	@CA_GOAL=test PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/docs-check.pl . $(PAGE)
 ## make bare      what a newcomer meets, in a bare Debian made for it (root); SUITE=trixie is another
 bare:
 	@CA_GOAL=$@ $(here)/scripts/packages.sh && $(here)/scripts/bare.sh $(SUITE)

@@ -3,7 +3,7 @@
 #
 #	link     a relative link whose file does not exist
 #	anchor   a link to a heading that does not exist
-#	index    a page of docs/ that its index (README.md in docs/, docs/internals/, docs/benchmarks/) does not name
+#	index    a page of docs/ that its index (README.md in docs/, docs/runbooks/, docs/internals/, ...) does not name
 #	path     a file of this tree, named with its folder or alone, that does not exist
 #	name     a ca_..., Ca..., CA_... or `function()` that no source has, or not the file in which it is said to
 #	         be; in docs/internals and CONTRIBUTING.md
@@ -276,7 +276,7 @@ foreach my $page (@pages)
 	check_names($page) if $inside;
 	check_numbers($page) if $inside;
 }
-check_index($_) foreach grep { -d } qw(docs docs/internals docs/benchmarks);
+check_index($_) foreach grep { -d } qw(docs docs/runbooks docs/internals docs/benchmarks);
 check_worker();
 check_gaps();
 check_folders();

@@ -1,14 +1,13 @@
 # What the documentation says of the server is so: every setting with its default, values and who sets it; every
-# function, view and table of the schema with who may use it; every argument that a page names; every column of `status`;
-# and each statement of the examples in README.md and docs/ runs, in the order in which a page has them.
+# function, view and table of the schema with who may use it; every argument that a page names; every column of `status`.
+# What pages tell to run is run by docs_check.
 #
 # Remedy: none in src/. Fails when a row of docs/settings.md, docs/reference.md or docs/monitoring.md is taken out or
-# changed, when the source gets a setting, function, view or column that has none, and when an example has a mistake.
+# changed, and when the source gets a setting, function, view or column that has none.
 use strict;
 use warnings;
 
 use CacheAside;
-use Certificates;
 use PostgreSQL::Test::Utils;
 use RedisServer;
 use Test::More;
@@ -16,9 +15,6 @@ use Test::More;
 RedisServer->skip_all_unless_available;
 my $redis = RedisServer->new->start;
 my $node = CacheAside->new_node('main', redis => $redis);
-my $pki = Certificates->new->issue('redis', san => 'DNS:localhost')->issue('client');
-rename $pki->file('ca.crt'), $pki->file('redis-ca.crt');
-my %examples;
 my $tree = $INC{'CacheAside.pm'} =~ s{[^/]*$}{../..}r;
 
 sub page
@@ -131,47 +127,11 @@ sub columns
 	return;
 }
 
-# A page's sql blocks, statement by statement, in a database of its own; one that shows its error must fail with it.
-sub examples
-{
-	my ($page) = @_;
-	my $database = $page =~ s/\W/_/gr;
-	my @blocks = page($page) =~ /^```sql\n(.*?)^```/msg or return;
-	$node->safe_psql('postgres', qq{CREATE DATABASE "$database" TEMPLATE example});
-	$node->safe_psql($database, 'CREATE EXTENSION cache_aside') unless "@blocks" =~ /^CREATE EXTENSION/m;
-	foreach my $block (@blocks)
-	{
-		my ($statements, $error) = $block =~ /\A(.*?)(^ERROR: .*)?\z/ms;
-		my ($begin) = $block =~ /^(.*)/;
-		$statements =~ s{/etc/postgresql/}{$pki->file('')}ge; # where the files of docs/tls.md are
-		my (undef, undef, $stderr) = $node->psql($database, $statements);
-		$stderr = $stderr =~ s/^psql:<stdin>:\d+: //mgr =~ s/^(?:HINT|CONTEXT|LOCATION):.*//msr;
-		is($stderr, $error // '', "$page: $begin");
-	}
-	return scalar @blocks;
-}
-
-sub make_example
-{
-	$node->safe_psql('postgres', 'CREATE DATABASE example');
-	$node->safe_psql('example', q{
-		CREATE TABLE users (id int PRIMARY KEY, name text, email text);
-		CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users);
-		CREATE TABLE events (id int PRIMARY KEY, day date);
-		CREATE TABLE notes (id int PRIMARY KEY, owner int, title text, created_at timestamptz);
-		INSERT INTO users VALUES (42, 'Bob', 'bob@example.org'), (7, 'Eve', NULL);
-		INSERT INTO orders VALUES (1, 42)});
-	return;
-}
-
 $node->safe_psql('postgres', 'CREATE ROLE nobody');
 settings();
 objects();
 signatures();
 columns('docs/monitoring.md', 'status');
-make_example();
-foreach my $page ('README.md', map { s{^\Q$tree\E/}{}r } glob "$tree/docs/*.md") { $examples{$page} = examples($page); }
-cmp_ok($examples{'README.md'}, '>', 4, 'the README has examples');
 $node->stop;
 
 # make psql

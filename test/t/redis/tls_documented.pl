@@ -38,8 +38,8 @@ sub run_sql
 	return;
 }
 
-# A block without a language is of redis.conf.
-my %run = (sh => \&run_shell, sql => \&run_sql, '' => sub { $redis = RedisServer->new(conf => $_[0])->start; });
+# An ini block is of redis.conf.
+my %run = (sh => \&run_shell, sql => \&run_sql, ini => sub { $redis = RedisServer->new(conf => $_[0])->start; });
 
 sub follow
 {
