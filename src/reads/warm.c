@@ -36,9 +36,9 @@
 #include "utils/typcache.h"
 
 #define WARM_FETCH 500                /* rows of the cursor at a time */
-#define WARM_PAIRS 64                 /* in one call: Redis is held well below 1 ms */
+#define WARM_PAIRS 32                 /* in one call: Redis is held for 0.1 ms */
 #define WARM_BYTES (256 * 1024)       /* in one call, unless one entry is larger */
-#define WARM_PIPELINE 32              /* calls without an answer */
+#define WARM_PIPELINE 64              /* calls without an answer */
 #define WARM_UNSENT (8 * 1024 * 1024) /* bytes waiting for the socket */
 #define WARM_NOTICE_MS 5000
 
