@@ -1,8 +1,8 @@
 # Guarded fills against SETEX: redis-benchmark, 16 commands in the pipeline, values of 100 bytes; with
 # a token that is newer than every invalidation, and with one that is older than the last, for which
-# the key's bucket has to be looked up. And what a token costs where it is made. It is claimed that every
-# fill stored (by Redis's count of SETs and by the keys that are there), that every GET found its value, and that
-# every token was one.
+# the key's bucket has to be looked up. Beside it the floor, a function that does nothing but SET. And what a
+# token costs where it is made. It is claimed that every fill stored (by Redis's count of SETs and by the keys that
+# are there), that every GET found its value, and that every token was one.
 use strict;
 use warnings;
 use Bench;
@@ -53,6 +53,22 @@ sub fill_rate
 	return store_rate($what, sub { 'FCALL cache_aside_fill 1 ' . key() . " $value 300000 $with" });
 }
 
+# What any function that stores costs, without a question asked
+$redis->command('FUNCTION', 'LOAD', <<'EOL');
+#!lua name=bench
+local call
+redis.register_function('bench_set', function(keys, args)
+    call = call or redis.call
+    call('SET', keys[1], args[1], 'PX', args[2])
+    return 1
+end)
+EOL
+
+sub floor_rate
+{
+	return store_rate('floor', sub { 'FCALL bench_set 1 ' . key() . " $value 300000 $token" });
+}
+
 sub read_rate
 {
 	my ($what, $command) = @_;
@@ -80,13 +96,16 @@ sub token_cost
 
 title('Guarded fills');
 my $rounds = scaled(5, 1);
-my ($setex, $fill, $late, $plain_get, $get) = paired($rounds,
+my ($setex, $floor, $fill, $late, $plain_get, $get) = paired($rounds,
 	[ 'SETEX, per second', sub { store_rate('SETEX', sub { 'SETEX ' . key() . " 300 $value" }) } ],
+	[ 'a function that only SETs, per second', \&floor_rate ],
 	[ 'cache_aside_fill, per second', sub { fill_rate('fill', $token) } ],
 	[ 'with an older token', sub { fill_rate('fill, older token', $older) } ],
 	[ 'GET, per second', sub { read_rate('GET', 'GET key:__rand_int__') } ],
 	[ 'cache_aside_get, per second', sub { read_rate('get', 'FCALL cache_aside_get 1 key:__rand_int__ 0') } ]);
 verdict('fill / SETEX', $fill / $setex, '>=', 0.35);
+note_line('a function that only SETs / SETEX', sprintf '%.2f', $floor / $setex);
+note_line('fill / a function that only SETs', sprintf '%.2f', $fill / $floor);
 note_line('with an older token / SETEX', sprintf '%.2f', $late / $setex);
 note_line('get / GET', sprintf '%.2f', $get / $plain_get);
 my ($us) = paired($rounds, [ 'read_token, us', sub { proved('read_token', baseline => 1, run => \&token_cost) } ]);

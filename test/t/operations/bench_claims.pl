@@ -28,7 +28,7 @@ my %runs = (
 	'log_without_messages' => [ 'pgbench', 'COPY' ],
 	'row_version' => [ 'bumps', 'checks' ],
 	'routing' => [ 'route', 'is_read_only', 'report_commit_lsn on' ],
-	'fill' => [ 'SETEX', 'fill', 'fill, older token', 'GET', 'get' ],
+	'fill' => [ 'SETEX', 'floor', 'fill', 'fill, older token', 'GET', 'get' ],
 	'guard_delivery' => [ 'small transactions', map { "drain, guard $_" } qw(off on on) ],
 	'tls' => [ map { my $what = $_; map { "$_, $what" } 'plain', 'TLS' } 'one commit at a time', 'backlog' ],
 	'cost' => [ (map { "$_, one row" } 'a rule', 'row versions'), (map { "$_, many rows" } 'a rule, row level', 'a rule, statement level'), 'a rule, kernel' ],
