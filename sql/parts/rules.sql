@@ -96,6 +96,15 @@ AS 'MODULE_PATHNAME', 'cache_aside_keys';
 COMMENT ON FUNCTION cache_aside.keys(regclass, jsonb) IS
 'The keys that a write of this row would delete, for people writing rules';
 
+CREATE FUNCTION cache_aside.explain_rules(relation regclass, new jsonb, old jsonb,
+    OUT rule text, OUT kind text, OUT key text, OUT reason text) RETURNS SETOF record
+LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'cache_aside_explain_rules';
+
+COMMENT ON FUNCTION cache_aside.explain_rules(regclass, jsonb, jsonb) IS
+'What explain() says of the rules that the table has';
+
 CREATE FUNCTION cache_aside.rule_pattern(trigger oid) RETURNS text
 LANGUAGE c STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_rule_pattern';
@@ -580,6 +589,31 @@ SELECT f.relation, f.rule, f.gap,
 
 COMMENT ON VIEW cache_aside.gaps IS
 'Changes that no trigger of a rule sees, each with the statement that closes the gap';
+
+CREATE FUNCTION cache_aside.explain(relation regclass, new jsonb, old jsonb DEFAULT NULL,
+    OUT rule text, OUT kind text, OUT key text, OUT reason text) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 10
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+WITH told AS (
+SELECT DISTINCT e.rule, e.kind, e.key, e.reason
+  FROM cache_aside.explain_rules(explain.relation, explain.new, explain.old) e
+UNION ALL
+SELECT g.rule, NULL, NULL, g.gap FROM cache_aside.gaps g -- rules that the table ought to have
+ WHERE g.relation OPERATOR(pg_catalog.=) explain.relation
+   AND NOT (g.rule OPERATOR(pg_catalog.~~) 'row\_version(%)')
+   AND NOT EXISTS (SELECT FROM cache_aside.rules r
+                    WHERE r.relation OPERATOR(pg_catalog.=) g.relation AND r.name OPERATOR(pg_catalog.=) g.rule)
+   AND NOT EXISTS (SELECT FROM cache_aside.rule_triggers t
+                    WHERE t.relation OPERATOR(pg_catalog.=) g.relation AND t.rule OPERATOR(pg_catalog.=) g.rule)
+)
+SELECT t.rule, t.kind, t.key, t.reason
+  FROM told t
+ ORDER BY t.rule COLLATE pg_catalog."C" NULLS FIRST, t.kind, t.key COLLATE pg_catalog."C", t.reason COLLATE pg_catalog."C";
+END;
+
+COMMENT ON FUNCTION cache_aside.explain(regclass, jsonb, jsonb) IS
+'Which keys a write of this row would delete, by which rule, and why not; new alone: INSERT, old alone: DELETE, both: UPDATE';
 
 -- Partitions count for the topmost table that has a primary key, where one has: that is where the rule belongs.
 CREATE VIEW cache_aside.uncovered AS

@@ -116,6 +116,17 @@
 #define CA_LSN_TEXT "%X/%X"
 #endif
 
+/* 18 has columns without a stored value, which a trigger's WHEN computes. */
+#if PG_VERSION_NUM >= 180000
+#include "rewrite/rewriteHandler.h"
+#define ca_expand_virtual(node, relation)                                                          \
+	expand_generated_columns_in_expr(                                                              \
+		expand_generated_columns_in_expr(node, relation, PRS2_OLD_VARNO), relation,                \
+		PRS2_NEW_VARNO)
+#else
+#define ca_expand_virtual(node, relation) ((Node *) (node))
+#endif
+
 /* 19 added options to a scan. */
 #if PG_VERSION_NUM >= 190000
 #define ca_table_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL, SO_NONE)

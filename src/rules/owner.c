@@ -53,6 +53,16 @@ ca_owner_become(CaIdentity *saved, Oid owner)
 		pin(reading[i][0], reading[i][1]);
 }
 
+/*
+ * For what only looks. SPI refuses statements of a query that write, but not functions in it. Switched back with the settings
+ * around it; a function that would do that itself is refused, since a snapshot was taken.
+ */
+void
+ca_owner_write_nothing(void)
+{
+	pin("transaction_read_only", "on");
+}
+
 void
 ca_owner_leave(const CaIdentity *saved)
 {

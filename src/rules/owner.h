@@ -14,6 +14,8 @@ typedef struct CaIdentity
 } CaIdentity;
 
 extern void ca_owner_become(CaIdentity *saved, Oid owner);
+/* From then on until leave, nothing is written: the transaction is read-only, and nobody can make it another. */
+extern void ca_owner_write_nothing(void);
 extern void ca_owner_leave(const CaIdentity *saved);
 
 #endif

@@ -7,7 +7,7 @@
  *
  * Whose rights: only members of the owner may ask, and everything that the table brings along (query
  * rules, domains of its row type, output functions) runs as the owner, restricted (owner.c), also
- * when a superuser asks.
+ * when a superuser asks. The transaction is read-only meanwhile: what a query calls can write nothing.
  */
 #include "cache_aside.h"
 #include "common/common.h"
@@ -72,7 +72,7 @@ preview_query(Relation relation, const Trigger *trigger, Datum row, const char *
 	if (!ca_approval_given(relation, trigger->tgoid))
 		put_prefixed(result, trigger->tgargs[0], strlen(trigger->tgargs[0]));
 	else
-		ca_query_preview(relation, trigger->tgargs[1], row, what, put_prefixed, result);
+		ca_query_preview(relation, trigger->tgargs[1], &row, 1, what, put_prefixed, result);
 }
 
 static void
@@ -120,6 +120,7 @@ cache_aside_keys(PG_FUNCTION_ARGS)
 	triggers = CopyTriggerDesc(relation->trigdesc); /* what runs below may change the relation's */
 	SPI_connect();
 	ca_owner_become(&caller, relation->rd_rel->relowner);
+	ca_owner_write_nothing();
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
 		Trigger *trigger = &triggers->triggers[i];

@@ -177,8 +177,8 @@ run_plan(CaRule *rule, TriggerData *data, DestReceiver *keys)
 	ca_owner_leave(&caller);
 }
 
-static bool
-is_schema_error(int sqlstate)
+bool
+ca_query_is_schema_error(int sqlstate)
 {
 	return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
 		   sqlstate == ERRCODE_INVALID_SCHEMA_NAME;
@@ -201,8 +201,8 @@ warn_broken(CaRule *rule, const ErrorData *error)
  * In PG_CATCH: takes the error and rolls back the subtransaction in which it happened. Whoever
  * catches a rethrown error counts on its own subtransaction being the innermost.
  */
-static ErrorData *
-leave_subtransaction(MemoryContext context)
+ErrorData *
+ca_query_leave_subtransaction(MemoryContext context)
 {
 	ErrorData *error;
 
@@ -235,9 +235,9 @@ ca_query_run(CaRule *rule, TriggerData *data, CaKeyHandler handler, void *arg)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error = leave_subtransaction(context);
+		ErrorData *error = ca_query_leave_subtransaction(context);
 
-		if (!is_schema_error(error->sqlerrcode))
+		if (!ca_query_is_schema_error(error->sqlerrcode))
 			ReThrowError(error);
 		warn_broken(rule, error);
 	}
@@ -292,7 +292,7 @@ is_query_error(const ErrorData *error)
 {
 	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
-	return is_schema_error(error->sqlerrcode) ||
+	return ca_query_is_schema_error(error->sqlerrcode) ||
 		   category == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
 		   category == ERRCODE_TO_CATEGORY(ERRCODE_FEATURE_NOT_SUPPORTED);
 }
@@ -301,8 +301,8 @@ is_query_error(const ErrorData *error)
  * In a view: everything but a cancel of the statement. The owner of one table must not break it for
  * all, and his code can raise a cancel's SQLSTATE, though not from core's function.
  */
-static bool
-is_any_error(const ErrorData *error)
+bool
+ca_query_is_any_error(const ErrorData *error)
 {
 	return error->sqlerrcode != ERRCODE_QUERY_CANCELED || error->funcname == NULL ||
 		   strcmp(error->funcname, "ProcessInterrupts") != 0;
@@ -363,7 +363,7 @@ ca_query_check(Relation relation, const char *query, const char *pattern)
 char *
 ca_query_problem(Relation relation, const char *query, const char *type)
 {
-	Check check = {.type = type, .expected = is_any_error};
+	Check check = {.type = type, .expected = ca_query_is_any_error};
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	const char *volatile detail = NULL;
@@ -378,7 +378,7 @@ ca_query_problem(Relation relation, const char *query, const char *type)
 	}
 	PG_CATCH();
 	{
-		ReThrowError(leave_subtransaction(context));
+		ReThrowError(ca_query_leave_subtransaction(context));
 	}
 	PG_END_TRY();
 	CurrentResourceOwner = owner;
@@ -387,21 +387,25 @@ ca_query_problem(Relation relation, const char *query, const char *type)
 	return detail == NULL ? NULL : pstrdup(detail);
 }
 
-/* The keys that a change of one row, given as jsonb, yields. SPI is connected, we are the owner. */
+/* The keys that a change of these rows (two at most), given as jsonb, yields. SPI is connected, we are the owner. */
 void
-ca_query_preview(Relation relation, const char *query, Datum row, const char *what,
+ca_query_preview(Relation relation, const char *query, Datum *rows, int count, const char *what,
 				 CaKeyHandler handler, void *arg)
 {
-	char *changed = psprintf("SELECT %s FROM pg_catalog.jsonb_populate_record(NULL::%s, $1)",
-							 changed_columns(relation), qualified_name(relation));
-	Oid types[1] = {JSONBOID};
-	ParamListInfo parameters = makeParamList(1);
+	Oid types[2] = {JSONBOID, JSONBOID};
+	ParamListInfo parameters = makeParamList(count);
+	StringInfoData changed;
 
 	ca_query_text_require(query);
-	parameters->params[0].value = row;
-	parameters->params[0].isnull = false;
-	parameters->params[0].pflags = PARAM_FLAG_CONST;
-	parameters->params[0].ptype = JSONBOID;
-	execute(prepare(wrap_query(changed, query), 1, types), parameters,
+	initStringInfo(&changed);
+	for (int i = 0; i < count; i++)
+	{
+		appendStringInfo(
+			&changed, "%sSELECT %s FROM pg_catalog.jsonb_populate_record(NULL::%s, $%d)",
+			i > 0 ? " UNION ALL " : "", changed_columns(relation), qualified_name(relation), i + 1);
+		parameters->params[i] =
+			(ParamExternData){.value = rows[i], .pflags = PARAM_FLAG_CONST, .ptype = JSONBOID};
+	}
+	execute(prepare(wrap_query(changed.data, query), count, types), parameters,
 			ca_query_keys_receiver(handler, arg, what, NULL));
 }

@@ -54,8 +54,25 @@ struct Query;
 extern char *ca_query_check_tree(struct Query *wrapped, const char *pattern);
 /* The same for views: what is wrong, or NULL. Runs in a subtransaction. `type`: NULL, or what it was. */
 extern char *ca_query_problem(Relation relation, const char *query, const char *type);
-extern void ca_query_preview(Relation relation, const char *query, Datum row, const char *what,
-							 CaKeyHandler handler, void *arg);
+extern void ca_query_preview(Relation relation, const char *query, Datum *rows, int count,
+							 const char *what, CaKeyHandler handler, void *arg);
+/* Of errors: the schema is another one (then a firing gives the pattern); anything but a cancel. */
+extern bool ca_query_is_schema_error(int sqlstate);
+extern bool ca_query_is_any_error(const ErrorData *error);
+/* In PG_CATCH: the error, in `context`, and out of the subtransaction in which it happened. */
+extern ErrorData *ca_query_leave_subtransaction(MemoryContext context);
+
+/* ---- fires.c: would a trigger fire? ---- */
+typedef struct CaWrite
+{
+	int16 event; /* TRIGGER_TYPE_INSERT, _UPDATE or _DELETE */
+	TupleTableSlot *old_row;
+	TupleTableSlot *new_row; /* of the relation's form; NULL: the event has none */
+} CaWrite;
+
+/* Why it would not, or NULL. */
+extern const char *ca_fires_problem(Relation relation, const Trigger *trigger,
+									const CaWrite *write);
 
 /* ---- stray.c ---- */
 /*
