@@ -663,4 +663,54 @@ SELECT p.relation,
 COMMENT ON VIEW cache_aside.uncovered IS
 'Tables written since the statistics were reset that have no rule, each with a statement that gives it one';
 
-GRANT SELECT ON cache_aside.rule_triggers, cache_aside.rules, cache_aside.gaps, cache_aside.uncovered TO PUBLIC;
+CREATE FUNCTION cache_aside.rule_counts(
+    OUT trigger oid, OUT fired bigint, OUT keys bigint, OUT patterns bigint, OUT failures bigint,
+    OUT last_fired timestamptz, OUT since timestamptz) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL SAFE ROWS 100
+AS 'MODULE_PATHNAME', 'cache_aside_rule_counts';
+
+COMMENT ON FUNCTION cache_aside.rule_counts() IS
+'What the triggers of rules in this database did, for the view rule_stats; NULL: all those for which there was no room';
+
+CREATE VIEW cache_aside.rule_stats AS
+SELECT t.relation, t.rule,
+       COALESCE(pg_catalog.sum(c.fired), 0)::pg_catalog.int8 AS fired,
+       COALESCE(pg_catalog.sum(c.keys), 0)::pg_catalog.int8 AS keys,
+       COALESCE(pg_catalog.sum(c.patterns), 0)::pg_catalog.int8 AS patterns,
+       COALESCE(pg_catalog.sum(c.failures), 0)::pg_catalog.int8 AS failures,
+       pg_catalog.max(c.last_fired) AS last_fired,
+       COALESCE(pg_catalog.max(c.since), pg_catalog.max(o.since)) AS since
+  FROM cache_aside.rule_counts() o
+  JOIN cache_aside.rule_triggers t ON NOT t.inherited
+  LEFT JOIN cache_aside.rule_counts() c ON c.trigger OPERATOR(pg_catalog.=) t.oid
+ WHERE o.trigger IS NULL
+ GROUP BY t.relation, t.rule
+UNION ALL
+SELECT NULL, NULL, c.fired, c.keys, c.patterns, c.failures, c.last_fired, c.since
+  FROM cache_aside.rule_counts() c
+ WHERE c.trigger IS NULL AND c.fired OPERATOR(pg_catalog.>) 0;
+
+COMMENT ON VIEW cache_aside.rule_stats IS
+'How often each rule fired since the server started or reset_rule_stats(), and what it gave; without a relation: rules for which there was no room';
+COMMENT ON COLUMN cache_aside.rule_stats.fired IS
+'Rows, or statements of a rule by statement and TRUNCATEs, that its triggers were called for, rolled back or not';
+COMMENT ON COLUMN cache_aside.rule_stats.keys IS
+'Keys that it named; those that a transaction names twice count twice, and are deleted once';
+COMMENT ON COLUMN cache_aside.rule_stats.patterns IS
+'How often it gave its whole pattern: for TRUNCATE, or for want of keys';
+COMMENT ON COLUMN cache_aside.rule_stats.failures IS
+'How often it failed the write, or gave its pattern because it could not make keys; gaps says why';
+COMMENT ON COLUMN cache_aside.rule_stats.last_fired IS
+'End of the last transaction in which it fired';
+
+CREATE FUNCTION cache_aside.reset_rule_stats(relation regclass DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'cache_aside_reset_rule_stats';
+
+COMMENT ON FUNCTION cache_aside.reset_rule_stats(regclass) IS
+'Sets the counters of rule_stats to zero, for one table or for all of the server';
+
+REVOKE ALL ON FUNCTION cache_aside.reset_rule_stats(regclass) FROM PUBLIC;
+
+GRANT SELECT ON cache_aside.rule_triggers, cache_aside.rules, cache_aside.gaps, cache_aside.uncovered,
+    cache_aside.rule_stats TO PUBLIC;

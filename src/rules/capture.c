@@ -74,13 +74,25 @@ check_call(FunctionCallInfo fcinfo, const char *function, bool for_row, int max_
 static void
 add_key(void *arg, const char *key, Size len)
 {
-	ca_entries_add_key(key, len, ((CaRule *) arg)->what);
+	CaRule *rule = arg;
+
+	rule->count.keys++;
+	ca_entries_add_key(key, len, rule->what);
 }
 
 static void
 add_pattern(CaRule *rule)
 {
+	rule->count.patterns++;
 	ca_entries_add_rule_pattern(rule->pattern);
+}
+
+/* The pattern instead of keys that cannot be made. */
+static void
+add_pattern_instead(CaRule *rule)
+{
+	rule->count.failures++;
+	add_pattern(rule);
 }
 
 static void
@@ -94,7 +106,7 @@ fire_row(CaRule *rule, TriggerData *data)
 {
 	if (rule->missing != NULL)
 	{
-		add_pattern(rule);
+		add_pattern_instead(rule);
 		return;
 	}
 	if (!TRIGGER_FIRED_BY_UPDATE(data->tg_event) || !CA_DEBUG_SKIP("old-key"))
@@ -277,14 +289,14 @@ fire_query(CaRule *rule, TriggerData *data)
 	else
 		warn_unapproved(rule, data);
 	if (!done)
-		add_pattern(rule);
+		add_pattern_instead(rule);
 }
 
 static void
 fire_statement(CaRule *rule, TriggerData *data)
 {
 	if (rule->missing != NULL)
-		add_pattern(rule);
+		add_pattern_instead(rule);
 	else if (rule->query != NULL)
 		fire_query(rule, data);
 	else

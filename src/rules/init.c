@@ -2,6 +2,8 @@
  * init.c: hooks and settings of rules.
  */
 #include "cache_aside.h"
+#include "common/common.h"
+#include "rules/rule_stats.h"
 #include "rules/rules.h"
 
 bool guc_enabled = true;
@@ -28,4 +30,6 @@ ca_rules_init(void)
 	define_settings();
 	ca_ddl_init();
 	ca_merge_init();
+	if (ca_preload_done())
+		ca_preload_shmem(ca_rule_stats_shmem_request, ca_rule_stats_shmem_init);
 }

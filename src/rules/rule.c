@@ -26,6 +26,9 @@
  * without leaving the firing must not let go. A resource owner would say the same later and cost an
  * entry per row.
  *
+ * Firings are counted in the rule, which stays until its counts are added to those of all (rule_stats.c) at the end of a
+ * transaction, or of the session.
+ *
  * A column that is gone must not fail the user's write: such a rule has `missing` set and gives its
  * pattern.
  */
@@ -41,9 +44,11 @@
 #include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
+#include "storage/ipc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 
 typedef struct Entry
 {
@@ -70,6 +75,7 @@ typedef struct Entry
 static cache_hash *rules;
 static bool any_marked;  /* some rule in the cache is invalid */
 static uint64 forgotten; /* calls of the callback */
+static CaRule *counted;  /* those with counts to add up */
 
 static void
 forget_relation(Datum arg, Oid relid)
@@ -123,11 +129,84 @@ sweep(void)
 	}
 }
 
-/* Nobody fires then; a firing that an error ended has let go before. Neither allocates nor raises. */
-static void
-sweep_at_end(XactEvent event, void *arg)
+/* ---- counting ---- */
+
+/* True when all that were counted are added up. */
+static bool
+add_up(TimestampTz now, bool may_replace, bool wait)
 {
-	if (any_marked && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT))
+	CaRule *rest = NULL;
+	CaRule *done = NULL;
+	CaRule *next;
+
+	if (!ca_rule_stats_lock(may_replace, wait))
+		return false;
+	for (CaRule *rule = counted; rule != NULL; rule = next)
+	{
+		CaRule **list = &rest;
+
+		next = rule->next_counted;
+		if (ca_rule_stats_put(rule->counts_as, &rule->count, now, may_replace))
+			list = &done;
+		rule->next_counted = *list;
+		*list = rule;
+	}
+	ca_rule_stats_unlock();
+	counted = rest;
+	for (CaRule *rule = done; rule != NULL; rule = next)
+	{
+		next = rule->next_counted;
+		rule->counted = false;
+		memset(&rule->count, 0, sizeof(rule->count));
+		let_go(rule);
+	}
+	return counted == NULL;
+}
+
+static void
+add_up_at_exit(int code, Datum arg)
+{
+	if (counted != NULL && !add_up(GetCurrentTimestamp(), false, true))
+		(void) add_up(GetCurrentTimestamp(), true, true);
+}
+
+static pg_noinline void
+begin_count(CaRule *rule)
+{
+	rule->counted = true;
+	rule->pins++;
+	rule->next_counted = counted;
+	counted = rule;
+}
+
+static inline void
+count_firing(CaRule *rule)
+{
+	if (!rule->counted)
+		begin_count(rule);
+	rule->count.fired++;
+}
+
+/* ---- the end of a transaction ---- */
+
+/*
+ * Nobody fires then; a firing that an error ended has let go before. Neither allocates nor raises, nor waits for a lock:
+ * those who do not get it are counted at the next end.
+ */
+static void
+at_end(XactEvent event, void *arg)
+{
+	TimestampTz now;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	if (counted != NULL)
+	{
+		now = GetCurrentTransactionStopTimestamp();
+		if (!add_up(now, false, false))
+			(void) add_up(now, true, false);
+	}
+	if (any_marked)
 		sweep();
 }
 
@@ -138,7 +217,8 @@ create_cache(void)
 		AllocSetContextCreate(TopMemoryContext, "cache_aside rules", ALLOCSET_SMALL_SIZES), 32,
 		NULL);
 	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
-	RegisterXactCallback(sweep_at_end, NULL);
+	RegisterXactCallback(at_end, NULL);
+	before_shmem_exit(add_up_at_exit, (Datum) 0);
 }
 
 static void
@@ -186,6 +266,19 @@ parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 		rule->plain = rule->template != NULL && ca_template_is_plain(rule->template);
 }
 
+/* The trigger that shows as the rule's: of a partition's, the one of the topmost table. */
+static Oid
+topmost(const Trigger *trigger)
+{
+	Oid oid = trigger->tgoid;
+	CaTriggerFacts facts;
+
+	if (trigger->tgisclone)
+		while (ca_rule_trigger_find(oid, NULL, &facts) && OidIsValid(facts.parent))
+			oid = facts.parent;
+	return oid;
+}
+
 /* A rule with one pin, the caller's. An error frees it with the current context, until it is kept. */
 static CaRule *
 load_rule(Relation relation, const Trigger *trigger)
@@ -199,6 +292,7 @@ load_rule(Relation relation, const Trigger *trigger)
 	rule->relid = RelationGetRelid(relation);
 	rule->context = context;
 	rule->pins = 1;
+	rule->counts_as = topmost(trigger);
 	parse_rule(rule, relation, trigger);
 	MemoryContextSwitchTo(previous);
 	return rule;
@@ -258,7 +352,9 @@ fire_pinned(CaRule *found, TriggerData *data, void (*fire)(CaRule *rule, Trigger
 
 	PG_TRY();
 	{
+		count_firing(rule);
 		fire(rule, data);
+		rule->count.ended++;
 	}
 	PG_FINALLY();
 	{
@@ -272,8 +368,12 @@ ca_rule_with(TriggerData *data, void (*fire)(CaRule *rule, TriggerData *data))
 {
 	CaRule *rule = find(data->tg_trigger->tgoid);
 
-	if (rule != NULL && rule->plain)
-		fire(rule, data);
-	else
+	if (rule == NULL || !rule->plain)
+	{
 		fire_pinned(rule, data, fire);
+		return;
+	}
+	count_firing(rule);
+	fire(rule, data);
+	rule->count.ended++;
 }

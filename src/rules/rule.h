@@ -6,6 +6,7 @@
 
 #include "cache_aside.h"
 #include "keys/keys.h"
+#include "rules/rule_stats.h"
 
 #include "commands/trigger.h"
 
@@ -14,10 +15,10 @@ typedef struct CaRule
 	Oid trigger;
 	Oid relid;
 	MemoryContext context; /* owns the rule and everything below */
-	int pins;              /* firings that hold it, and one for the cache while it is in there */
-	bool valid;            /* false: the next firing parses anew */
-	bool plain;            /* a firing runs nobody's code */
-	char *text;            /* template, or the pattern of a query rule */
+	int pins; /* firings that hold it, one for the cache while it is in there, one while it is counted */
+	bool valid; /* false: the next firing parses anew */
+	bool plain; /* a firing runs nobody's code */
+	char *text; /* template, or the pattern of a query rule */
 	char *name;
 	char *what;           /* names rule and table in errors */
 	const char *pattern;  /* covers every key, UTF-8, without prefix */
@@ -28,6 +29,10 @@ typedef struct CaRule
 	struct _SPI_plan *plan; /* kept plan of `query`, or NULL */
 	bool strayed;           /* warned of a key outside the pattern */
 	bool warned;            /* about a query that fails, or is not approved */
+	Oid counts_as; /* the trigger of the topmost table that it was cloned from, or itself */
+	bool counted;  /* is in the list of those to add up */
+	CaRuleCount count;
+	struct CaRule *next_counted;
 } CaRule;
 
 /* Runs `fire` with the rule of a firing trigger, which stays whole until it returns or raises. */

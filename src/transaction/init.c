@@ -12,6 +12,11 @@ define_settings(void)
 		"As the parameter cache_aside.commit_lsn, which drivers expose without a "
 		"round trip and poolers pass on.",
 		&guc_report_commit_lsn, false, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable(
+		"cache_aside.log_keys", "Level at which each key that a write invalidates is shown.",
+		"The first 1000 of a transaction. They tell values of rows that the client may not be "
+		"allowed to read.",
+		&guc_log_keys, 0, ca_log_keys_levels, PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
 void

@@ -90,6 +90,7 @@ reset_set(void)
 	set.file = NULL;
 	set.spilled = 0;
 	set.written = set.preparing = false;
+	ca_log_keys_forget();
 	if (set.buffer.data == NULL)
 		return;
 	if (set.buffer.maxlen > RETAINED_MEMORY || ca_seen_is_large() || set.mark_room > 64)
@@ -199,6 +200,8 @@ ca_pending_add(char kind, const char *data, Size len)
 	refuse_read_only();
 	if (set.written)
 	{
+		if (unlikely(guc_log_keys != 0))
+			ca_log_keys_show(kind, data, len);
 		log_at_once(kind, data, len);
 		return;
 	}
@@ -214,6 +217,8 @@ ca_pending_add(char kind, const char *data, Size len)
 	ca_message_append(&set.buffer, kind, data, len);
 	if (ca_seen_before(&set.buffer, offset, set.context))
 		set.buffer.len = (int) offset;
+	else if (unlikely(guc_log_keys != 0))
+		ca_log_keys_show(kind, data, len);
 }
 
 /* ---- looking ---- */

@@ -33,6 +33,12 @@ extern void ca_seen_forget_all(void);
 extern bool ca_seen_is_large(void); /* too large to outlive the transaction */
 extern void ca_seen_is_gone(void);  /* with its memory */
 
+/* ---- log_keys.c: shown as they come ---- */
+extern int guc_log_keys; /* a level of ereport; 0: off */
+extern const struct config_enum_entry ca_log_keys_levels[];
+extern void ca_log_keys_show(char kind, const char *data, Size len);
+extern void ca_log_keys_forget(void); /* the transaction is over; never raises */
+
 /* ---- spill.c: its temporary file, once it outgrew memory ---- */
 struct BufFile;
 extern struct BufFile *ca_spill_create(void);
