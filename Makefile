@@ -9,9 +9,9 @@ in_tree = $(patsubst $(here)/%,%,$(sort $(wildcard $(addprefix $(here)/,$(1)))))
 names_of = $(basename $(notdir $(call in_tree,$(1))))
 
 OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c src/*/*.c))
-# The script is a part for each folder of src/ that has SQL, in an order in which each needs only those before.
+# The script is a part for each folder of src/ that has SQL, and one for what looks at all of it, in an order in which each needs only those before.
 script = sql/cache_aside--1.0.sql
-parts = $(patsubst %,$(here)/sql/parts/%.sql,common shared transaction rows rules resync delivery reads routing)
+parts = $(patsubst %,$(here)/sql/parts/%.sql,common shared transaction rows rules resync delivery reads routing check)
 # What runs inside Redis is likewise put together, in the order that its ORDER says.
 lua = src/delivery/cache_aside.lua
 library = $(here)/src/delivery/library

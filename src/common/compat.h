@@ -57,9 +57,13 @@
 /* 16 made ownership checks generic and gave foreign tables TRUNCATE triggers. */
 #if PG_VERSION_NUM >= 160000
 #define ca_owns_relation(relid, roleid) object_ownercheck(RelationRelationId, relid, roleid)
+#define ca_may_execute(function, roleid)                                                           \
+	(object_aclcheck(ProcedureRelationId, function, roleid, ACL_EXECUTE) == ACLCHECK_OK)
 #define CA_FOREIGN_TRUNCATE_TRIGGERS true
 #else
 #define ca_owns_relation(relid, roleid) pg_class_ownercheck(relid, roleid)
+#define ca_may_execute(function, roleid)                                                           \
+	(pg_proc_aclcheck(function, roleid, ACL_EXECUTE) == ACLCHECK_OK)
 #define CA_FOREIGN_TRUNCATE_TRIGGERS false
 #endif
 

@@ -7,6 +7,8 @@
 #include "cache_aside.h"
 #include "redis/redis.h"
 
+#include "fmgr.h"
+
 #define CA_CHECK_KEPT 64 /* bytes of an answer that may be shown */
 
 /* What is kept of an answer; it must outlive the connection's wait. */
@@ -16,6 +18,9 @@ typedef struct CaCheckAnswer
 	CaReplyType type;
 	char text[CA_CHECK_KEPT]; /* of an error: how it begins */
 } CaCheckAnswer;
+
+/* ---- check_redis.c: its findings, or those alone that are bad, as the rows of a SQL function ---- */
+extern Datum ca_check_redis_run(FunctionCallInfo fcinfo, bool bad_only);
 
 /* ---- check_commands.c: the commands that are needed, each tried without an effect ---- */
 extern int ca_check_commands_count(void);

@@ -47,6 +47,7 @@ static const char *const sections[INFOS] = {"server", "replication", "memory", "
 typedef struct Check
 {
 	ReturnSetInfo *result;
+	bool bad_only; /* leave out what is as it should be, or is not known */
 	CaRedis *redis;
 	instr_time begun;
 	CaGot infos[INFOS];
@@ -65,6 +66,8 @@ put_row(Check *check, const char *item, Verdict ok, const char *value, const cha
 	Datum values[5] = {0};
 	bool nulls[5] = {false};
 
+	if (check->bad_only && ok != NO)
+		return;
 	values[0] = CStringGetTextDatum(item);
 	values[1] = BoolGetDatum(ok == YES);
 	nulls[1] = ok == UNKNOWN;
@@ -448,15 +451,15 @@ ask(Check *check)
 		put_findings(check);
 }
 
-/* cache_aside.check_redis() -> (item, ok, value, follows, repair) */
 Datum
-cache_aside_check_redis(PG_FUNCTION_ARGS)
+ca_check_redis_run(FunctionCallInfo fcinfo, bool bad_only)
 {
 	Check *check = palloc0(sizeof(Check));
 
 	ca_preload_require();
 	InitMaterializedSRF(fcinfo, 0);
 	check->result = (ReturnSetInfo *) fcinfo->resultinfo;
+	check->bad_only = bad_only;
 	check->redis = ca_backend_connection_hold_new();
 	if (check->redis == NULL)
 	{
@@ -473,4 +476,11 @@ cache_aside_check_redis(PG_FUNCTION_ARGS)
 	}
 	PG_END_TRY();
 	return (Datum) 0;
+}
+
+/* cache_aside.check_redis() -> (item, ok, value, follows, repair) */
+Datum
+cache_aside_check_redis(PG_FUNCTION_ARGS)
+{
+	return ca_check_redis_run(fcinfo, false);
 }

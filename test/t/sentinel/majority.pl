@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use CacheAside;
+use Check;
 use FakeRedis;
 use Faults;
 use PgWire;
@@ -36,6 +37,7 @@ $others[$_]->clear($slow[$_]) foreach 0, 1;
 is(status($node, 'endpoint'), "127.0.0.1:$port/0", 'two of three decide');
 ok( $node->poll_query_until('postgres', q{SELECT string_agg(agrees::text, ',' ORDER BY agrees) FROM cache_aside.sentinels},
 		'false,true,true'), 'the view tells who says something else');
+like((finding($node, qr/: names /))[2], qr/^127\.0\.0\.1:\d+: names \S+:@{[ $replica->port ]}, the majority \S+:$port$/, '... and so does check()');
 make_users($node, 10);
 wait_delivered($node);
 my $client = PgWire->new($node);

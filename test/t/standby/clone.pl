@@ -9,6 +9,7 @@ use strict;
 use warnings;
 
 use CacheAside;
+use Check;
 use Faults;
 use PgClient;
 use RedisServer;
@@ -46,6 +47,7 @@ sub lines { my ($node, $text) = @_; return scalar(() = log_since($node) =~ /$tex
 
 # ---- refused
 ok(status_is($clone, 'state', 'refused'), 'the clone is refused');
+like((finding($clone, qr/^refused since /))[3], qr/^SELECT cache_aside\.adopt\(\); -- if this is the right server/, 'in check()');
 delivers($production, 'production');
 is(status($production, "state || ' ' || coalesce(trouble, '')"), 'delivering ', 'nothing happened to it');
 is(told($production), '', 'and its committers wait for the deletion');
