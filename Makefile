@@ -10,14 +10,16 @@ names_of = $(basename $(notdir $(call in_tree,$(1))))
 
 OBJS = $(patsubst %.c,%.o,$(call in_tree,src/*.c src/*/*.c))
 # The script is a part for each folder of src/ that has SQL, and one for what looks at all of it, in an order in which each needs only those before.
-script = sql/cache_aside--1.0.sql
+script = sql/cache_aside--1.1.sql
 parts = $(patsubst %,$(here)/sql/parts/%.sql,common shared transaction rows rules resync delivery reads routing check)
 # What runs inside Redis is likewise put together, in the order that its ORDER says.
 lua = src/delivery/cache_aside.lua
 library = $(here)/src/delivery/library
 lua_parts = $(patsubst %,$(library)/%.lua,$(shell sed -n 's/^\([a-z]*\):.*/\1/p' $(library)/ORDER))
-DATA_built = $(script) $(lua)
-DATA = $(filter-out $(script),$(call in_tree,sql/cache_aside--*.sql))
+# The parts are also what brings an older version up to date, with what goes before and after: sql/upgrade/README.
+upgrade_parts = $(here)/sql/upgrade/1.0--1.1
+upgrade_script = sql/cache_aside--1.0--1.1.sql
+DATA_built = $(script) $(upgrade_script) $(lua)
 
 PG_CPPFLAGS = $(patsubst -I%,-isystem %,$(shell pkg-config --cflags hiredis 2>/dev/null))
 PG_CPPFLAGS += -I$(here)/src -Isrc
@@ -63,6 +65,8 @@ can-build:
 	@CA_CC='$(CC)' CA_CPPFLAGS='$(CPPFLAGS)' CA_LIBS='$(LDFLAGS) $(SHLIB_LINK)' $(can_build)
 $(script): $(parts) $(here)/Makefile | $(CURDIR)/sql
 	cat $(parts) >$@
+$(upgrade_script): $(parts) $(upgrade_parts)/before.sql $(upgrade_parts)/parts.sed $(upgrade_parts)/after.sql $(here)/Makefile | $(CURDIR)/sql
+	{ cat $(upgrade_parts)/before.sql && sed -E -f $(upgrade_parts)/parts.sed $(parts) && cat $(upgrade_parts)/after.sql; } >$@
 $(CURDIR)/sql:
 	mkdir -p $@
 # What runs inside Redis, as string literals: the worker loads it without a file. And the numbers in it, which the

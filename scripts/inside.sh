@@ -54,6 +54,8 @@ install_here()
 		echo "The build failed."
 		exit 1
 	fi
+	# Scripts of older releases, from which tests upgrade
+	cp test/upgrade/cache_aside--*.sql "$dest$("$PG_CONFIG" --sharedir)/extension/"
 	grep 'warning:' "$CA_WORK/build.log" || true
 }
 

@@ -25,6 +25,7 @@
 #include "utils/snapshot.h"
 #include "utils/guc.h"
 
+#define CA_RELEASE "1.1.0"         /* of the library; META.json has it, too */
 #define CA_MAX_KEY 8192            /* bytes; a longer key fails the write */
 #define CA_RESERVED "cache_aside:" /* begins the keys that are ours: positions, guards, ... */
 #define CA_STICK_PREFIX CA_RESERVED "stick:"

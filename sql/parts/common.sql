@@ -1,4 +1,4 @@
-/* cache_aside 1.0: what CREATE EXTENSION runs, put together by make of sql/parts */
+/* cache_aside 1.1: what CREATE EXTENSION runs, put together by make of sql/parts */
 
 \echo Use "CREATE EXTENSION cache_aside" to load this file. \quit
 
@@ -19,6 +19,28 @@ REVOKE ALL ON FUNCTION cache_aside.check_installation() FROM PUBLIC;
 SELECT cache_aside.check_installation();
 
 GRANT USAGE ON SCHEMA cache_aside TO PUBLIC;
+
+CREATE FUNCTION cache_aside.library_version() RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'cache_aside_library_version';
+
+COMMENT ON FUNCTION cache_aside.library_version() IS
+'The release of the library that this server has loaded; for version()';
+
+CREATE FUNCTION cache_aside.version(OUT library text, OUT objects text, OUT remedy text) RETURNS record
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+  SELECT l.release, e.extversion,
+         CASE WHEN NOT pg_catalog.starts_with(l.release, pg_catalog.concat(e.extversion, '.'))
+              THEN 'ALTER EXTENSION cache_aside UPDATE;' END
+    FROM pg_catalog.pg_extension e
+   CROSS JOIN LATERAL (SELECT cache_aside.library_version() AS release) l
+   WHERE e.extname OPERATOR(pg_catalog.=) 'cache_aside';
+END;
+
+COMMENT ON FUNCTION cache_aside.version() IS
+'The release of the library, the version of this database''s SQL objects, and the statement that makes them fit if they do not';
 
 -- A function for its ROWS and SET: as a part of the views it would be taken for millions of rows, and they be
 -- compiled (jit) for seconds to find nothing.

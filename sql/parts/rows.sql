@@ -4,7 +4,7 @@
 -- Everybody may call these: they take the oid of a trigger, and look into the catalog themselves.
 CREATE FUNCTION cache_aside.trigger_arguments(trigger oid) RETURNS text[]
 LANGUAGE c STABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'cache_aside_trigger_arguments';
+AS 'MODULE_PATHNAME', 'cache_aside_trigger_arguments_1_1';
 
 COMMENT ON FUNCTION cache_aside.trigger_arguments(oid) IS
 'Arguments of a trigger of this extension, NULL for any other; for the views';

@@ -107,7 +107,7 @@ COMMENT ON FUNCTION cache_aside.explain_rules(regclass, jsonb, jsonb) IS
 
 CREATE FUNCTION cache_aside.rule_pattern(trigger oid) RETURNS text
 LANGUAGE c STABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'cache_aside_rule_pattern';
+AS 'MODULE_PATHNAME', 'cache_aside_rule_pattern_1_1';
 
 COMMENT ON FUNCTION cache_aside.rule_pattern(oid) IS
 'Glob pattern that covers every key of a trigger''s rule, without key_prefix; NULL if it is malformed';
@@ -121,7 +121,7 @@ COMMENT ON FUNCTION cache_aside.rule_columns(oid) IS
 
 CREATE FUNCTION cache_aside.rule_problem(trigger oid) RETURNS text
 LANGUAGE c STABLE STRICT PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'cache_aside_rule_problem';
+AS 'MODULE_PATHNAME', 'cache_aside_rule_problem_1_1';
 
 COMMENT ON FUNCTION cache_aside.rule_problem(oid) IS
 'What makes a trigger''s rule unfit for its table today; NULL if nothing, or for those who may not know: not a member of the owner nor of pg_monitor';

@@ -10,6 +10,7 @@ COMMENT ON FUNCTION cache_aside.uninstall() IS
 
 REVOKE ALL ON FUNCTION cache_aside.uninstall() FROM PUBLIC;
 
+-- Columns come at the end only: an older script's function shows the first of them, and its view can be replaced.
 CREATE FUNCTION cache_aside.worker_status(
 	OUT role text, OUT pid integer, OUT state text,
 	OUT endpoint text, OUT redis_state text, OUT redis_since timestamptz, OUT redis_version text,
@@ -20,13 +21,12 @@ CREATE FUNCTION cache_aside.worker_status(
 	OUT retries bigint, OUT reply_errors bigint, OUT skipped bigint, OUT reconnects bigint,
 	OUT resyncs bigint, OUT resync_scanned bigint,
 	OUT redeleted bigint, OUT redelete_waiting bigint, OUT redelete_dropped bigint,
+	OUT last_error text, OUT last_error_at timestamptz, OUT stats_reset timestamptz,
 	OUT foreign_records bigint, OUT unreadable_records bigint, OUT stray_keys bigint,
 	OUT log_skips bigint, OUT log_skipped_from pg_lsn, OUT log_skipped_to pg_lsn,
 	OUT log_skipped_at timestamptz,
-	OUT last_error text, OUT last_error_at timestamptz,
 	OUT trouble text, OUT trouble_since timestamptz, OUT first_error text, OUT hint text,
-	OUT stats_reset timestamptz, OUT backend_connections bigint, OUT redis_mode text,
-	OUT redis_credentials text)
+	OUT backend_connections bigint, OUT redis_mode text, OUT redis_credentials text)
 RETURNS record
 LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_worker_status';

@@ -11,12 +11,16 @@
 #include "cache_aside.h"
 #include "common/common.h"
 
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/builtins.h"
 
 #define MOST_PARTS 16
+
+PG_FUNCTION_INFO_V1(cache_aside_library_version);
 
 static bool preloaded;
 static shmem_request_hook_type previous_request;
@@ -82,4 +86,10 @@ ca_preload_shmem(void (*request)(void), void (*init)(void))
 		elog(ERROR, "too many parts of cache_aside want shared memory");
 	requests[nparts] = request;
 	inits[nparts++] = init;
+}
+
+Datum
+cache_aside_library_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(CA_RELEASE));
 }

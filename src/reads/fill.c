@@ -212,7 +212,7 @@ cache_aside_fill(PG_FUNCTION_ARGS)
 		refuse_null(PG_ARGISNULL(0) ? "key" : PG_ARGISNULL(1) ? "value" : "ttl");
 	shown = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	key = ca_reads_key(shown, strlen(shown));
-	filled = PG_ARGISNULL(4)
+	filled = PG_NARGS() < 5 || PG_ARGISNULL(4) /* of version 1.0: has four */
 				 ? fill(fcinfo, shown, &key, NULL)
 				 : fill_with_lease(fcinfo, shown, &key, text_to_cstring(PG_GETARG_TEXT_PP(4)));
 	PG_RETURN_BOOL(filled == CA_FILL_STORED);

@@ -191,7 +191,7 @@ cache_aside_stick(PG_FUNCTION_ARGS)
 	memcpy(data, &ttl, sizeof(ttl));
 	memcpy(data + sizeof(ttl), name, len);
 	ca_pending_add(CA_ENTRY_STICK, data, sizeof(ttl) + len);
-	ca_commit_note_stick(PG_GETARG_BOOL(2));
+	ca_commit_note_stick(PG_NARGS() < 3 || PG_GETARG_BOOL(2)); /* of version 1.0: has two */
 	PG_RETURN_VOID();
 }
 

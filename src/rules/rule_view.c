@@ -27,13 +27,13 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-PG_FUNCTION_INFO_V1(cache_aside_trigger_arguments);
-PG_FUNCTION_INFO_V1(cache_aside_rule_pattern);
+PG_FUNCTION_INFO_V1(cache_aside_trigger_arguments_1_1);
+PG_FUNCTION_INFO_V1(cache_aside_rule_pattern_1_1);
 PG_FUNCTION_INFO_V1(cache_aside_rule_columns);
-PG_FUNCTION_INFO_V1(cache_aside_rule_problem);
+PG_FUNCTION_INFO_V1(cache_aside_rule_problem_1_1);
 
 Datum
-cache_aside_trigger_arguments(PG_FUNCTION_ARGS)
+cache_aside_trigger_arguments_1_1(PG_FUNCTION_ARGS)
 {
 	ArrayBuildState *arguments = initArrayResult(TEXTOID, CurrentMemoryContext, false);
 	CaTriggerFacts facts;
@@ -49,7 +49,7 @@ cache_aside_trigger_arguments(PG_FUNCTION_ARGS)
 
 /* NULL for a malformed template. */
 Datum
-cache_aside_rule_pattern(PG_FUNCTION_ARGS)
+cache_aside_rule_pattern_1_1(PG_FUNCTION_ARGS)
 {
 	CaTriggerFacts facts;
 	const char *pattern;
@@ -171,7 +171,7 @@ may_see(Oid relid)
  * might be another one than the one who approved it.
  */
 Datum
-cache_aside_rule_problem(PG_FUNCTION_ARGS)
+cache_aside_rule_problem_1_1(PG_FUNCTION_ARGS)
 {
 	CaTriggerFacts facts;
 	Relation relation;

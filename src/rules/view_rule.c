@@ -179,7 +179,10 @@ insert_rule(Oid relid, const char *template, List *former)
 	bool nulls[3] = {false};
 
 	if (table == NULL)
-		elog(ERROR, "table cache_aside.view_rule is missing");
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("rules of materialized views need newer SQL objects of cache_aside"),
+						errdetail("There is no table cache_aside.view_rule, where they are kept."),
+						errhint("Run ALTER EXTENSION cache_aside UPDATE.")));
 	values[0] = ObjectIdGetDatum(relid);
 	values[1] = CStringGetTextDatum(template);
 	values[2] = array_of(former);

@@ -108,9 +108,19 @@ put_counters(Row *row, const CaStatus *s)
 	put_count(row, s->counts[CA_COUNT_REDELETED]);
 	put_count(row, s->redelete_waiting);
 	put_count(row, s->counts[CA_COUNT_REDELETE_DROPPED]);
+}
+
+/* What version 1.0 did not know */
+static void
+put_later_counters(Row *row, const CaStatus *s)
+{
 	put_count(row, s->counts[CA_COUNT_FOREIGN_RECORDS]);
 	put_count(row, s->counts[CA_COUNT_UNREADABLE_RECORDS]);
 	put_count(row, pg_atomic_read_u64(&ca_status_shared->stray_keys) - s->stray_keys_before);
+	put_count(row, s->counts[CA_COUNT_LOG_SKIPS]);
+	put_lsn(row, s->skip.from);
+	put_lsn(row, s->skip.to);
+	put_time(row, s->skip.at);
 }
 
 /* Without a worker nobody can have said what is wrong. */
@@ -174,18 +184,15 @@ cache_aside_worker_status(PG_FUNCTION_ARGS)
 	put_endpoint(&row, &endpoint);
 	put_position(&row, &s);
 	put_counters(&row, &s);
-	put_count(&row, s.counts[CA_COUNT_LOG_SKIPS]);
-	put_lsn(&row, s.skip.from);
-	put_lsn(&row, s.skip.to);
-	put_time(&row, s.skip.at);
 	put_text(&row, s.last_error);
 	put_time(&row, s.last_error_at);
-	put_trouble(&row, &s);
 	put_time(&row, s.stats_reset);
+	put_later_counters(&row, &s);
+	put_trouble(&row, &s);
 	put_count(&row, ca_allowance_used());
 	put_text(&row, endpoint.mode);
 	put_credentials(&row);
-	if (row.n != desc->natts)
+	if (row.n < desc->natts) /* fewer: objects of an older version, which lack the last ones */
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -54,6 +54,7 @@ my %call = (
 	caught_up => q{caught_up('0/1')}, stuck_at => q{stuck_at('nobody')},
 	check_conninfo => q{check_conninfo('host=x')}, route => 'route(NULL)',
 	replica_states => 'replica_states()', sentinel_answers => 'sentinel_answers()',
+	library_version => 'library_version()', version => 'version()',
 	worker_endpoints => 'worker_endpoints()', rule_counts => 'rule_counts()', reset_rule_stats => 'reset_rule_stats()', check_server => 'check_server()');
 my %mark = map { split /\|/ } split /\n/, $node->safe_psql('postgres',
 	q{SELECT DISTINCT proname, proparallel FROM pg_proc
