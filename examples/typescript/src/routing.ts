@@ -45,7 +45,8 @@ export class Router {
       await client.query("BEGIN");
       this.tokens.delete(client);
       const result = await work(client);
-      await client.query("COMMIT");
+      const { command } = await client.query("COMMIT");
+      if (command !== "COMMIT") throw new Error("the transaction had failed, and was rolled back");
       return { result, token: this.tokens.get(client) ?? null };
     } catch (error) {
       await client.query("ROLLBACK").catch((broken: Error) => (failure = broken));

@@ -8,24 +8,13 @@ use warnings;
 use CacheAside;
 use Certificates;
 use Cwd;
-use File::Temp;
+use NodePackage;
 use RedisServer;
 use Test::More;
 
 Certificates->skip_all_unless_available;
 plan skip_all => 'guarded fills need Redis 7' if (RedisServer->version)[0] < 7;
-plan skip_all => "$_ is not installed"
-  foreach grep { system("command -v $_ >/dev/null 2>&1") != 0 } 'node', 'npm';
-my ($major) = `node --version` =~ /^v(\d+)/;
-plan skip_all => 'node is older than version 20' if !$major || $major < 20;
-
-# A copy of its own: npm writes beside the sources. The lock file says exactly which packages.
-my $home = getcwd();
-my $dir = File::Temp::tempdir(CLEANUP => 1);
-system("cp -R clients/node/. $dir") == 0 or die 'cp';
-$ENV{HOME} = $dir;
-plan skip_all => 'the packages cannot be had (npm ci failed)'
-  if system("cd $dir && npm ci --no-progress --fetch-retries 1 --fetch-timeout 30000 >npm.log 2>&1") != 0;
+my $package = NodePackage->or_skip_all('clients/node');
 
 my $redis = RedisServer->new(port => 1)->start;
 my $primary = CacheAside->new_node('primary', redis => $redis, conf => "cache_aside.publish_interval = 20ms\n");
@@ -42,13 +31,8 @@ local @ENV{qw(REPLICA_NAME REPLICA_HOST REPLICA_PORT)} = ('near', $standby->host
 local @ENV{qw(REDIS_SOCKET REDIS_URL REDIS_SERVER)} = ($redis->socket, $redis->tcp_url, RedisServer->binary);
 local $ENV{FREE_PORTS} = join ' ', map { RedisServer::free_port() } 1 .. 4;
 local @ENV{qw(CA_FILE OTHER_CA_FILE)} = map { $pki->file("$_.crt") } qw(ca other);
-local $ENV{LIBRARY} = "$home/src/delivery/cache_aside.lua";
+local $ENV{LIBRARY} = getcwd() . '/src/delivery/cache_aside.lua';
 
-is(system("cd $dir && npm run --silent lint"), 0, 'it compiles, strictly, and has the form it should have');
-my $output = `cd $dir && node --test --test-concurrency=1 build/test/ 2>&1`;
-is($?, 0, 'its tests pass') or diag $output;
-my ($passed) = $output =~ /^# pass (\d+)/m;
-cmp_ok($passed // 0, '>=', 60, 'all of them ran');
-my ($skipped) = $output =~ /^# skipped (\d+)/m;
-is($skipped, 0, 'none was skipped');
+ok($package->run('npm run --silent lint'), 'it compiles, strictly, and has the form it should have');
+$package->passes('node --test --test-concurrency=1 build/test/', 60);
 done_testing();

@@ -7,9 +7,8 @@
 use strict;
 use warnings;
 
-use Cwd;
-use File::Temp;
 use HandWorker;
+use NodePackage;
 use RedisServer;
 use RedisUsers;
 use Test::More;
@@ -24,7 +23,6 @@ $worker->claim;
 $worker->arm('0/100');
 is(ref $worker->apply('0/200', 'user:0', [ 'cache_aside:stick:42', '0/1', 600_000 ]), 'ARRAY', 'a worker is there');
 my $token = $worker->token('0/200');
-my $dir = File::Temp::tempdir(CLEANUP => 1);
 
 sub works
 {
@@ -48,14 +46,10 @@ like(`$cli FCALL cache_aside_fill 1 user:cli v 60000 1-1-0/1`, qr/^CA_TOKEN/, 'r
 is_deeply([ RedisUsers::denied($redis, 'app') ], [], 'redis-cli: nothing was denied');
 SKIP:
 {
-	my $version = `node --version 2>/dev/null && command -v npm`;
-	skip 'node 20 and npm are not installed', 4 unless $version =~ /^v(\d+)/ && $1 >= 20 && $version =~ /npm/;
-	local $ENV{HOME} = $dir;
-	skip 'the packages cannot be had (npm ci failed)', 4
-	  if system("cp -R test/clients/. $dir && cd $dir && "
-		  . 'npm ci --no-progress --fetch-retries 1 --fetch-timeout 30000 >npm.log 2>&1') != 0;
-	works('ioredis', "node $dir/ioredis.js");
-	works('node-redis', "node $dir/node-redis.js");
+	my ($package, $reason) = NodePackage->install('test/clients');
+	skip $reason, 4 unless $package;
+	works('ioredis', "node @{[ $package->dir ]}/ioredis.js");
+	works('node-redis', "node @{[ $package->dir ]}/node-redis.js");
 }
 SKIP:
 {
