@@ -163,13 +163,16 @@ ca_reads_judge(const char *error, const char *key, const char *consequence)
 
 /*
  * Asks for no more than a value may have, and one byte: what is longer would end the connection. An empty
- * answer means missing if the key does not exist, which is asked with it. Otherwise it may have come in
- * between, or the user lacks a right: then GET, which brings little or nothing but in a race.
+ * answer means missing if the key does not exist, which is asked then; when the last key was missing, together with
+ * the first question. Whatever others do between the two, the answer is true of a moment in this call: an empty value
+ * that was deleted is missing; a key that has come meanwhile is there, and so is one that is empty: then GET, which
+ * brings little or nothing but in that race. GET, too, where the user lacks a right to the others.
  */
 static bool
 ask_value(const CaText *key, CaGot *got)
 {
 	char last[24];
+	static bool missed;
 	const char *range[] = {"GETRANGE", key->data, "0", last};
 	size_t range_lens[] = {8, key->len, 1, 0};
 	const char *exists[] = {"EXISTS", key->data};
@@ -181,17 +184,20 @@ ask_value(const CaText *key, CaGot *got)
 							  {2, exists, exists_lens, ca_reads_handle, &there}};
 
 	range_lens[3] = snprintf(last, sizeof(last), "%d", CA_MAX_VALUE);
-	if (!ca_backend_connection_all(questions, lengthof(questions)))
+	if (!ca_backend_connection_all(questions, missed ? 2 : 1))
 		return false;
-	if (got->type == CA_REPLY_STRING && got->len > 0)
+	if (got->type == CA_REPLY_STRING && got->len == 0 && !missed &&
+		!ca_backend_connection_all(&questions[1], 1))
+		return false;
+	missed = got->type == CA_REPLY_STRING && got->len == 0 && there.type == CA_REPLY_INTEGER &&
+			 there.number == 0;
+	if (missed)
+		got->type = CA_REPLY_NIL;
+	if (missed || (got->type == CA_REPLY_STRING && got->len > 0))
 		return true;
 	if (got->type == CA_REPLY_ERROR && strncmp(got->data, "NOPERM", 6) != 0)
 		return true;
-	if (got->type == CA_REPLY_STRING && there.type == CA_REPLY_INTEGER && there.number == 0)
-		got->type = CA_REPLY_NIL;
-	else
-		return ca_backend_connection_ask(2, whole, whole_lens, ca_reads_handle, got);
-	return true;
+	return ca_backend_connection_ask(2, whole, whole_lens, ca_reads_handle, got);
 }
 
 /* The bytes under a key; type NIL for a miss, whatever the reason. */

@@ -200,17 +200,27 @@ receive_some(CaRedis *redis)
 	return 0;
 }
 
+/* What is to be sent first is answered later; and a socket that was closed meanwhile takes nothing. */
+static bool
+is_worth_reading(const CaRedis *redis)
+{
+	return (redis->step == STEP_LOGIN || redis->step == STEP_READY) &&
+		   !(redis->silent && ca_redis_unsent_bytes(redis) > 0);
+}
+
 static void
 receive(CaRedis *redis)
 {
-	redis->more = redis->heard = false;
 	for (int i = 0; i < CA_TURNS; i++)
 	{
 		Size got = receive_some(redis);
 		const char *reason;
 
 		if (got == 0)
+		{
+			redis->silent = true;
 			return;
+		}
 		redis->guard.bytes += got;
 		if ((redis->received += got) >= CA_LARGE)
 			ca_redis_connection_progress(redis);
@@ -265,6 +275,7 @@ transmit_slice(CaRedis *redis)
 		return 0;
 	}
 	ca_redis_pipeline_taken(&redis->pipeline, taken);
+	redis->silent &= taken == 0;
 	return taken;
 }
 
@@ -446,11 +457,12 @@ ca_redis_timeout(const CaRedis *redis)
 CaRedisState
 ca_redis_advance(CaRedis *redis)
 {
+	redis->more = redis->heard = false;
 	if (redis->step == STEP_DIAL)
 		advance_dial(redis);
 	if (redis->step == STEP_HANDSHAKE)
 		advance_handshake(redis);
-	if (redis->step == STEP_LOGIN || redis->step == STEP_READY)
+	if (is_worth_reading(redis))
 		receive(redis);
 	if (redis->step == STEP_LOGIN || redis->step == STEP_READY)
 		transmit(redis);

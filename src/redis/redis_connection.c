@@ -17,6 +17,7 @@ ca_redis_connection_let_go(void *arg)
 	if (redis->reader)
 		redisReaderFree(redis->reader);
 	redis->reader = NULL;
+	ca_redis_wait_set_end(&redis->waits);
 	ca_redis_stream_end(&redis->stream);
 	ca_dial_end(&redis->dial); /* closes the socket */
 	explicit_bzero(redis->address.password, sizeof(redis->address.password));

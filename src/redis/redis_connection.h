@@ -19,6 +19,22 @@ typedef enum CaStep
 	STEP_FAILED
 } CaStep;
 
+/* ---- redis_wait_set.c ---- */
+typedef struct CaWaitSet
+{
+	struct WaitEventSet *set; /* NULL: none */
+	uint32 generation;        /* of its sockets */
+	int nsockets;
+} CaWaitSet;
+
+/* Of these sockets, unless it is */
+extern void ca_redis_wait_set_make(CaWaitSet *waits, MemoryContext cxt, const pgsocket *sockets,
+								   int n, uint32 generation);
+/* For a latch, or these WL_SOCKET_* events of any socket; may end the process */
+extern void ca_redis_wait_set_wait(CaWaitSet *waits, uint32 events, long timeout,
+								   uint32 wait_event);
+extern void ca_redis_wait_set_end(CaWaitSet *waits);
+
 struct CaRedis
 {
 	MemoryContext cxt;
@@ -33,12 +49,14 @@ struct CaRedis
 	CaStream stream;     /* over the socket of `dial`, once connected */
 	redisReader *reader; /* hiredis's, likewise */
 	CaPipeline pipeline;
+	CaWaitSet waits;    /* of a backend */
 	CaCommand listener; /* who gets what nobody asked for; no handler: it ends the connection */
 	CaReplyGuard guard;
-	bool blocked;      /* the kernel has not taken all of the output yet */
-	bool more;         /* stopped, though the socket would have gone on */
-	bool heard;        /* the last step had answers handled; see ca_redis_timeout */
-	Size taken;        /* by the kernel, after it had refused some, since progress_at */
+	bool blocked; /* the kernel has not taken all of the output yet */
+	bool more;    /* stopped, though the socket would have gone on */
+	bool heard;   /* the last step had answers handled; see ca_redis_timeout */
+	bool silent; /* the socket was empty, and nothing has been sent since: nothing will have come */
+	Size taken;  /* by the kernel, after it had refused some, since progress_at */
 	Size received;     /* since then */
 	int64 progress_at; /* see the header: command_timeout counts from here */
 };

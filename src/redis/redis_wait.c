@@ -7,8 +7,8 @@
  * to handlers whose arguments may be gone with the caller's stack. So it is made FAILED.
  */
 #include "cache_aside.h"
-#include "common/compat.h"
 #include "redis/redis.h"
+#include "redis/redis_connection.h"
 #include "redis/redis_private.h"
 
 #include "miscadmin.h"
@@ -19,15 +19,9 @@ wait_for(CaRedis *redis, long timeout, uint32 wait_event)
 {
 	pgsocket sockets[CA_MOST_SOCKETS];
 	int n = ca_redis_sockets(redis, sockets);
-	WaitEventSet *set = ca_create_wait_set(CurrentMemoryContext, n + 2);
-	WaitEvent event;
 
-	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	for (int i = 0; i < n; i++)
-		AddWaitEventToSet(set, ca_redis_events(redis), sockets[i], NULL, NULL);
-	(void) WaitEventSetWait(set, timeout, &event, 1, wait_event);
-	FreeWaitEventSet(set);
+	ca_redis_wait_set_make(&redis->waits, redis->cxt, sockets, n, ca_redis_generation(redis));
+	ca_redis_wait_set_wait(&redis->waits, ca_redis_events(redis), timeout, wait_event);
 }
 
 /* Waits once, at most `limit` ms (-1: as the connection says). */

@@ -8,6 +8,7 @@
 #include "access/xact.h"
 
 #include "redis/redis.h"
+#include "redis/redis_connection.h"
 #include "redis/redis_private.h"
 #include "redis/redis_stream.h"
 #include "redis/redis_tls.h"
@@ -208,6 +209,12 @@ IsTransactionState(void)
 }
 
 /* ---- waiting: until all is answered or the input has ended ---- */
+
+void
+ca_redis_wait_set_end(CaWaitSet *waits)
+{
+	Assert(waits->set == NULL);
+}
 
 bool
 ca_redis_wait(CaRedis *redis, long timeout_ms, uint32 wait_event)

@@ -29,12 +29,14 @@ my %runs = (
 	'row_version' => [ 'bumps', 'checks' ],
 	'routing' => [ 'route', 'is_read_only', 'report_commit_lsn on' ],
 	'fill' => [ 'SETEX', 'floor', 'fill', 'fill, older token', 'GET', 'get' ],
+	'get' => [ 'plain GET, blocks', 'plain GET, waits', 'get', 'fetch' ],
 	'guard_delivery' => [ 'small transactions', map { "drain, guard $_" } qw(off on on) ],
 	'tls' => [ map { my $what = $_; map { "$_, $what" } 'plain', 'TLS' } 'one commit at a time', 'backlog' ],
 	'cost' => [ (map { "$_, one row" } 'a rule', 'row versions'), (map { "$_, many rows" } 'a rule, row level', 'a rule, statement level'), 'a rule, kernel' ],
 	'warm' => [ 'from a query', 'from a table' ],
 	'herd' => [ 'without lease', 'with lease' ]);
 
+$runs{get} = [] if system('cc --version >/dev/null 2>&1');
 $runs{cost} = [] if system('command -v valgrind >/dev/null 2>&1') || system('cc --version >/dev/null 2>&1');
 
 is(join(' ', map { basename($_, '.pl') } glob "$tree/bench/*.pl"), join(' ', sort keys %runs), 'every benchmark is here');
