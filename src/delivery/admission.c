@@ -136,7 +136,7 @@ ca_admission_raise_floor(CaSink *sink, const CaTap *tap, bool clear)
 	ca_position_format(&next, formatted);
 	ca_guard_epoch(sink, ca_ledger_redis(sink), ca_ledger_expected(sink), formatted, next.seen,
 				   clear && ca_apply_guarded(sink), handle_epoch, sink);
-	ca_ledger_expect(sink, &next);
+	ca_ledger_expect(sink, &next, formatted);
 }
 
 /*

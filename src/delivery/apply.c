@@ -116,12 +116,10 @@ send_plain(CaSink *sink, CaRedis *redis, const CaBatch *batch, const char *expec
 /* The handler gets the batch; ca_apply_read understands the answer. */
 void
 ca_apply_send(CaSink *sink, CaRedis *redis, CaBatch *batch, const char *expected,
-			  CaReplyHandler handler)
+			  const char *position, CaReplyHandler handler)
 {
-	char position[CA_POSITION_TEXT];
 	CaGuardBatch call = {0};
 
-	ca_position_format(&batch->position, position);
 	if (sink->dialect.plain)
 	{
 		send_plain(sink, redis, batch, expected, position, handler);

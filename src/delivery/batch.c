@@ -249,13 +249,26 @@ add_entry(CaBatch *batch, CaCommit *commit, const CaEntry *entry)
 	}
 }
 
+/* It says nothing of prefixes: it knew none. Asked of each commit, hence answered once for each setting. */
+static void
+note_no_prefix(CaCommit *commit)
+{
+	static uint64 generation; /* of the prefixes: there are none but the empty one */
+
+	if (generation == ca_prefix_generation())
+		return;
+	note_prefixes(commit, NULL, 0);
+	if (ca_prefix_is_none())
+		generation = ca_prefix_generation();
+}
+
 /* Nothing is left of it to send. */
 static void
 note_sent(CaBatch *batch, CaCommit *commit)
 {
 	commit->sent = true;
 	if (commit->has_keys && !commit->has_prefixes)
-		note_prefixes(commit, NULL, 0);
+		note_no_prefix(commit);
 	if (commit == reread_commit)
 		stop_rereading();
 	if (commit->unread)

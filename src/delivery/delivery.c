@@ -112,26 +112,34 @@ handle_answer(void *arg, const CaReply *reply)
 static void
 send_batch(CaSink *sink, const CaTap *tap, CaBatch *batch)
 {
+	char position[CA_POSITION_TEXT];
+
 	batch->wait = ca_replicas_number(sink);
 	batch->sink = sink;
 	ca_ledger_enter(sink, tap, batch);
+	ca_position_format(&batch->position, position);
 	CA_DEBUG_POINT("batch-begins");
-	ca_apply_send(sink, ca_ledger_redis(sink), batch, ca_ledger_expected(sink), handle_answer);
+	ca_apply_send(sink, ca_ledger_redis(sink), batch, ca_ledger_expected(sink), position,
+				  handle_answer);
 	CA_DEBUG_POINT("batch-sent");
-	ca_ledger_note_sent(sink, batch);
+	ca_ledger_note_sent(sink, batch, position);
+}
+
+bool
+ca_delivery_full(CaSink *sink)
+{
+	return ca_ledger_in_flight(sink) >= PIPELINE;
 }
 
 /*
- * Sends what is visible, as long as the pipeline has room. Returns the number of batches sent, or more
- * if there is more to do at once.
+ * Sends what is visible, as long as the pipeline has room. True: there is more to do at once. What has no
+ * room waits for an answer, which is an event.
  */
-int
+bool
 ca_delivery_send(CaSink *sink, const CaTap *tap)
 {
-	int batches = 0;
-
 	ca_ledger_collect(sink);
-	while (ca_ledger_in_flight(sink) < PIPELINE && ca_ledger_error(sink) == NULL)
+	while (!ca_delivery_full(sink) && ca_ledger_error(sink) == NULL)
 	{
 		CaBatch *batch = ca_batch_make(sink);
 
@@ -147,9 +155,8 @@ ca_delivery_send(CaSink *sink, const CaTap *tap)
 			break;
 		}
 		send_batch(sink, tap, batch);
-		batches++;
 	}
-	return batches + ca_batch_unfinished();
+	return ca_batch_unfinished();
 }
 
 void

@@ -194,9 +194,9 @@ extern void ca_apply_use_plain(CaSink *sink, CaRedis *redis); /* Redis before 7 
 extern bool ca_apply_guarded(CaSink *sink);                   /* is there a guard to raise? */
 extern bool
 ca_apply_has_functions(CaSink *sink); /* and so claims, whether there is a guard or not */
-/* `expected`: text of the position Redis must hold, empty for none. */
+/* `expected`: text of the position Redis must hold, empty for none; `position`: that of the batch. */
 extern void ca_apply_send(CaSink *sink, CaRedis *redis, CaBatch *batch, const char *expected,
-						  CaReplyHandler handler);
+						  const char *position, CaReplyHandler handler);
 extern bool ca_apply_read(CaSink *sink, const CaReply *reply, CaApplied *applied);
 
 /* ---- ledger.c: what one Redis was sent and has acknowledged ---- */
@@ -226,16 +226,18 @@ extern void ca_ledger_collect(CaSink *sink);
 extern void ca_ledger_next(CaSink *sink, const CaTap *tap, CaPosition *position);
 extern bool ca_ledger_due(CaSink *sink, const CaTap *tap, bool now);
 extern const char *ca_ledger_expected(CaSink *sink);
-extern void ca_ledger_expect(CaSink *sink, const CaPosition *position);
+/* `formatted`: the position */
+extern void ca_ledger_expect(CaSink *sink, const CaPosition *position, const char *formatted);
 extern void ca_ledger_enter(CaSink *sink, const CaTap *tap, CaBatch *batch);
-extern void ca_ledger_note_sent(CaSink *sink, const CaBatch *batch);
+extern void ca_ledger_note_sent(CaSink *sink, const CaBatch *batch, const char *position);
 extern void ca_ledger_leave(CaSink *sink, CaBatch *batch);
 extern void ca_ledger_acknowledge(CaSink *sink, const CaBatch *batch);
 
 /* ---- delivery.c: batches to Redis, and their acknowledgement ---- */
 extern void ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position,
 							  const char *stored);
-extern int ca_delivery_send(CaSink *sink, const CaTap *tap);
+extern bool ca_delivery_send(CaSink *sink, const CaTap *tap);
+extern bool ca_delivery_full(CaSink *sink); /* no batch can be sent before an answer */
 /* The position alone, if it is due */
 extern void ca_delivery_heartbeat(CaSink *sink, const CaTap *tap, bool now);
 /* Tells how far everything is delivered. False: nobody is to be told of what is delivered. */

@@ -280,9 +280,9 @@ ca_ledger_expected(CaSink *sink)
 
 /* A call that writes this position was sent. */
 void
-ca_ledger_expect(CaSink *sink, const CaPosition *position)
+ca_ledger_expect(CaSink *sink, const CaPosition *position, const char *formatted)
 {
-	ca_position_format(position, sink->ledger.expected);
+	strlcpy(sink->ledger.expected, formatted, sizeof(sink->ledger.expected));
 	sink->ledger.sent = *position;
 }
 
@@ -299,9 +299,9 @@ ca_ledger_enter(CaSink *sink, const CaTap *tap, CaBatch *batch)
 
 /* It was sent. */
 void
-ca_ledger_note_sent(CaSink *sink, const CaBatch *batch)
+ca_ledger_note_sent(CaSink *sink, const CaBatch *batch, const char *position)
 {
-	ca_ledger_expect(sink, &batch->position);
+	ca_ledger_expect(sink, &batch->position, position);
 	sink->ledger.marked = false;
 	sink->ledger.last_sent = GetCurrentTimestamp();
 }

@@ -28,13 +28,14 @@ note_forgotten(CaRun *run, uint64 xid)
 	ca_open_at_start_raised();
 }
 
-/* Returns true if there is more to read at once. */
+/* Returns true if there is more to read at once; if the queue has no room, not before the round made some. */
 bool
 ca_round_read(CaRun *run)
 {
 	CaTapResult result;
 
-	if (ca_queue_full())
+	run->behind = ca_queue_full();
+	if (run->behind)
 		return false;
 	result = ca_tap_read(run->tap, READ_BUDGET, ca_queue_add, NULL);
 	note_forgotten(run, ca_tap_forgot(run->tap));
@@ -83,11 +84,11 @@ arm_if_due(CaRun *run, CaSink *sink)
 		ca_admission_arm(sink, run->caught_up_to, ca_tap_read_end(run->tap));
 }
 
-/* Returns the number of batches sent, or more if there is more to do at once. */
-static int
+/* Returns true if there is more to do at once. */
+static bool
 serve(CaRun *run, CaSink *sink)
 {
-	int sent = ca_delivery_send(sink, run->tap);
+	bool more = ca_delivery_send(sink, run->tap);
 
 	ca_redelete_step(sink, ca_session_redis(sink));
 	if (ca_scan_begins(&sink->scan))
@@ -95,7 +96,7 @@ serve(CaRun *run, CaSink *sink)
 	ca_scan_step(&sink->scan, ca_session_redis(sink));
 	arm_if_due(run, sink);
 	ca_admission_renew(sink, ca_tap_read_end(run->tap));
-	return sent;
+	return more;
 }
 
 /* Of a commit that somebody waits for: is something of it queued, or not acknowledged? */
@@ -155,17 +156,16 @@ ca_round_deliver(CaRun *run)
 {
 	TransactionId oldest_running = InvalidTransactionId;
 	XLogRecPtr visible = look(run, &oldest_running);
-	bool more;
-	int sent = 0;
+	bool more = false;
 
 	ca_catch_up_resync(run, oldest_running);
 	if (run->caught_up)
 		ca_resync_step();
 	CA_EACH_SINK (sink, run)
-		sent += serve(run, sink);
+		more |= serve(run, sink);
 	ca_catch_up_progress(run, oldest_running);
 	ca_round_beat(run, pg_atomic_read_u32(&ca_status_shared->waiters) > 0);
-	more = tell(run);
+	more |= tell(run);
 	CA_EACH_SINK (sink, run)
 	{
 		ca_replicas_step(sink, ca_session_redis(sink), ca_ledger_in_flight(sink) > 0,
@@ -173,5 +173,5 @@ ca_round_deliver(CaRun *run)
 		ca_ping_send(sink, ca_session_redis(sink));
 	}
 	publish(run, visible);
-	return more || sent > 0;
+	return more || (run->behind && !ca_queue_full());
 }

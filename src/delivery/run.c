@@ -286,6 +286,15 @@ ca_run_unanswered(CaRun *run)
 	return false;
 }
 
+bool
+ca_run_full(CaRun *run)
+{
+	CA_EACH_SINK (sink, run)
+		if (ca_delivery_full(sink))
+			return true;
+	return false;
+}
+
 static long
 sooner(long a, long b)
 {

@@ -13,6 +13,7 @@ extern void ca_run_close(CaRun *run);  /* with every connection; begins again at
 extern bool ca_run_lasts(CaRun *run);
 extern bool ca_run_settled(CaRun *run);    /* everything flushed so far is delivered */
 extern bool ca_run_unanswered(CaRun *run); /* something was sent that is */
+extern bool ca_run_full(CaRun *run);       /* nothing can be sent before an answer */
 extern long ca_run_timeout(CaRun *run);    /* ms until ca_run_step has something to do */
 
 #endif

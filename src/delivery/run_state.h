@@ -26,6 +26,7 @@ typedef struct CaRun /* all zero, but for the sinks: none yet */
 	XLogRecPtr catch_up_to;  /* that end */
 	XLogRecPtr caught_up_to; /* how far we had read then, to the end of a record */
 	XLogRecPtr looked_at;    /* end of what was read at the last look for what is visible */
+	bool behind;             /* the queue had no room to read on, in this round */
 	XLogRecPtr quiet_at;     /* end of what was read when asked last when to wake */
 } CaRun;
 

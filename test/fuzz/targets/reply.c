@@ -146,7 +146,7 @@ apply(FuzzInput *input)
 	ca_apply_use_functions(&fuzz_sink);
 	do
 	{
-		ca_apply_send(&fuzz_sink, redis, batch, "", handle_batch);
+		ca_apply_send(&fuzz_sink, redis, batch, "", "", handle_batch);
 		if (exchange())
 			ca_apply_use_plain(&fuzz_sink, redis);
 	} while (exchange());

@@ -291,7 +291,7 @@ ca_ledger_reset(CaSink *sink)
 	of(sink)->busy = false;
 }
 
-int
+bool
 ca_delivery_send(CaSink *sink, const CaTap *tap)
 {
 	World *w = running(sink, tap);
@@ -304,6 +304,12 @@ ca_delivery_send(CaSink *sink, const CaTap *tap)
 	w->failed = bad(30);
 	w->busy |= bad(2);
 	return w->busy;
+}
+
+bool
+ca_delivery_full(CaSink *sink)
+{
+	return of(sink)->busy;
 }
 
 void
