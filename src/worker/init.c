@@ -5,9 +5,20 @@
 #include "common/common.h"
 #include "worker/worker.h"
 
+#include "utils/guc.h"
+
+CA_RANGE(batch_delay, 0, 100, " ms",
+		 "Use 0 for none; beyond some milliseconds a longer one saves next to nothing.")
+
 void
 ca_worker_init(void)
 {
+	ca_settings_number(
+		"cache_aside.batch_delay", "Longest pause between two batches while commits come fast.",
+		"From 0 to 100 ms. The longer, the less CPU a commit costs, and the later its "
+		"keys are deleted. "
+		"While processors are idle the pause is shorter. 0: none.",
+		&guc_batch_delay, 1, PGC_SIGHUP, GUC_UNIT_MS, check_batch_delay);
 	if (!ca_preload_done())
 		return;
 	ca_worker_register();

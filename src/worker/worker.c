@@ -12,10 +12,10 @@
  * Redis, so signals and ProcSignal barriers (DROP DATABASE) are answered however slow Redis is. What
  * raises in a round is logged, and rests for a while (mishap.c).
  *
- * Pacing: an idle worker delivers a commit at once. When more than one commit comes each
- * PACE_COMMIT_US, rounds are spaced about a millisecond apart: batches get larger, and
- * because the worker does not wait on its latch meanwhile, committing backends find the latch set
- * already and make no system call. A backend that waits for delivery ends the spacing.
+ * Pacing: an idle worker delivers a commit at once. When commits come fast, rounds are spaced
+ * (pace.c): batches get larger, and because the worker does not wait on its latch meanwhile,
+ * committing backends find the latch set already and make no system call. A backend that waits for
+ * delivery ends the spacing.
  * Synchronous committers are paced by Redis instead: while a batch is unanswered only the answer
  * wakes us, so that commits that come meanwhile share the next one, and when they come fast it waits
  * for some more of them (gather.c).
@@ -50,8 +50,6 @@
 #include "utils/wait_event.h"
 
 #define PACE_MS 1
-#define PACE_WINDOW 8000    /* us over which commits are counted */
-#define PACE_COMMIT_US 400  /* one commit each so many us, or faster: spaced */
 #define SLOT_INTERVAL 1000  /* ms */
 #define LONGEST_REST 600000 /* ms, after errors */
 #define LAST_DELIVERY 500   /* ms for what is in the log when the server stops */
@@ -224,28 +222,6 @@ log_crash(void)
 	ca_status_shared->crashed = false;
 }
 
-/*
- * Do commits come so fast that rounds should be spaced? Judged by how many were delivered in the
- * last window; nobody who waits for a delivery is made to wait longer.
- */
-static bool
-saturated(void)
-{
-	static TimestampTz window_start;
-	static uint64 commits_before;
-	static bool fast;
-	TimestampTz now = GetCurrentTimestamp();
-	int64 us = now - window_start;
-
-	if (us >= PACE_WINDOW)
-	{
-		fast = (int64) (ca_delivery_commits() - commits_before) * PACE_COMMIT_US >= us;
-		window_start = now;
-		commits_before = ca_delivery_commits();
-	}
-	return fast && pg_atomic_read_u32(&ca_status_shared->waiters) == 0 && !ca_sync_active();
-}
-
 /* ---- its steps; each may raise ---- */
 
 static void
@@ -326,6 +302,16 @@ wait_for_waiters(void)
 	}
 }
 
+/* A backlog is delivered as fast as Redis takes it. */
+static void
+pause_round(void)
+{
+	if (ca_run_full(ca_role_run()))
+		wait_for_event(CA_WAIT_ANSWER, PACE_MS);
+	else
+		ca_pace_pause(wait_pace);
+}
+
 static void
 run_round(void)
 {
@@ -345,8 +331,8 @@ run_round(void)
 		return; /* somebody may have committed before that was known */
 	if (ca_run_unanswered(ca_role_run()) && ca_sync_active())
 		wait_for_waiters();
-	else if (saturated() && !more)
-		wait_for_event(CA_WAIT_TIME, PACE_MS);
+	else if (ca_pace_is_due() && !more)
+		pause_round();
 	else
 		wait_for_event(CA_WAIT_ANYTHING, more ? 0 : next_timeout());
 }

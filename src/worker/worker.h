@@ -14,6 +14,11 @@ extern void ca_worker_init(void);
 /* ---- worker.c ---- */
 extern void ca_worker_register(void);
 
+/* ---- pace.c: pauses between rounds ---- */
+extern int guc_batch_delay;       /* ms */
+extern bool ca_pace_is_due(void); /* commits come fast, and nobody waits */
+extern void ca_pace_pause(uint32 wait_event);
+
 /* ---- follow.c: a standby that does not deliver ---- */
 extern bool ca_follow_step(CaRun *run); /* of which it would deliver to these sinks */
 extern void ca_follow_close(CaRun *run);

@@ -1,5 +1,5 @@
 /*
- * worker_wait.c: the worker waits: for time, for any of its connections, for a program it runs, for its latch.
+ * worker_wait.c: the worker waits: for any of its connections, for a program it runs, for its latch.
  *
  * A set for each kind of waiting, over all connections; made anew when one of them came, went or has other
  * sockets, which its generation tells (a descriptor may come back with the same number). What a connection
@@ -82,8 +82,7 @@ make_sets(CaRedis *const *connections, int n, const CaChildPipes *pipes)
 	{
 		sets[i] = ca_create_wait_set(TopMemoryContext, room);
 		AddWaitEventToSet(sets[i], WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-		if (i != CA_WAIT_TIME)
-			add_sockets(sets[i], connections, n);
+		add_sockets(sets[i], connections, n);
 		if (i == CA_WAIT_ANYTHING)
 			AddWaitEventToSet(sets[i], WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 		for (int p = 0; p < pipes->n && i == CA_WAIT_ANYTHING; p++)
@@ -106,7 +105,7 @@ ca_worker_wait_for(CaWaitKind kind, CaRedis *const *connections, int n, const Ca
 	Assert(n <= CA_MOST_CONNECTIONS);
 	if (!are_current(connections, n, pipes))
 		make_sets(connections, n, pipes);
-	for (int i = 0; i < n && kind != CA_WAIT_TIME; i++)
+	for (int i = 0; i < n; i++)
 		for (int j = 0; j < nsockets[i]; j++)
 			ModifyWaitEvent(sets[kind], place++, ca_redis_events(connections[i]), NULL);
 	WaitEventSetWait(sets[kind], timeout, &event, 1, name);

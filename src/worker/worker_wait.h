@@ -15,7 +15,6 @@ typedef enum CaWaitKind
 {
 	CA_WAIT_ANYTHING, /* latch, sockets, pipes */
 	CA_WAIT_ANSWER,   /* sockets: synchronous committers wait for the batch under way */
-	CA_WAIT_TIME,     /* nothing: pacing */
 	CA_WAIT_KINDS
 } CaWaitKind;
 

@@ -125,7 +125,7 @@ WaitEventSetWait(WaitEventSet *set, long timeout, WaitEvent *occurred, int neven
 {
 	int sockets = 0;
 
-	for (int i = 0; i < nconnections && expected != CA_WAIT_TIME; i++)
+	for (int i = 0; i < nconnections; i++)
 		for (int j = 0; j < connections[i]->nsockets; j++)
 		{
 			FUZZ_CHECK(count(set, connections[i]->events, connections[i]->sockets[j]) == 1);
