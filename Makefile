@@ -43,7 +43,7 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*/*.pl
 
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test docs-check test-matrix bare upgrade dist deb fuzz soak oracle demo psql bench bench-peers lint format format-check
+people = help test docs-check test-matrix bare upgrade rolling-upgrade dist deb fuzz soak oracle demo psql bench bench-peers lint format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -112,6 +112,9 @@ dist:
 ## make upgrade   a real pg_upgrade from 15 to 17, in a Debian 13 made for it (root)
 upgrade:
 	@CA_GOAL=$@ $(here)/scripts/packages.sh && $(here)/test/pg_upgrade.sh
+## make rolling-upgrade  primary and standby from the first release to this one, with one Redis (takes the history of git)
+rolling-upgrade:
+	@CA_GOAL=test PG_CONFIG='$(PG_CONFIG)' $(here)/test/upgrade/rolling.sh
 ## make fuzz      the parsers on random input, SECONDS=60 each; repeatable by SEED=n, F=name is one of them
 fuzz:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' FUZZ_SECONDS='$(SECONDS)' $(here)/scripts/private.sh scripts/fuzz.sh $(F)

@@ -1,0 +1,102 @@
+# A rolling upgrade from version 1.0: a primary and a standby share one Redis, the standby gets the new library first and is
+# promoted; and a server alone, which is restarted with it. Whatever mixture runs, keys are deleted, and so are those of commits
+# that the old library logged and had not delivered. Then ALTER EXTENSION UPDATE. Guarded fills go on.
+#
+# It takes an installation of the first release: OLD_INSTALL, which test/upgrade/rolling.sh (make rolling-upgrade) makes from the
+# history; skipped without.
+#
+# Remedies: the position in Redis, which a worker that reads another log format does not take for its own (src/delivery);
+# src/rules/objects_1_0.c.
+use strict;
+use warnings;
+
+use CacheAside;
+use PostgreSQL::Test::Utils;
+use RedisServer;
+use Test::More;
+
+plan skip_all => 'OLD_INSTALL names no installation of version 1.0; make rolling-upgrade makes one' unless -d ($ENV{OLD_INSTALL} // '');
+RedisServer->skip_all_unless_available;
+my $redis = RedisServer->new->start;
+my ($lib, $share) = map { `$ENV{PG_CONFIG} --$_` =~ s/\n//r } qw(pkglibdir sharedir);
+my $new = slurp_file($ENV{CACHE_ASIDE_CONF});
+my $old = "dynamic_library_path = '$ENV{OLD_INSTALL}$lib:\$libdir'\n"
+  . ($new =~ /extension_control_path/ ? "extension_control_path = '$ENV{OLD_INSTALL}$share:\$system'\n" : "extension_destdir = '$ENV{OLD_INSTALL}'\n");
+
+sub deletes
+{
+	my ($what, $node, $id) = @_;
+	$redis->set("user:$id", 'old');
+	$node->safe_psql('postgres', "UPDATE users SET v = v + 1 WHERE id = $id");
+	return ok(keys_gone($redis, "user:$id"), "$what: a key is deleted");
+}
+
+# The worker stands still until the server ends.
+sub commit_undelivered
+{
+	my ($node, $id, $logged) = @_;
+	$redis->set("user:$id", 'old');
+	kill 'STOP', worker_pid($node);
+	$node->safe_psql('postgres', "UPDATE users SET v = v + 1 WHERE id = $id");
+	$logged->() if $logged;
+	$node->stop('immediate');
+	return is($redis->get("user:$id"), 'old', 'a commit of the old library that is not delivered');
+}
+
+sub fills
+{
+	my ($what, $node, $id) = @_;
+	return ok(wait_until(sub { $node->safe_psql('postgres', "SELECT cache_aside.fill('user:$id', 'v')") eq 't' }), "$what: fills are admitted");
+}
+
+sub released { return $_[0]->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'cache_aside'}); }
+
+my $primary = CacheAside->new_node('primary', redis => $redis, conf => $old, extension => 0);
+$primary->safe_psql('postgres', 'CREATE EXTENSION cache_aside');
+is(released($primary), '1.0', 'the first release');
+wait_delivering($primary);
+$primary->safe_psql('postgres', $_) foreach
+  'CREATE TABLE users (id int PRIMARY KEY, v int); INSERT INTO users SELECT i, 0 FROM generate_series(1, 100) i',
+  q{SELECT cache_aside.attach('users', 'user:{id}')};
+my $alone = CacheAside->new_node('alone', redis => RedisServer->new->start, conf => $old, extension => 0);
+my $standby = CacheAside->new_standby('standby', $primary, redis => $redis, conf => $old);
+$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+deletes('old and old', $primary, 1);
+
+# ---- the standby first
+$standby->append_conf('postgresql.conf', $new);
+$standby->restart;
+ok(status_is($standby, 'state', 'standby'), 'the new standby follows') or diag(status($standby, 'last_error'));
+deletes('old primary, new standby', $primary, 2);
+commit_undelivered($primary, 3, sub { $primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert')) });
+$standby->promote;
+ok(status_is($standby, 'state', 'delivering'), 'promoted, it delivers') or diag(status($standby, 'last_error'));
+ok(keys_gone($redis, 'user:3'), '... also what the old one had not');
+is(released($standby), '1.0', 'with old objects');
+deletes('new library, old objects', $standby, 4);
+fills('new library, old objects', $standby, 5);
+$standby->safe_psql('postgres', 'ALTER EXTENSION cache_aside UPDATE');
+deletes('all is new', $standby, 6);
+is($standby->safe_psql('postgres', 'SELECT trouble IS NULL, (SELECT count(*) FROM cache_aside.gaps) FROM cache_aside.status'), 't|0', 'no trouble, no gap');
+$standby->stop;
+
+# ---- a server alone, restarted
+$redis = RedisServer->new->start;
+$alone->append_conf('postgresql.conf', "cache_aside.redis_url = '@{[ $redis->url ]}'\n");
+$alone->restart;
+$alone->safe_psql('postgres', $_) foreach
+  'CREATE EXTENSION cache_aside',
+  'CREATE TABLE users (id int PRIMARY KEY, v int); INSERT INTO users SELECT i, 0 FROM generate_series(1, 100) i',
+  q{SELECT cache_aside.attach('users', 'user:{id}')};
+wait_delivering($alone);
+deletes('a server alone, with the old library', $alone, 1);
+commit_undelivered($alone, 2);
+$alone->append_conf('postgresql.conf', $new);
+$alone->start;
+ok(keys_gone($redis, 'user:2'), 'restarted with the new one, it deletes the key');
+deletes('... and others', $alone, 3);
+fills('... and', $alone, 4);
+$alone->safe_psql('postgres', 'ALTER EXTENSION cache_aside UPDATE');
+deletes('updated', $alone, 5);
+$alone->stop;
+done_testing();
