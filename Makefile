@@ -43,7 +43,7 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*/*.pl
 
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test docs-check test-matrix bare upgrade rolling-upgrade dist deb fuzz soak oracle demo psql bench bench-peers lint format format-check
+people = help test docs-check test-matrix bare upgrade rolling-upgrade dist deb fuzz soak oracle demo psql bench bench-peers lint reference format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -140,6 +140,10 @@ bench-peers:
 ## make lint      strict warnings with gcc and clang; who may know whom, by src/LAYERS; what docs/ names
 lint:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/lint.sh gcc clang
+## make reference  writes docs/reference of what the comments in sql/parts and the settings say; make lint compares
+reference:
+	@into=$$(mktemp -d) && chmod 777 "$$into" && CA_GOAL=demo PG_CONFIG='$(PG_CONFIG)' REFERENCE="$$into" $(here)/scripts/private.sh scripts/reference.pl && \
+		mkdir -p $(here)/docs/reference && cp "$$into"/*.md $(here)/docs/reference/; status=$$?; rm -rf "$$into"; exit $$status
 ## make format    format the C files; make format-check only tells
 format:
 	@$(here)/scripts/format.sh -i

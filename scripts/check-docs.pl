@@ -12,6 +12,7 @@
 #	         only docs know
 #	folder   a folder of src/LAYERS that the table in architecture.md lacks, or one too many
 #	length   README.md is longer than 250 lines
+#	version  a file names another release than META.json
 #
 # What only a server knows (settings, defaults, rights, columns) is compared by test/t/operations/documented.
 # A finding is a line "file:line: kind: what"; exit status 1 when there is one.
@@ -267,6 +268,22 @@ sub check_folders
 	return;
 }
 
+# The number of the release is written where each tool looks for it.
+sub check_version
+{
+	my ($release) = slurp('META.json') =~ /"version": "([\d.]+)",\n  "release_status"/ or return finding('META.json:1', 'version', 'none');
+	my %places = (
+		'src/cache_aside.h' => qr/CA_RELEASE "(.*?)"/, 'debian/changelog' => qr/^cache-aside \((.*?)-/,
+		'packaging/cache_aside.spec' => qr/^Version: +(.*)/m, 'cache_aside.control' => qr/^default_version = '(.*)'/m);
+	foreach my $file (grep { -e } sort keys %places)
+	{
+		my ($found) = slurp($file) =~ $places{$file};
+		$found .= '.' . ($release =~ /(\d+)$/)[0] if $file eq 'cache_aside.control';
+		finding("$file:1", 'version', "$found, and META.json has $release") unless $found eq $release;
+	}
+	return;
+}
+
 my @pages = grep { -e } qw(README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md), files('\.md', 'docs', 'examples');
 foreach my $page (@pages)
 {
@@ -280,6 +297,7 @@ check_index($_) foreach grep { -d } qw(docs docs/runbooks docs/internals docs/be
 check_worker();
 check_gaps();
 check_folders();
+check_version();
 my $lines = () = slurp('README.md') =~ /\n/g;
 finding('README.md:1', 'length', "$lines lines, 250 are allowed") if $lines > 250;
 exit $found;

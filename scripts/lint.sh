@@ -1,7 +1,7 @@
 #!/bin/bash
 # lint.sh compiler ...: builds with strict warnings in a throw-away copy; any warning fails. Then who knows
-# whom, by src/LAYERS (check-layers.sh), what the documentation names (check-docs.pl), and who writes
-# what in shared memory (check-shared.pl).
+# whom, by src/LAYERS (check-layers.sh), what the documentation names (check-docs.pl), who writes what in
+# shared memory (check-shared.pl), and whether docs/reference is what the server says of itself (reference.pl).
 set -euo pipefail
 
 strict='-Wextra -Wshadow -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers'
@@ -27,3 +27,4 @@ done
 "$copy/$1/scripts/check-layers.sh" "$copy/$1"
 perl scripts/check-docs.pl .
 perl scripts/check-shared.pl .
+[ "$1" != gcc ] || perl scripts/reference.pl --check
