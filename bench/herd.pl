@@ -1,91 +1,100 @@
-# A thundering herd: many readers of one key that is invalidated again and again, with a database read
-# that takes 20 ms. How many reads reach the database, with the lease and without.
+# A thundering herd: 500 readers of one key that is invalidated ten times a second, each twenty times a second (herd.c).
+# How many reads reach the database for each invalidation, and how long a reader waits. With the lease; when every
+# second fill is refused, because the key was invalidated once more before it; when every fill is refused, so that nothing
+# is ever cached; and without the lease. A reader waits for the read of the database at least, so that is a short one here.
 use strict;
 use warnings;
 use Bench;
-use PgClient;
+use File::Basename qw(dirname);
+use File::Temp ();
 use Time::HiRes qw(time);
 
-use constant END_LENGTH => 20;
-my $readers = 40;
+if (system('cc --version >/dev/null 2>&1')) { print "skipped: no C compiler\n"; exit 0; }
+my $readers = scaled(500, 50);
+my $each = 20;    # reads per second
 my ($redis, $pg, $sql) = servers();
 my $seconds = scaled(5, 1);
+my $dir = File::Temp::tempdir(TMPDIR => 1, CLEANUP => 1);
+my ($include, $lib) = map { `$ENV{PG_CONFIG} --$_` =~ s/\n//r } qw(includedir libdir);
+system('cc', '-O2', "-I$include", '-o', "$dir/herd", dirname(__FILE__) . '/herd.c', "-L$lib", qw(-lpq -lhiredis -lm)) == 0
+  or die "herd.c does not compile\n";
 $sql->query(q{CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 0);
 	SELECT cache_aside.attach('t', 't:{id}')});
 armed();
 
-# Begins when all are connected: each takes one END_LENGTH from `go`, the time at which to end.
-sub reader
-{
-	my ($lease_ms, $go) = @_;
-	my $c = $pg->connect;
-	my $r = $redis->client;
-	my $key = spoiled() ? 'other:t:1' : 't:1';
-	my ($hits, $reads, $stored) = (0, 0, 0);
-	syswrite STDOUT, "ready\n";
-	sysread $go, my $end, END_LENGTH or return '0 0 0';
-	while (time < $end)
-	{
-		my $found = $r->command('FCALL', 'cache_aside_get', 1, $key, $lease_ms);
-		if (defined $found && !ref $found) { $hits++; next; }
-		if ($lease_ms && !defined $found) { select undef, undef, undef, 0.005; next; }
-		$reads++;
-		my ($row) = $c->query('SELECT v, cache_aside.read_token() FROM t, pg_sleep(0.02) WHERE id = 1');
-		$stored += $r->command('FCALL', 'cache_aside_fill', 1, $key, $row->[0], 60000, $row->[1], $found ? @$found : ())
-		  if defined $row->[1];
-	}
-	return "$hits $reads $stored";
-}
-
-# Invalidated ten times a second; returns hits and database reads per second. Most of the invalidations
-# find the key: it was filled since the one before.
+# Invalidated ten times a second, by `late` half of them. -> a hash
 sub herd
 {
-	my ($lease_ms) = @_;
-	my ($hits, $reads, $stored, $updates, $there) = (0) x 5;
-	pipe my $go, my $starter or die "pipe: $!";
-	my @pipes = map {
-		my $pid = open(my $fh, '-|') // die "fork: $!";
-		if ($pid == 0) { print reader($lease_ms, $go), "\n"; close STDOUT; POSIX::_exit(0); }
-		$fh;
-	} 1 .. $readers;
-	readline $_ foreach @pipes;
-	my $end = time + $seconds;
-	syswrite $starter, sprintf '%-*.6f', END_LENGTH, $end foreach @pipes;
-	while (time < $end)
+	my ($lease_ms, $how) = @_;
+	my ($updates, $there) = (0, 0);
+	my $pause = $how eq 'late' ? 0.2 : 0.1;
+	open my $herd, '-|', "$dir/herd", $redis->socket, "host=@{[ $pg->dir ]} port=5432 user=postgres dbname=postgres",
+	  (spoiled() ? 'other:' : '') . 't:1', $readers, $each, $seconds, $lease_ms, $how
+	  or die "herd: $!";
+	readline $herd;
+	my $begun = time;
+	while (time < $begun + $seconds - $pause)
 	{
 		$there += $redis->exists('t:1');
-		$updates++;
 		$sql->query('UPDATE t SET v = v + 1');
-		select undef, undef, undef, 0.1;
+		$updates++;
+		my $early = $begun + $updates * $pause - time;
+		select undef, undef, undef, $early if $early > 0;
 	}
-	foreach my $fh (@pipes)
-	{
-		my ($h, $d, $s) = split ' ', scalar <$fh>;
-		$hits += $h;
-		$reads += $d;
-		$stored += $s;
-		close $fh;
-	}
-	return ([ $hits / $seconds, $reads / $seconds ],
-		commits => $updates,
-		is => [ [ 'hits', $hits, '>= 1' ], [ 'fills stored', $stored, '>= ' . int($updates / 2) ],
-			[ 'invalidations that found the key', $there, '>= ' . int($updates / 2) ] ]);
+	my %found;
+	@found{qw(reads hits rows stored refused own p50 p99 p999 most)} = split ' ', readline($herd) // '';
+	close $herd or die "the readers failed\n";
+	return (%found, updates => $updates, there => $there);
 }
 
-title("$readers readers of one key, invalidated 10 times a second, 20 ms to read it");
-my %hits;
+# What is there when it begins
+sub cache_row
+{
+	my ($there) = @_;
+	$redis->del('t:1');
+	$redis->wait_until(sub { $sql->value("SELECT cache_aside.fill('t:1', v::text) FROM t") eq 't' }) if $there;
+	return;
+}
 
+my %last;
+
+# Reads of the database for each invalidation
 sub reads
 {
-	my ($what, $lease_ms) = @_;
-	my $rates = proved($what, run => sub { herd($lease_ms) });
-	$hits{$what} = $rates->[0];
-	return $rates->[1];
+	my ($what, $lease_ms, $how) = @_;
+	return proved($what,
+		prepare => sub { cache_row($how ne 'refused') },
+		run => sub {
+			my %h = herd($lease_ms, $how);
+			my $half = int($h{updates} / 2);
+			$last{$what} = \%h;
+			my @cached = $how eq 'refused' ? ([ 'hits', $h{hits}, 0 ], [ 'fills refused', $h{refused}, ">= $half" ])
+			  : ([ 'hits', $h{hits}, '>= 1' ], [ 'fills stored', $h{stored}, ">= $half" ],
+				[ 'invalidations that found the key', $h{there}, ">= $half" ]);
+			push @cached, [ 'fills refused', $h{refused}, ">= $half" ] if $how eq 'late';
+			return ($h{rows} / ($h{updates} + $h{own}),
+				commits => $h{updates} + $h{own},
+				is => [ [ 'reads', $h{reads}, '>= ' . int($readers * $each * $seconds / 5) ], @cached ]);
+		});
 }
 
-my ($without, $with) = paired(scaled(3, 1),
-	[ 'database reads/s without lease', sub { reads('without lease', 0) } ],
-	[ 'database reads/s with lease', sub { reads('with lease', 2000) } ]);
-note_line('hits/s without and with lease', sprintf '%.0f, %.0f', @hits{ 'without lease', 'with lease' });
-note_line('database load, without / with', sprintf '%.1f', $without / $with);
+title("$readers readers of one key, each $each times a second, invalidated 10 times a second");
+my @sides = ([ 'with lease', 2000, 'fresh' ], [ 'with lease, every second fill refused', 2000, 'late' ],
+	[ 'with lease, every fill refused', 2000, 'refused' ], [ 'without lease', 0, 'fresh' ]);
+my %times;
+my @rows = paired(scaled($ENV{ROUNDS} // 5, 1), map {
+		my @side = @$_;
+		[ $side[0], sub {
+			my $rows = reads(@side);
+			push @{ $times{ $side[0] }{$_} }, $last{ $side[0] }{$_} foreach qw(p50 p99 p999 most);
+			return $rows;
+		} ]
+	} @sides);
+foreach my $i (0 .. $#sides)
+{
+	my $what = $sides[$i][0];
+	note_line($what, sprintf 'p50 %.2f, p99 %.2f, p99.9 %.2f, most %.2f ms',
+		map { median(@{ $times{$what}{$_} }) } qw(p50 p99 p999 most));
+	verdict('... reads for each invalidation', $rows[$i], '<=', 1) if $i < 2;
+	verdict('... p99, ms', median(@{ $times{$what}{p99} }), '<=', 5) if $i < 3;
+}

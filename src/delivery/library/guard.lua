@@ -54,9 +54,10 @@ local function raise_floor(mine, guard, hi, lo)
 end
 
 local function bucket_of(key)
-    local hash = tonumber(sub(sha1hex(key), 1, 4), 16)
-    local column = hash % 256
-    return (hash - column) / 256, column + 1
+    local hash = sha1hex(key)
+    local number = tonumber(sub(hash, 1, 4), 16)
+    local column = number % 256
+    return (number - column) / 256, column + 1, hash
 end
 
 local function set_bucket(buckets, row, column, hi, lo)
@@ -74,8 +75,9 @@ local function raise_buckets(mine, guard, keys, hi, lo)
     write_header(mine, guard)
     local buckets = mine.buckets
     for i = 3, #keys do
-        local row, column = bucket_of(keys[i])
+        local row, column, hash = bucket_of(keys[i])
         set_bucket(buckets, row, column, hi, lo)
+        take_leases(hash, mine.heard_at)
     end
 end
 

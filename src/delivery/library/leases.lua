@@ -10,16 +10,23 @@ before him. So after the first time eight leases are given at once, and after th
 gets an empty one, for eight times as long as the last one was held, at least a second. A fill that is
 stored ends that.
 
+An invalidation that raises the key's bucket takes its leases away: their holders read too early, and are refused. The
+next to miss the key gets one at once, and does not wait for a read that is of no use. What is refused to the
+holders says nothing about those who read now. But a key that is invalidated faster than it is read is never stored:
+each six leases that were lost so count as one under which nothing was stored.
+
 Kept: leases of 8192 to 16384 keys, by the SHA-1 of the key, one to eight each; the oldest are forgotten.
 ]]
 local MAX_LEASE = 60000
 local LEASED = 8192   -- keys with leases, in each of two generations
 local WIDER = 8       -- times as many leases, each time that nothing was stored
 local EVERYBODY = 64  -- so many leases: nobody needs one
+local LOST = 6        -- leases taken away by invalidations, before there are more
 local MIN_OPEN = 1000 -- ms
 
--- SHA-1 of a key -> { from, till, how many leases may be held at once, lease, lease... }; a lease is
--- "<when>.<number>". Two generations: when the young one is full, the old one is forgotten.
+-- SHA-1 of a key -> { from, till, how many leases may be held at once, how many invalidations took some away, lease,
+-- lease... }; a lease is "<when>.<number>". Two generations: when the young one is full, the old one is forgotten.
+local FIRST = 5 -- place of the first lease
 local young, old, young_count = {}, {}, 0
 local lease_count = 0
 
@@ -54,11 +61,11 @@ end
 -- An array of one lease, or of "" when everybody may try; false: others are at it.
 local function new_lease(key, ms, time)
     local hash = sha1hex(key)
-    local held = leases_of(hash, time) or { time, time, 1 }
+    local held = leases_of(hash, time) or { time, time, 1, 0 }
     if held[3] >= EVERYBODY then
         return { '' }
     end
-    if #held - 3 >= held[3] then
+    if #held >= held[3] + FIRST - 1 then
         return false
     end
     lease_count = lease_count + 1
@@ -70,10 +77,36 @@ local function new_lease(key, ms, time)
 end
 
 local function position_of(held, lease)
-    for i = 4, held and #held or 0 do
+    for i = FIRST, held and #held or 0 do
         if held[i] == lease then
             return i
         end
+    end
+end
+
+-- Nothing was stored under a lease, which was held since then.
+local function widen(hash, held, since, time)
+    held[3] = held[3] * WIDER
+    if held[3] >= EVERYBODY then
+        local open = math.min(MAX_LEASE, math.max(MIN_OPEN, WIDER * (time - since)))
+        drop_leases(hash)
+        keep_leases(hash, { time, time + open, EVERYBODY, 0 })
+    end
+end
+
+-- The key with this SHA-1 is invalidated.
+local function take_leases(hash, time)
+    local held = young[hash] or old[hash]
+    if not held or not held[FIRST] then
+        return
+    end
+    for i = #held, FIRST, -1 do
+        held[i] = nil
+    end
+    held[4] = held[4] + 1
+    if held[4] >= LOST then
+        held[4] = 0
+        widen(hash, held, held[1], time)
     end
 end
 
@@ -86,13 +119,7 @@ local function end_lease(key, lease, stored, time)
         drop_leases(hash)
     elseif at then
         table.remove(held, at)
-        held[3] = held[3] * WIDER
-        if held[3] >= EVERYBODY then
-            local lasted = time - tonumber(match(lease, '^%d+'))
-            local open = math.min(MAX_LEASE, math.max(MIN_OPEN, WIDER * lasted))
-            drop_leases(hash)
-            keep_leases(hash, { time, time + open, EVERYBODY })
-        end
+        widen(hash, held, tonumber(match(lease, '^%d+')), time)
     end
     return at ~= nil
 end

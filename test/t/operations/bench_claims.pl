@@ -34,9 +34,9 @@ my %runs = (
 	'tls' => [ map { my $what = $_; map { "$_, $what" } 'plain', 'TLS' } 'one commit at a time', 'backlog' ],
 	'cost' => [ (map { "$_, one row" } 'a rule', 'row versions'), (map { "$_, many rows" } 'a rule, row level', 'a rule, statement level'), 'a rule, kernel' ],
 	'warm' => [ 'from a query', 'from a table' ],
-	'herd' => [ 'without lease', 'with lease' ]);
+	'herd' => [ 'with lease', (map { "with lease, $_ fill refused" } 'every second', 'every'), 'without lease' ]);
 
-$runs{get} = [] if system('cc --version >/dev/null 2>&1');
+@runs{qw(get herd)} = ([], []) if system('cc --version >/dev/null 2>&1');
 $runs{cost} = [] if system('command -v valgrind >/dev/null 2>&1') || system('cc --version >/dev/null 2>&1');
 
 is(join(' ', map { basename($_, '.pl') } glob "$tree/bench/*.pl"), join(' ', sort keys %runs), 'every benchmark is here');
