@@ -119,8 +119,8 @@ add_row(Audit *audit, HeapTuple tuple, TupleDesc desc)
 	whole.t_len = HeapTupleHeaderGetDatumLength(header);
 	whole.t_data = header;
 	ExecForceStoreHeapTuple(&whole, audit->slot, false);
-	MemoryContextSwitchTo(old);
 	ca_key_build(audit->template, audit->slot, add_probe, audit);
+	MemoryContextSwitchTo(old);
 }
 
 /* The row as it is now, by the template's columns, with a new snapshot. */
@@ -160,6 +160,7 @@ read_row_again(Audit *audit, CaProbe *probe)
 
 /* ---- verdicts ---- */
 
+/* Leaves text behind in the current context. */
 static void
 report(Audit *audit, const CaProbe *probe)
 {
@@ -194,6 +195,7 @@ keep_suspect(Audit *audit, const CaProbe *probe)
 static void
 judge_batch(Audit *audit)
 {
+	MemoryContext old = MemoryContextSwitchTo(audit->batch_cxt);
 	ListCell *cell;
 
 	ca_audit_entries_read(audit->redis, audit->batch);
@@ -208,6 +210,7 @@ judge_batch(Audit *audit)
 			keep_suspect(audit, probe);
 	}
 	audit->batch = NIL;
+	MemoryContextSwitchTo(old);
 	MemoryContextReset(audit->batch_cxt);
 	CHECK_FOR_INTERRUPTS();
 }
@@ -269,10 +272,13 @@ judge_suspects(Audit *audit)
 	foreach (cell, audit->suspects)
 	{
 		CaProbe *probe = lfirst(cell);
+		MemoryContext old = MemoryContextSwitchTo(audit->batch_cxt);
 
 		if (probe->verdict == NULL)
 			probe->verdict = "in flight";
 		report(audit, probe);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(audit->batch_cxt);
 	}
 }
 
