@@ -289,7 +289,10 @@ want() { ! obtainable "$1" || optional+=("$1"); }
 want_more_tests()
 {
 	type -P python3 >/dev/null || want python3-minimal # test/model
-	"$root/usr/bin/python3" -c 'import redis' 2>/dev/null || want python3-redis # test/clients
+	local module # test/clients, clients/python, examples
+	for module in redis psycopg pip django psycopg2 sqlalchemy; do
+		"$root/usr/bin/python3" -c "import $module" 2>/dev/null || want "python3-$module"
+	done
 	type -P clang >/dev/null || want clang
 	[ -x "$root/usr/sbin/pgbouncer" ] || type -P pgbouncer >/dev/null || want pgbouncer
 	local program

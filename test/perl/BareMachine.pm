@@ -208,7 +208,8 @@ case "$*" in
 	*hiredis*) [ -e "$root/usr/include/hiredis/hiredis.h" ] || exit 1 ;;
 esac
 EOS
-		'redis-tools' => ['redis-cli' => ''], 'python3-minimal' => [python3 => ''], 'python3-redis' => [python3 => ''], clang => [clang => ''],
+		'redis-tools' => ['redis-cli' => ''], clang => [clang => ''],
+		(map { ("python3-$_" => [ python3 => '' ]) } qw(minimal redis psycopg pip django psycopg2 sqlalchemy)),
 		(map { $_ => [$_ => ''] } qw(prometheus prometheus-postgres-exporter prometheus-sql-exporter)),
 		pgbouncer => [pgbouncer => ''], memcached => [memcached => ''], 'gnuplot-nox' => [gnuplot => ''], 'clang-format' => ['clang-format' => '']);
 	foreach my $package (keys %programs)

@@ -41,7 +41,8 @@ is_told(machine(packages => [ 'postgresql-15', @run ]), 'demo', ['postgresql-ser
 is_told(machine(packages => [ 'postgresql-server-dev-15', @run ]), 'demo', ['postgresql-15'], 'headers');
 is_told(machine(packages => [ @pg15, @run ]), 'demo', [], 'all');
 is_told(machine(packages => [ @pg15, @run ]), 'test',
-	[ qw(clang clang-format libipc-run-perl pgbouncer python3-minimal python3-redis),
+	[ qw(clang clang-format libipc-run-perl pgbouncer python3-minimal),
+		(map { "python3-$_" } qw(redis psycopg pip django psycopg2 sqlalchemy)),
 		qw(prometheus prometheus-postgres-exporter prometheus-sql-exporter) ], 'tests want more');
 
 # Tools: what is there counts, not its package.
