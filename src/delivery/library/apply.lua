@@ -59,8 +59,8 @@ end
 
 local function apply(keys, args)
     bind()
-    local plus, lsn = match(args[4] or '', '^(%+?)(.*)$')
-    local hi, lo = parse_lsn(lsn)
+    local coarse = byte(args[4] or '') == 43 -- '+'
+    local hi, lo = parse_lsn(coarse and sub(args[4], 2) or args[4])
     if not hi and args[4] ~= '' or (#args - 4) % 3 ~= 0 then
         return failed('CA_ARGUMENT', 'apply takes nonce, expected and new position, LSN and sticks')
     end
@@ -70,7 +70,7 @@ local function apply(keys, args)
         end
     end
     for i = 3, #keys do
-        if is_reserved(keys[i]) then
+        if byte(keys[i]) == 99 and is_reserved(keys[i]) then -- the call costs more than the question
             return failed('CA_ARGUMENT', 'keys that begin with cache_aside: are not the cache')
         end
     end
@@ -78,9 +78,9 @@ local function apply(keys, args)
     if not mine then
         return problem
     end
-    local guarded = guard_batch(mine, keys[2], keys, hi, lo, plus == '+')
+    local guarded = guard_batch(mine, keys[2], keys, hi, lo, coarse)
     if #keys > 2 then
-        mark_writers(mine, plus ~= '+' and #keys - 2 <= BUCKETED and keys)
+        mark_writers(mine, not coarse and #keys - 2 <= BUCKETED and keys)
     end
     local deleted = unlink(keys)
     local failures, refusal = write_sticks(args, 5)

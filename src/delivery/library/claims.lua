@@ -10,12 +10,13 @@ local MAX_CLAIMS = 16
 
 --[[
 A claim, by its name (guard key, blank, scope):
-    name, guard, scope, nonce, timeline
+    name, position, guard, scope, nonce, timeline
     system, server  whose it is; displaced: the server before, if this one knew its nonce
     writers, role   the keys of its prefixes, and whether its tokens are admitted (see claim); beside: it was second
                     while the writer lived
-    used, heard_at  number and time of its worker's last call; asks: how often others have asked since whether it lives;
-                    given_up: it does not; refused: how many others were
+    used, heard_at  number of its worker's last call, and time of the last but for those that compare the position, which
+                    may come a thousand times a second: renew comes each two seconds. asks: how often others have
+                    asked since the last call whether it lives; given_up: it does not; refused: how many others were
     armed           fills are admitted while the guard's time left is above left_until; left_seen: the least of it seen
     header, writes  of the guard, as this process wrote it last: its text, and how often it was written
     floor_hi, _lo   the guard's floor
@@ -42,7 +43,7 @@ end
 
 local function note_use(mine)
     worker_calls = worker_calls + 1
-    mine.used, mine.heard_at, mine.asks = worker_calls, now(), 0
+    mine.used, mine.asks = worker_calls, 0
 end
 
 local function forget(name)
@@ -103,27 +104,33 @@ local function take_over(name, guard, nonce, timeline)
         by_header[mine.header] = mine
     end
     note_use(mine)
+    mine.heard_at = now()
     strangers[name] = nil
     return mine
 end
 
 -- The claim under this nonce, or nil and the error to answer with.
-local function claimed(keys, nonce)
-    local wrong = misnamed(keys)
-    if wrong then
-        return nil, wrong
-    end
+local function find_claim(keys, nonce)
     local mine = by_nonce[nonce or '']
-    if not mine or mine.guard ~= keys[2] then
-        return nil, failed('CA_NONCE', 'this connection has not claimed this Redis, or it restarted')
+    if not mine or mine.position ~= keys[1] or mine.guard ~= keys[2] then
+        return nil, misnamed(keys) or failed('CA_NONCE', 'this connection has not claimed this Redis, or it restarted')
     end
     note_use(mine)
     return mine
 end
 
+-- Likewise; its worker lives.
+local function claimed(keys, nonce)
+    local mine, problem = find_claim(keys, nonce)
+    if mine then
+        mine.heard_at = now()
+    end
+    return mine, problem
+end
+
 -- Likewise, of a call that compares the position.
 local function check(keys, nonce, expected)
-    local mine, problem = claimed(keys, nonce)
+    local mine, problem = find_claim(keys, nonce)
     if not mine then
         return nil, problem
     end

@@ -47,6 +47,7 @@ local function claim(keys, args)
     end
     local last = claims[name]
     local mine = take_over(name, guard, nonce, timeline)
+    mine.position = position
     mine.system, mine.scope, mine.writers = match(guard, '%d+$'), args[4], { unpack(keys, 4) }
     mine.was_second = args[5] == '2'
     mine.server = args[6]

@@ -35,7 +35,7 @@ KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
                                    after each restart
     cache_aside:stick:<name>       the LSN that reads for <name> have to see; expires by itself
 The guard's buckets are not data but in this process's memory: those of another process, or from before
-a restart, would be of no use. There are 65536; a key's is the first 16 bits of its SHA-1, and holds
+a restart, would be of no use. There are 65536; a key's is a hash of it, and holds
 the highest LSN that was invalidated among its keys.
 Keys that begin with "cache_aside:" are nobody's cache: the applications' calls refuse them, so no name
 that they choose is that of a position, a guard or a stick; apply deletes none of them.

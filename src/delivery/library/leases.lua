@@ -15,7 +15,7 @@ next to miss the key gets one at once, and does not wait for a read that is of n
 holders says nothing about those who read now. But a key that is invalidated faster than it is read is never stored:
 each six leases that were lost so count as one under which nothing was stored.
 
-Kept: leases of 8192 to 16384 keys, by the SHA-1 of the key, one to eight each; the oldest are forgotten.
+Kept: leases of 8192 to 16384 keys, by the key or the SHA-1 of a long one, one to eight each; the oldest are forgotten.
 ]]
 local MAX_LEASE = 60000
 local LEASED = 8192   -- keys with leases, in each of two generations
@@ -24,44 +24,49 @@ local EVERYBODY = 64  -- so many leases: nobody needs one
 local LOST = 6        -- leases taken away by invalidations, before there are more
 local MIN_OPEN = 1000 -- ms
 
--- SHA-1 of a key -> { from, till, how many leases may be held at once, how many invalidations took some away, lease,
+-- Name of a key -> { from, till, how many leases may be held at once, how many invalidations took some away, lease,
 -- lease... }; a lease is "<when>.<number>". Two generations: when the young one is full, the old one is forgotten.
 local FIRST = 5 -- place of the first lease
 local young, old, young_count = {}, {}, 0
 local lease_count = 0
 
-local function drop_leases(hash)
-    if young[hash] then
+-- No longer than a SHA-1, so that what is kept is bounded; none is another's. `hash`: the key's SHA-1, if it was made.
+local function lease_name(key, hash)
+    return #key < 40 and key or hash or sha1hex(key)
+end
+
+local function drop_leases(name)
+    if young[name] then
         young_count = young_count - 1
     end
-    young[hash], old[hash] = nil, nil
+    young[name], old[name] = nil, nil
 end
 
 -- What is held now, or nil. A clock that went back ends it as well.
-local function leases_of(hash, time)
-    local held = young[hash] or old[hash]
+local function leases_of(name, time)
+    local held = young[name] or old[name]
     if held and (time < held[1] or time >= held[2]) then
-        drop_leases(hash)
+        drop_leases(name)
         return nil
     end
     return held
 end
 
-local function keep_leases(hash, held)
-    if young[hash] then
+local function keep_leases(name, held)
+    if young[name] then
         return
     end
     if young_count >= LEASED then
         young, old, young_count = {}, young, 0
     end
-    young[hash] = held
+    young[name] = held
     young_count = young_count + 1
 end
 
 -- An array of one lease, or of "" when everybody may try; false: others are at it.
 local function new_lease(key, ms, time)
-    local hash = sha1hex(key)
-    local held = leases_of(hash, time) or { time, time, 1, 0 }
+    local name = lease_name(key)
+    local held = leases_of(name, time) or { time, time, 1, 0 }
     if held[3] >= EVERYBODY then
         return { '' }
     end
@@ -72,7 +77,7 @@ local function new_lease(key, ms, time)
     local lease = time .. '.' .. lease_count
     held[1], held[2] = time, math.max(held[2], time + ms)
     held[#held + 1] = lease
-    keep_leases(hash, held)
+    keep_leases(name, held)
     return { lease }
 end
 
@@ -85,18 +90,18 @@ local function position_of(held, lease)
 end
 
 -- Nothing was stored under a lease, which was held since then.
-local function widen(hash, held, since, time)
+local function widen(name, held, since, time)
     held[3] = held[3] * WIDER
     if held[3] >= EVERYBODY then
         local open = math.min(MAX_LEASE, math.max(MIN_OPEN, WIDER * (time - since)))
-        drop_leases(hash)
-        keep_leases(hash, { time, time + open, EVERYBODY, 0 })
+        drop_leases(name)
+        keep_leases(name, { time, time + open, EVERYBODY, 0 })
     end
 end
 
--- The key with this SHA-1 is invalidated.
-local function take_leases(hash, time)
-    local held = young[hash] or old[hash]
+-- The key of this name is invalidated.
+local function take_leases(name)
+    local held = young[name] or old[name]
     if not held or not held[FIRST] then
         return
     end
@@ -106,20 +111,20 @@ local function take_leases(hash, time)
     held[4] = held[4] + 1
     if held[4] >= LOST then
         held[4] = 0
-        widen(hash, held, held[1], time)
+        widen(name, held, held[1], now())
     end
 end
 
 -- The end of a lease. Returns whether it was held.
 local function end_lease(key, lease, stored, time)
-    local hash = sha1hex(key)
-    local held = leases_of(hash, time)
+    local name = lease_name(key)
+    local held = leases_of(name, time)
     local at = position_of(held, lease)
     if stored and held and (at or (lease == '' and held[3] >= EVERYBODY)) then
-        drop_leases(hash)
+        drop_leases(name)
     elseif at then
         table.remove(held, at)
-        widen(hash, held, tonumber(match(lease, '^%d+')), time)
+        widen(name, held, tonumber(match(lease, '^%d+')), time)
     end
     return at ~= nil
 end

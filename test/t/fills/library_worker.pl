@@ -57,6 +57,13 @@ $worker->apply('1/0', 'wide');
 is($worker->fill('wide', 'v', '0/FFFFFFFF'), 0, 'LSN compared as 64 bits');
 is($worker->fill('wide', 'v', '1/0'), 1, 'not as text');
 
+# A key's bucket is made in two ways, by length; both of any bytes.
+my @lengths = map { (chr(255) x $_, join('', map { chr(7 * $_ % 256) } 1 .. $_)) } 1 .. 40, 8192;
+$worker->apply('1/100', @lengths[ 0 .. 79 ]);
+$worker->apply('1/100', @lengths[ 80, 81 ]);
+is(scalar(grep { $worker->fill($_, 'v', '1/FF') ne '0' } @lengths), 0, 'keys of every length: refused');
+is(scalar(grep { $worker->fill($_, 'v', '1/100') ne '1' } @lengths), 0, '... and admitted');
+
 $redis->mset(k => 'v');
 is_deeply($worker->apply('+1/80', 'k'), [ 1, 0, 1 ], 'a coarse batch deletes its keys');
 is($worker->fill('unrelated', 'v', '1/7F'), 0, 'and raises the floor');
