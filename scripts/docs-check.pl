@@ -3,7 +3,7 @@
 # written and in its order, on a private PostgreSQL and a private Redis. `make docs-check`, and test operations/docs_check.
 #
 # What is run, and what a page can say about it, is in test/perl/DocsPage.pm; where, in test/perl/DocsPlace.pm. Pages have a
-# database each; those that restart servers have servers of their own, four of them at a time: they wait. A fault is a line
+# database each; those that restart servers have servers of their own, six of them at a time: they wait. A fault is a line
 # "page:line: what", and the exit status is 1.
 use strict;
 use warnings;
@@ -112,6 +112,6 @@ my $template = @run ? initialise() : undef;
 my @work = map { my $path = $_; sub { run_page(DocsPlace->new($template)->start, $path, $pages{$path}) } } @own;
 unshift @work, sub { my $place = DocsPlace->new($template)->start; my $n = 0; $n += run_page($place, $_, $pages{$_}) foreach @shared; $n }
   if @shared;
-$faults += in_parallel(4, @work);
+$faults += in_parallel(6, @work);
 printf "%d blocks of %d pages run, %d left out, %s\n", $steps, scalar @run, $left_out, $faults ? "$faults faults" : 'all right';
 exit($faults ? 1 : 0);

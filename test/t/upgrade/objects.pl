@@ -16,7 +16,7 @@ RedisServer->skip_all_unless_available;
 my $redis = RedisServer->new->start;
 my $node = CacheAside->new_node('main', redis => $redis);
 Upgrade->skip_all_unless_available($node);
-$node->safe_psql('postgres', "CREATE DATABASE $_") foreach qw(used unused restored);
+$node->safe_psql('postgres', "CREATE DATABASE $_") foreach qw(used unused restored early);
 $node->safe_psql($_, "CREATE EXTENSION cache_aside VERSION '$Upgrade::old'") foreach qw(used unused);
 
 sub same
@@ -53,6 +53,14 @@ $node->safe_psql('used', q{
 my $triggers = q{SELECT string_agg(tgrelid::regclass || ' ' || pg_get_triggerdef(oid) || tgenabled::text, E'\n' ORDER BY tgrelid, tgname) FROM pg_trigger
 	WHERE tgname LIKE 'cache_aside%'};
 my $had = $node->safe_psql('used', $triggers);
+# A dump of now names no version: restored, it gets the objects of today. Of rights only those on what has other arguments now are lost.
+my $early = $node->basedir . '/early';
+$node->command_ok([ 'pg_dump', '-f', $early, '-d', $node->connstr('used') ], 'pg_dump of old objects');
+my (undef, undef, $lost) = $node->psql('early', PostgreSQL::Test::Utils::slurp_file($early), on_error_stop => 0);
+is(join(' ', $lost =~ /ERROR:  (.*)/g), 'function cache_aside.fill(text, text, interval, text) does not exist function cache_aside.stick(text, interval) does not exist',
+	'restored, with two rights to be granted anew');
+is($node->safe_psql('early', 'SELECT count(*), (SELECT string_agg(pattern, NULL) FROM cache_aside.registered_pattern), (SELECT remedy IS NULL FROM cache_aside.version()) FROM cache_aside.rules'),
+	'4|other:*|t', '... and everything else');
 $node->safe_psql('used', 'ALTER EXTENSION cache_aside UPDATE');
 is($node->safe_psql('used', $triggers), $had, "users' triggers are as they were");
 is($node->safe_psql('used', 'SELECT count(*) FROM cache_aside.rules'), 4, 'rules are there');
@@ -79,7 +87,7 @@ $node->safe_psql('used', q{REVOKE ALL ON FUNCTION cache_aside.invalidate(text[])
 	DROP VIEW watched, unruled});
 same('used');
 $node->safe_psql('used', 'DROP OWNED BY app, watcher');
-$node->safe_psql('restored', 'DROP OWNED BY app, watcher');
+$node->safe_psql($_, 'DROP OWNED BY app, watcher') foreach qw(restored early);
 $node->safe_psql('used', 'DROP ROLE app, watcher');
 pass('no role is held by what is left');
 
