@@ -50,11 +50,12 @@ extern void ca_text_require_all(int n, char **strs, const char *what);
 
 #define CA_ENTRY_HEADER_SIZE 5       /* kind (1 byte) and length (uint32) before the data */
 #define CA_MESSAGE_ASYNC_COMMIT 0x01 /* flag: the writer ran with synchronous_commit = off */
+#define CA_MESSAGE_KEY_DDL 0x02      /* flag: it has DDL that may change what keys are called */
 #define CA_MESSAGE_MAX (CA_MESSAGE_CHUNK + CA_ENTRY_HEADER_SIZE + CA_MAX_KEY)
 
 /* Appends one entry to a buffer of entries; ca_message_log writes such a buffer as one message. */
 extern void ca_message_append(StringInfo entries, char kind, const char *data, Size len);
-extern XLogRecPtr ca_message_log(const char *entries, Size len);
+extern XLogRecPtr ca_message_log(char flags, const char *entries, Size len);
 /* Logs an empty, non-transactional message: a record with a definite end to wait for. */
 extern XLogRecPtr ca_message_log_barrier(void);
 
@@ -69,6 +70,7 @@ typedef struct CaEntry
 typedef struct CaMessage
 {
 	bool async_commit;
+	bool key_ddl;
 	const char *next; /* iteration state */
 	const char *end;
 } CaMessage;

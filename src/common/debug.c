@@ -23,6 +23,7 @@
  *	poison-key       a key with that word is put into a batch
  * In a backend that commits:
  *	chunk-logged     one message of the transaction is in the log
+ *	computed-looked  it has looked a second time whether DDL replaced what its keys were worked out with
  * Remedies that can be skipped:
  *	commit           deliver at PREPARE, without asking whether the transaction is visible or ever
  *	                 will be
@@ -36,6 +37,7 @@
  *	                 rules, the TRUNCATE triggers of partitions
  *	begins           a rule that begins to cover a table deletes nothing
  *	newest           a query rule sees no more than its transaction's snapshot
+ *	computed-look    a transaction does not look at such DDL
  *	start            a read token may be younger than the start of its transaction
  *	reserved         backends log keys whose names are reserved
  *	short-rest       not a remedy: a step that raised rests for as long as it ever does

@@ -69,10 +69,10 @@ log_record(bool transactional, char flags, const char *entries, Size len)
 
 /* At most CA_MESSAGE_CHUNK bytes, or one entry. Returns the end of the record. */
 XLogRecPtr
-ca_message_log(const char *entries, Size len)
+ca_message_log(char flags, const char *entries, Size len)
 {
-	char flags = synchronous_commit == SYNCHRONOUS_COMMIT_OFF ? CA_MESSAGE_ASYNC_COMMIT : 0;
-
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		flags |= CA_MESSAGE_ASYNC_COMMIT;
 	Assert(IsTransactionState());
 	if (len > CA_MESSAGE_MAX)
 		refuse("message with pending entries of the cache", len);

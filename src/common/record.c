@@ -9,8 +9,9 @@
  *
  *	xl_logical_message   database, transactional, length of prefix, length of payload
  *	prefix               14 bytes: CA_MESSAGE_MARK
- *	payload              flags (1 byte), then entries: kind (1 byte), length (uint32, native
- *	                     order as everything in WAL), data
+ *	payload              flags (1 byte: 0x01 the writer ran with synchronous_commit = off, 0x02 it has
+ *	                     DDL that may change what keys are called), then entries, maybe none: kind
+ *	                     (1 byte), length (uint32, native order as everything in WAL), data
  *
  * Nothing is followed that was not compared with the size of the record before: header, prefix and
  * payload must add up to it exactly, each entry must lie within the payload, be of a known kind and
@@ -113,9 +114,10 @@ find_problem_in_payload(CaMessage *message, const char *payload, Size size)
 {
 	if (size < FLAGS_SIZE || size - FLAGS_SIZE > CA_MESSAGE_MAX)
 		return "Its payload is shorter or longer than any that is written.";
-	if ((payload[0] & ~CA_MESSAGE_ASYNC_COMMIT) != 0)
+	if ((payload[0] & ~(CA_MESSAGE_ASYNC_COMMIT | CA_MESSAGE_KEY_DDL)) != 0)
 		return "It has unknown flags.";
 	message->async_commit = (payload[0] & CA_MESSAGE_ASYNC_COMMIT) != 0;
+	message->key_ddl = (payload[0] & CA_MESSAGE_KEY_DDL) != 0;
 	message->next = payload + FLAGS_SIZE;
 	message->end = payload + size;
 	return find_problem_in_entries(*message);

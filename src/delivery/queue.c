@@ -17,7 +17,8 @@
  *						tap waits after all
  *	not visible			each belongs to a process or a prepared transaction that has not ended, so their
  *						number is bounded; past INVISIBLE_BYTES their entries are dropped and will be read
- *						again from the log
+ *						again from the log. DDL that replaces what keys are worked out with, and whose
+ *						commit is read meanwhile, is theirs too: they become large, with its range
  *	sent				they wait for a scan or a resync, for minutes maybe, and need nothing but their
  *						place. Past WAITING_LIMIT those that wait for the same are merged into one, which
  *						is the range from the first's beginning to the last's end. A range says less:
@@ -98,9 +99,44 @@ ca_queue_first_message(void)
 	return first;
 }
 
+static void
+drop_entries(CaCommit *commit)
+{
+	queued_bytes -= commit->entries.len;
+	if (commit->entries.data)
+		pfree(commit->entries.data);
+	memset(&commit->entries, 0, sizeof(commit->entries));
+}
+
+/* As ca_open_meet(), for those that have committed and that nobody sees yet. */
+static void
+meet_invisible(const CaCommit *ddl)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &queue)
+	{
+		CaCommit *commit = dlist_container(CaCommit, node, iter.cur);
+
+		if (commit->visible)
+			continue;
+		drop_entries(commit); /* of both, they are read again from the log */
+		commit->large = true;
+		commit->first = Min(commit->first, ddl->first);
+		commit->last = Max(commit->last, ddl->last);
+		ca_committed_add_child(commit, ddl->xid);
+		for (int i = 0; i < ddl->nchildren; i++)
+			ca_committed_add_child(commit, ddl->children[i]);
+		if (ddl->unread)
+			commit->unread = ddl->unread;
+	}
+}
+
 void
 ca_queue_add(void *unused, CaCommit *commit)
 {
+	if (commit->key_ddl && invisible > 0)
+		meet_invisible(commit);
 	dlist_push_tail(&queue, &commit->node);
 	queued++;
 	invisible++;
@@ -148,15 +184,6 @@ CaCommit *
 ca_queue_oldest(void)
 {
 	return dlist_is_empty(&queue) ? NULL : dlist_head_element(CaCommit, node, &queue);
-}
-
-static void
-drop_entries(CaCommit *commit)
-{
-	queued_bytes -= commit->entries.len;
-	if (commit->entries.data)
-		pfree(commit->entries.data);
-	memset(&commit->entries, 0, sizeof(commit->entries));
 }
 
 void

@@ -28,6 +28,7 @@ extern void ca_template_refuse_shell(const char *str);
 extern const char *ca_template_missing(struct TupleDescData *columns, const char *name);
 /* Does making its keys run nothing but output functions that are known? */
 extern bool ca_template_is_plain(const CaTemplate *template);
+extern bool ca_template_is_computed(const CaTemplate *template);
 extern Bitmapset *ca_template_columns(const CaTemplate *template);  /* attribute numbers */
 extern const char *ca_template_pattern(const CaTemplate *template); /* without prefix */
 /* The pattern of a template's text, columns unchecked; NULL when it is malformed. */

@@ -246,6 +246,16 @@ ca_template_is_plain(const CaTemplate *template)
 	return (template->pins & CA_PIN_OTHER) == 0;
 }
 
+/* May DDL that touches no relation change the text of a value? Types of extensions, labels of enums. */
+bool
+ca_template_is_computed(const CaTemplate *template)
+{
+	for (int i = 1; i < template->part_count; i++)
+		if (template->parts[i].output.fn_addr == enum_out)
+			return true;
+	return !ca_template_is_plain(template);
+}
+
 Bitmapset *
 ca_template_columns(const CaTemplate *template)
 {

@@ -89,6 +89,7 @@ typedef struct CaCommit
 	TimestampTz time;        /* of the commit, by the writer's clock */
 	bool visible;            /* new snapshots see it */
 	bool prepared;           /* a COMMIT PREPARED */
+	bool key_ddl;            /* its patterns are deleted again with whoever it met, see open.c */
 	bool async;              /* written under synchronous_commit = off */
 	bool large;              /* entries are not here; read again from first to last */
 	StringInfoData entries;  /* of its messages; data is NULL while there are none */

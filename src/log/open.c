@@ -15,6 +15,12 @@
  *	        committed (reread.c). It becomes so past OPEN_LIMIT bytes, when all together are past
  *	        ALL_OPEN_LIMIT, or when one that is merged into it is.
  *
+ * DDL that replaces what keys are worked out with meets all that are open when its commit is read
+ * (transaction/computed.c says why): what it has, all of it, is theirs too, and its range. Nearly always
+ * they are those few that stand between their messages and their commit record, and prepared ones. Each
+ * remembers whom it met, four bytes for each, as it does its children; past MOST_CHILDREN it asks for a
+ * resync when it commits.
+ *
  * Memory: the table in the context given, commits in the caller's, for they are handed over. All bytes
  * together stay below ALL_OPEN_LIMIT and one message; the number of entries is the caller's to bound,
  * with ca_open_forget_all. Out of memory raises, and the caller may give the same record again: at
@@ -31,6 +37,7 @@
 
 #define OPEN_LIMIT (256 * 1024)
 #define ALL_OPEN_LIMIT (32 * 1024 * 1024)
+#define MOST_CHILDREN 65536
 
 typedef struct OpenTransaction
 {
@@ -172,6 +179,7 @@ ca_open_add(CaOpenSet *set, TransactionId xid, XLogRecPtr lsn, const CaMessage *
 
 	note_place(commit, lsn);
 	commit->async |= message->async_commit;
+	commit->key_ddl |= message->key_ddl;
 	append(set, commit, message->next, message->end - message->next);
 }
 
@@ -192,6 +200,7 @@ merge(CaOpenSet *set, CaCommit *parent, const CaCommit *child)
 	note_place(parent, child->first);
 	note_place(parent, child->last);
 	parent->async |= child->async;
+	parent->key_ddl |= child->key_ddl;
 	if (child->unread)
 		parent->unread = child->unread;
 	if (child->large)
@@ -234,6 +243,35 @@ ca_open_take(CaOpenSet *set, TransactionId xid, int nsubxacts, const Transaction
 	adopt(set, xid, nsubxacts, subxacts);
 	open = find(set, xid);
 	return open ? take_out(set, open) : NULL;
+}
+
+/*
+ * DDL that may change what keys are called has committed. Whoever is open may have worked out keys with what it
+ * replaced, and cannot have seen it (transaction/computed.c): it deletes the DDL's patterns, too. Its `first` moves to
+ * the DDL's, so that reading never resumes between the two.
+ */
+void
+ca_open_meet(CaOpenSet *set, const CaCommit *ddl)
+{
+	HASH_SEQ_STATUS scan;
+	OpenTransaction *open;
+
+	if (ca_open_count(set) == 0)
+		return;
+	hash_seq_init(&scan, set->table);
+	while ((open = hash_seq_search(&scan)) != NULL)
+	{
+		CaCommit *commit = open->commit;
+		bool key_ddl = commit->key_ddl;
+
+		merge(set, commit, ddl);
+		for (int i = 0; i < ddl->nchildren; i++)
+			ca_committed_add_child(commit, ddl->children[i]);
+		commit->key_ddl = key_ddl;
+		if (commit->nchildren > MOST_CHILDREN)
+			commit->unread = "a transaction was open while more DDL committed than is remembered";
+	}
+	set->oldest = InvalidXLogRecPtr;
 }
 
 void

@@ -25,6 +25,8 @@ extern void ca_open_prepare(CaOpenSet *set, TransactionId xid, int nsubxacts,
 /* It committed: all it has is the caller's now. NULL: nothing. */
 extern CaCommit *ca_open_take(CaOpenSet *set, TransactionId xid, int nsubxacts,
 							  const TransactionId *subxacts);
+/* DDL with patterns has committed, and these were open. */
+extern void ca_open_meet(CaOpenSet *set, const CaCommit *ddl);
 extern void ca_open_abort(CaOpenSet *set, TransactionId xid, int nsubxacts,
 						  const TransactionId *subxacts);
 /* Forgets those that ended without a record: older than `oldest`, or invalid: all; not prepared ones. */

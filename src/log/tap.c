@@ -211,6 +211,8 @@ commit_transaction(CaTap *tap, TransactionId xid, xl_xact_parsed_commit *parsed)
 	commit = ca_open_take(tap->open, xid, parsed->nsubxacts, parsed->subxacts);
 	if (commit == NULL)
 		return;
+	if (commit->key_ddl)
+		ca_open_meet(tap->open, commit);
 	if (tap->reader->EndRecPtr <= tap->skip)
 	{
 		ca_committed_free(commit);

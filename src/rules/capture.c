@@ -109,6 +109,8 @@ fire_row(CaRule *rule, TriggerData *data)
 		add_pattern_instead(rule);
 		return;
 	}
+	if (rule->computed)
+		ca_computed_note(rule->pattern, &rule->noted);
 	if (!TRIGGER_FIRED_BY_UPDATE(data->tg_event) || !CA_DEBUG_SKIP("old-key"))
 		add_row(rule, data->tg_trigslot);
 	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event) &&
@@ -295,6 +297,8 @@ fire_query(CaRule *rule, TriggerData *data)
 static void
 fire_statement(CaRule *rule, TriggerData *data)
 {
+	if (rule->computed)
+		ca_computed_note(rule->pattern, &rule->noted);
 	if (rule->missing != NULL)
 		add_pattern_instead(rule);
 	else if (rule->query != NULL)

@@ -406,6 +406,8 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	Oid relid = altered_table(node);
 	List *files = NIL;
 
+	if (commits_prepared)
+		ca_replacing_before_commit_prepared();
 	if (IsA(node, CreateTrigStmt))
 		ca_attach_check_trigger((CreateTrigStmt *) node);
 	before_alter(node);

@@ -17,6 +17,10 @@
  * of a user's object. What cannot be read (a query with a syntax error, a function whose body is a
  * text) may name anything, and then counts as naming it: a pattern too many is deleted.
  *
+ * Whoever has a transaction open may have worked out keys with the object as it was. That is no question where he locked it,
+ * as whoever uses a table or view does. Functions, types (also the row type of a table) and whatever else are used without a
+ * lock: such DDL is noted (transaction/replacing.c), before its patterns are added.
+ *
  * No lock is taken on any of the tables found; their triggers are read from the catalog. A rule that
  * is attached at the same moment begins with nothing cached under it (begins.c).
  */
@@ -64,6 +68,8 @@ typedef struct Reach
 {
 	HTAB *seen;
 	List *objects; /* Object, each its own allocation */
+	bool
+		unlocked; /* keys may be worked out with it by whoever holds no lock that the DDL waits for */
 } Reach;
 
 /* ---- the set ---- */
@@ -136,9 +142,13 @@ follow(Reach *reach, const Object *from, Form_pg_depend depend)
 			if ((from->class == TypeRelationId && depend->objsubid > 0) ||
 				from->class == ForeignServerRelationId)
 				add_object(reach, RelationRelationId, depend->objid);
+			reach->unlocked |= from->class == TypeRelationId && depend->objsubid > 0;
+			break;
+		case ProcedureRelationId:
+			reach->unlocked |= from->class == TypeRelationId;
+			add_object(reach, ProcedureRelationId, depend->objid);
 			break;
 		case TypeRelationId:
-		case ProcedureRelationId:
 		case OperatorRelationId:
 		case ForeignServerRelationId:
 			add_object(reach, depend->classid, depend->objid);
@@ -179,6 +189,7 @@ find_reached(Reach *reach, Oid class, Oid oid)
 	reach->seen =
 		hash_create("cache_aside reach", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	reach->objects = NIL;
+	reach->unlocked = class != RelationRelationId;
 	add_object(reach, class, oid);
 	for (int i = 0; i < list_length(reach->objects); i++)
 	{
@@ -233,12 +244,18 @@ StaticAssertDecl(offsetof(FormData_pg_class, relnamespace) ==
 					 offsetof(FormData_pg_operator, oprnamespace),
 				 "name_of reads both");
 
+typedef struct Names
+{
+	List *reached; /* NamedObject */
+	bool as_type;  /* one is named as a type */
+} Names;
+
 static bool
-is_named(const char *schema, const char *name, List *names)
+is_named(const char *schema, const char *name, const Names *names)
 {
 	ListCell *cell;
 
-	foreach (cell, names)
+	foreach (cell, names->reached)
 	{
 		NamedObject *reached = lfirst(cell);
 
@@ -250,7 +267,7 @@ is_named(const char *schema, const char *name, List *names)
 
 /* Of a list of String: the last two are schema and name. */
 static bool
-list_is_named(List *parts, List *names)
+list_is_named(List *parts, const Names *names)
 {
 	int count = list_length(parts);
 
@@ -296,7 +313,7 @@ calls_opaque(FuncCall *call)
 static bool
 names_one(Node *node, void *arg)
 {
-	List *names = arg;
+	Names *names = arg;
 
 	if (node == NULL)
 		return false;
@@ -314,7 +331,7 @@ names_one(Node *node, void *arg)
 			break;
 		case T_TypeName:
 			if (list_is_named(((TypeName *) node)->names, names))
-				return true;
+				return names->as_type = true;
 			break;
 		case T_A_Expr:
 			if (list_is_named(((A_Expr *) node)->name, names))
@@ -347,7 +364,7 @@ parse(const char *query)
 }
 
 static bool
-query_names(const char *query, List *names)
+query_names(const char *query, Names *names)
 {
 	List *parsed = ca_text_is_valid(query) ? parse(query) : NIL;
 	ListCell *cell;
@@ -389,30 +406,34 @@ add_tables(Reach *reach)
 	}
 }
 
-static void
-add_queries(Reach *reach)
+/* Query rules that name something of it. */
+static List *
+find_queries(Reach *reach)
 {
 	List *rules = ca_rule_trigger_queries();
-	List *names = NIL;
+	List *found = NIL;
+	Names names = {NIL, false};
 	bool all = ((Object *) linitial(reach->objects))->class == NamespaceRelationId;
 	ListCell *cell;
 
 	if (rules == NIL || CA_DEBUG_SKIP("named"))
-		return;
+		return NIL;
 	foreach (cell, reach->objects)
 	{
 		NamedObject *name = name_of(lfirst(cell));
 
 		if (name != NULL)
-			names = lappend(names, name);
+			names.reached = lappend(names.reached, name);
 	}
 	foreach (cell, rules)
 	{
 		CaTriggerFacts *rule = lfirst(cell);
 
-		if (all || query_names(rule->args[1], names))
-			add_rule(rule);
+		if (all || query_names(rule->args[1], &names))
+			found = lappend(found, rule);
 	}
+	reach->unlocked |= names.as_type;
+	return found;
 }
 
 static void
@@ -420,6 +441,8 @@ add_reached(Oid class, Oid oid, bool rows)
 {
 	MemoryContext context;
 	MemoryContext previous;
+	List *queries;
+	ListCell *cell;
 	Reach reach;
 
 	if (!OidIsValid(oid) || !OidIsValid(get_namespace_oid("cache_aside", true)))
@@ -430,9 +453,13 @@ add_reached(Oid class, Oid oid, bool rows)
 		AllocSetContextCreate(CurrentMemoryContext, "cache_aside reach", ALLOCSET_SMALL_SIZES);
 	previous = MemoryContextSwitchTo(context);
 	find_reached(&reach, class, oid);
+	queries = find_queries(&reach);
+	if (reach.unlocked)
+		ca_replacing_note();
 	if (rows)
 		add_tables(&reach);
-	add_queries(&reach);
+	foreach (cell, queries)
+		add_rule(lfirst(cell));
 	MemoryContextSwitchTo(previous);
 	MemoryContextDelete(context);
 }

@@ -264,6 +264,7 @@ parse_rule(CaRule *rule, Relation relation, const Trigger *trigger)
 		warn_missing(rule, relation);
 	else
 		rule->plain = rule->template != NULL && ca_template_is_plain(rule->template);
+	rule->computed = rule->template == NULL || ca_template_is_computed(rule->template);
 }
 
 /* The trigger that shows as the rule's: of a partition's, the one of the topmost table. */

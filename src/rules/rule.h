@@ -16,9 +16,11 @@ typedef struct CaRule
 	Oid relid;
 	MemoryContext context; /* owns the rule and everything below */
 	int pins; /* firings that hold it, one for the cache while it is in there, one while it is counted */
-	bool valid; /* false: the next firing parses anew */
-	bool plain; /* a firing runs nobody's code */
-	char *text; /* template, or the pattern of a query rule */
+	bool valid;    /* false: the next firing parses anew */
+	bool plain;    /* a firing runs nobody's code */
+	bool computed; /* DDL may replace what its keys are worked out with */
+	uint64 noted;  /* by computed.c */
+	char *text;    /* template, or the pattern of a query rule */
 	char *name;
 	char *what;           /* names rule and table in errors */
 	const char *pattern;  /* covers every key, UTF-8, without prefix */

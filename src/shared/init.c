@@ -53,6 +53,7 @@ ca_shared_init(void)
 	if (!ca_preload_done())
 		return;
 	ca_preload_shmem(ca_status_shmem_request, ca_status_shmem_init);
+	ca_preload_shmem(ca_key_ddl_shmem_request, ca_key_ddl_shmem_init);
 	ca_preload_shmem(ca_endpoint_shmem_request, ca_endpoint_shmem_init);
 	ca_preload_shmem(ca_read_token_shmem_request, ca_read_token_shmem_init);
 	ca_preload_shmem(ca_allowance_shmem_request, ca_allowance_shmem_init);

@@ -37,6 +37,15 @@ extern uint32 ca_allowance_used(void);
 extern void ca_prepared_lock_take(void);
 extern VirtualTransactionId *ca_prepared_lock_holders(int *count);
 
+/* ---- key_ddl.c: DDL that changes what keys are called ---- */
+extern void ca_key_ddl_shmem_request(void);
+extern void ca_key_ddl_shmem_init(void);
+extern void ca_key_ddl_begin(void); /* before its commit record */
+extern void ca_key_ddl_end(void);   /* when others know of it, or it is rolled back; never raises */
+extern uint64 ca_key_ddl_count(bool *quiet);
+extern void ca_key_ddl_prepare(void);
+extern bool ca_key_ddl_is_prepared(void);
+
 /* ---- endpoint.c: what the worker tells of each Redis ---- */
 extern void ca_endpoint_shmem_request(void);
 extern void ca_endpoint_shmem_init(void);

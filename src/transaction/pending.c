@@ -186,7 +186,7 @@ log_at_once(char kind, const char *data, Size len)
 
 	initStringInfo(&entry);
 	ca_message_append(&entry, kind, data, len);
-	ca_message_log(entry.data, entry.len);
+	ca_message_log(ca_replacing_flag(), entry.data, entry.len);
 	note_logged();
 	pfree(entry.data);
 }
@@ -197,14 +197,14 @@ ca_pending_add(char kind, const char *data, Size len)
 	int level = GetCurrentTransactionNestLevel();
 	uint32 offset;
 
-	refuse_read_only();
-	if (set.written)
+	if (set.written) /* maybe SET TRANSACTION READ ONLY came last, and a pattern that its writes want */
 	{
 		if (unlikely(guc_log_keys != 0))
 			ca_log_keys_show(kind, data, len);
 		log_at_once(kind, data, len);
 		return;
 	}
+	refuse_read_only();
 	if (set.buffer.data == NULL)
 		create_set();
 	if (set.buffer.len >= CA_PENDING_MEMORY)
@@ -261,7 +261,7 @@ log_chunk(const char *entries, Size len)
 	if (len == 0)
 		return;
 	CHECK_FOR_INTERRUPTS();
-	ca_message_log(entries, len);
+	ca_message_log(ca_replacing_flag(), entries, len);
 	note_logged();
 	CA_DEBUG_POINT("chunk-logged");
 }
@@ -338,6 +338,15 @@ log_set(void)
 	set.written = true;
 }
 
+void
+ca_pending_show_itself(void)
+{
+	if (set.logged)
+		return;
+	ca_message_log(ca_replacing_flag(), NULL, 0);
+	note_logged();
+}
+
 /* ---- transaction callbacks ---- */
 
 static void
@@ -349,20 +358,24 @@ at_transaction_event(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			ca_sync_wait_prepare(ca_commit_waits());
 			set.preparing = event == XACT_EVENT_PRE_PREPARE;
+			ca_replacing_before_log(logical_end() > 0, set.preparing);
 			log_set();
 			break;
 		case XACT_EVENT_COMMIT:
+			ca_replacing_committed();
 			ca_commit_done(set.logged);
 			set.logged = false;
 			reset_set();
 			break;
 		case XACT_EVENT_ABORT:
 			ca_commit_aborted();
+			ca_replacing_ended();
 			set.logged = false;
 			reset_set();
 			break;
 		case XACT_EVENT_PREPARE:
 			ca_commit_prepared();
+			ca_replacing_ended();
 			set.logged = false;
 			reset_set();
 			break;

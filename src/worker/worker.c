@@ -217,7 +217,7 @@ log_crash(void)
 	StartTransactionCommand();
 	CA_DEBUG_POINT("crash-noted");
 	ForceSyncCommit();
-	ca_message_log(entries.data, entries.len);
+	ca_message_log(0, entries.data, entries.len);
 	CommitTransactionCommand();
 	ca_status_shared->crashed = false;
 }

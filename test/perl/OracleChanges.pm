@@ -88,7 +88,7 @@ our %kinds;
 	},
 	enum => sub {
 		my ($s) = @_;
-		my $n = $s->new_name('mood');
+		my $n = $s->pick(qw(sad ok happy), map { "mood$_" } 1 .. 5);
 		return "DO \$\$ BEGIN EXECUTE format('ALTER TYPE app.mood RENAME VALUE %L TO %L', (enum_range(NULL::app.mood))["
 		  . (1 + int rand 3) . "], '$n'); END \$\$";
 	},

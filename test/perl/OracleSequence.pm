@@ -168,6 +168,7 @@ sub _second
 	my @sql;
 	if ($in eq 'E') { @sql = 'ROLLBACK'; }
 	elsif ($in eq 'T' && $s->chance(0.4)) { @sql = $self->_end_of_second; }
+	elsif ($in eq 'I' && $s->chance(0.15)) { @sql = $self->_change_of_second; }
 	elsif ($in eq 'I' && $s->chance(0.5)) { @sql = 'BEGIN'; }
 	else
 	{
@@ -176,6 +177,15 @@ sub _second
 	}
 	$self->_do(map { { sql => $_, second => 1 } } @sql) if @sql;
 	return undef;
+}
+
+# It waits for nobody who worked out keys with what was there before.
+sub _change_of_second
+{
+	my ($self) = @_;
+	my $s = $self->{statements};
+	my @kinds = grep { $s->{allowed}{$_} } qw(function enum);
+	return @kinds ? scalar $OracleStatements::Changes::kinds{ $s->pick(@kinds) }->($s) : ();
 }
 
 sub _end_of_second
@@ -213,7 +223,7 @@ sub _change
 {
 	my ($self) = @_;
 	my ($sql, $name) = $self->{statements}->change;
-	return undef unless defined $sql && !($name =~ /^(function|enum)$/ && $self->_others_wrote);
+	return undef unless defined $sql;
 	if ($name =~ /^gap/ && $self->{oracle}->can_look)
 	{
 		my $found = $self->_look;
@@ -221,15 +231,6 @@ sub _change
 	}
 	$keeps{$name} && !$self->{unseen} ? $self->_sql($sql) : $self->_sql_and_see($sql);
 	return undef;
-}
-
-# A function or a label is replaced without waiting for those who worked out keys with the old one and have not
-# committed yet; docs/limits.md says so.
-sub _others_wrote
-{
-	my ($self) = @_;
-	my $oracle = $self->{oracle};
-	return %{ $oracle->{prepared} } || ($oracle->{second} && $oracle->{second}{in} ne 'I');
 }
 
 sub _between
@@ -313,7 +314,7 @@ sub _rule
 	@kinds = @first if @first;
 	return undef unless @kinds;
 	my $kind = $s->pick(@kinds);
-	return undef if $kind =~ /query|called|join|view|stored|rank/ && $self->{may}{prepare};
+	return undef if $kind =~ /join|view|stored/ && $self->{may}{prepare};
 	return undef if $kind =~ /join|view|stored/ && $self->{may}{second} && !$self->{may}{joined};
 	my $rule = make_rule($kind, substr($kind, 0, 1) . ++$self->{rules}, $table, $s->pick('say', 'said'));
 	$self->_do({ sql => $rule->{sql}, class => $rule });
