@@ -20,6 +20,7 @@
 #include "keys/output_settings.h"
 #include "rules/owner.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 
@@ -47,6 +48,7 @@ ca_owner_become(CaIdentity *saved, Oid owner)
 	GetUserIdAndSecContext(&saved->user, &saved->context);
 	SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE |
 									  SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+	saved->read_only = XactReadOnly;
 	saved->nest = NewGUCNestLevel();
 	(void) ca_output_settings_apply(CA_PIN_ALL); /* undone with the level around it */
 	for (int i = 0; i < lengthof(reading); i++)
@@ -54,18 +56,20 @@ ca_owner_become(CaIdentity *saved, Oid owner)
 }
 
 /*
- * For what only looks. SPI refuses statements of a query that write, but not functions in it. Switched back with the settings
- * around it; a function that would do that itself is refused, since a snapshot was taken.
+ * For what only looks. SPI refuses statements of a query that write, but not functions in it. Not by the setting, which PostgreSQL 16
+ * and newer let nobody set for a while. Switched back when the owner is left; after an error the end of the
+ * transaction or subtransaction does that. A function that would switch it itself is refused, since a snapshot was taken.
  */
 void
 ca_owner_write_nothing(void)
 {
-	pin("transaction_read_only", "on");
+	XactReadOnly = true;
 }
 
 void
 ca_owner_leave(const CaIdentity *saved)
 {
+	XactReadOnly = saved->read_only;
 	AtEOXact_GUC(false, saved->nest); /* true would keep what the owner's code has set */
 	SetUserIdAndSecContext(saved->user, saved->context);
 }

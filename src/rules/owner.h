@@ -11,6 +11,7 @@ typedef struct CaIdentity
 	Oid user;
 	int context;
 	int nest; /* of the settings pinned meanwhile */
+	bool read_only;
 } CaIdentity;
 
 extern void ca_owner_become(CaIdentity *saved, Oid owner);
