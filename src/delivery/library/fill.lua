@@ -73,13 +73,23 @@ local function admit(token)
     return mine
 end
 
+-- Was there nothing under the last key? Then SET ... NX alone is likely to do for the next: a fill follows a miss.
+local was_missing = true
+
 -- A key that holds something else than a string is refused; SET alone would overwrite it.
 local function store(key, value, ttl)
-    local reply = try('STRLEN', key)
-    if type(reply) == 'table' then
-        return reply
+    if was_missing then
+        local reply = try('SET', key, value, 'PX', ttl, 'NX')
+        if reply then
+            return reply.err and reply or 1
+        end
     end
-    reply = try('SET', key, value, 'PX', ttl)
+    local length = try('STRLEN', key)
+    was_missing = length == 0
+    if not was_missing and type(length) == 'table' then
+        return length
+    end
+    local reply = try('SET', key, value, 'PX', ttl)
     return reply.err and reply or 1
 end
 
