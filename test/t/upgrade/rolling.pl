@@ -1,5 +1,5 @@
 # A rolling upgrade from version 1.0: a primary and a standby share one Redis, the standby gets the new library first and is
-# promoted; and a server alone, which is restarted with it. Whatever mixture runs, keys are deleted, and so are those of commits
+# promoted; a server alone is restarted with it; and a primary gets it first. Whatever mixture runs, keys are deleted, and so are those of commits
 # that the old library logged and had not delivered. Then ALTER EXTENSION UPDATE. Guarded fills go on.
 #
 # It takes an installation of the first release: OLD_INSTALL, which test/upgrade/rolling.sh (make rolling-upgrade) makes from the
@@ -127,4 +127,26 @@ fills('... and', $alone, 4);
 $alone->safe_psql('postgres', 'ALTER EXTENSION cache_aside UPDATE');
 deletes('updated', $alone, 5);
 $alone->stop;
+
+# ---- the primary first, and the old standby promoted: it deletes everything, for the position is none that it knows
+$redis = RedisServer->new->start;
+my $first = CacheAside->new_node('first', redis => $redis, conf => $old, extension => 0);
+$first->safe_psql('postgres', $_) foreach
+  'CREATE EXTENSION cache_aside',
+  'CREATE TABLE users (id int PRIMARY KEY, v int); INSERT INTO users SELECT i, 0 FROM generate_series(1, 100) i',
+  q{SELECT cache_aside.attach('users', 'user:{id}')};
+wait_delivering($first);
+my $behind = CacheAside->new_standby('behind', $first, redis => $redis, conf => $old);
+$first->append_conf('postgresql.conf', $new);
+$first->restart;
+deletes('new primary, old standby', $first, 1);
+$redis->set('user:2', 'old');
+kill 'STOP', worker_pid($first);
+$first->safe_psql('postgres', 'UPDATE users SET v = v + 1 WHERE id = 2');
+$first->wait_for_catchup($behind, 'replay', $first->lsn('insert'));
+$first->stop('immediate');
+$behind->promote;
+ok(keys_gone($redis, 'user:2'), 'the old standby is promoted: nothing of the new one is missed');
+deletes('... and', $behind, 3);
+$behind->stop;
 done_testing();
