@@ -94,13 +94,13 @@ sub tps
 title('Routing: route(), the token of a commit, is_read_only()');
 my $n = scaled(100_000, 1000);
 my @route = map { route_us($n) } 1 .. scaled(5, 1);
-verdict('route(), 15 replicas, us', median(@route), '<', 20, '%.1f');
+verdict('route(), 15 replicas, us', median(@route), '<=', 1, '%.2f');
 
 $sql->query("CREATE TABLE t$_ (id int PRIMARY KEY, ref int, val text)") foreach 1 .. 10;
 my $join = 'SELECT t1.id, t2.val, t10.val FROM t1 ' . join(' ', map { "JOIN t$_ ON t$_.ref = t" . ($_ - 1) . '.id' } 2 .. 10)
   . ' WHERE t1.id = $1 AND t5.val LIKE $2 ORDER BY t10.val LIMIT 20';
 my @classify = map { classify_us($n / 10, $join) } 1 .. scaled(5, 1);
-verdict('is_read_only(), ten tables, us', median(@classify), '<', 100, '%.1f');
+verdict('is_read_only(), ten tables, us', median(@classify), '<=', 35, '%.1f');
 
 accounts(scaled(5, 1));
 my ($off, $on) = paired(scaled(6, 1), [ 'TPS without a token', sub { tps('off') } ], [ 'TPS with', sub { tps('on') } ]);

@@ -52,5 +52,5 @@ my ($without, $bumped, $by_client, $presented) = paired(
 	[ 'TPS, the trigger bumps', sub { tps('bumps', '', 'NULL') } ],
 	[ 'TPS without, SET version + 1', sub { tps('without, version + 1', ', version = version + 1') } ],
 	[ 'TPS, the trigger checks', sub { tps('checks', ', version = version + 1', q{'{abalance,filler}'}) } ]);
-verdict('ratio of medians, bump', $bumped / $without, '>=', 0.95, '%.3f');
-verdict('ratio of medians, check', $presented / $by_client, '>=', 0.95, '%.3f');
+verdict('ratio of medians, bump', $bumped / $without, '>=', 0.97, '%.3f');
+verdict('ratio of medians, check', $presented / $by_client, '>=', 0.97, '%.3f');
