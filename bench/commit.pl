@@ -3,24 +3,33 @@
 # account is cached. Where commits are synchronous, it is claimed that each key is gone when its commit
 # returns: nobody was told to go on without an answer.
 #
-# CPU and switches are those of the middle of a run (bench/Consumed.pm). ONLY=8,32,1,rate: some of it.
+# CPU and switches are those of the middle of a run (bench/Consumed.pm). ONLY=8,32,1,rate,floors: some of it.
+# Floors, of the same run: a trigger in C that does nothing, one that logs the bare record (floor.c), and the same keys
+# unlinked, as many in a call as the worker had.
 use strict;
 use warnings;
 use Bench;
+use Callgrind;
 use Consumed;
+use File::Temp ();
+use List::Util qw(shuffle);
+use Time::HiRes qw(sleep);
 
 my ($redis, $pg, $sql) = servers();
 my $seconds = $ENV{SECONDS_EACH} // scaled(8, 1);
 my $rounds = $ENV{ROUNDS} // scaled(5, 1);
-my %only = map { $_ => 1 } split /,/, $ENV{ONLY} // '8,32,1,rate';
+my %only = map { $_ => 1 } split /,/, $ENV{ONLY} // '8,32,1,rate,floors';
 my $script = update_script();
 my @prefixes = map { "account$_:" } '', 2 .. 5;
 my %sides = (
 	untracked => { rules => 0 },
+	'an empty C trigger' => { rules => 0, trigger => 'floor_empty' },
+	'the bare record' => { rules => 0, trigger => 'floor_record' },
 	asynchronous => { rules => 1 },
 	'delivery = off' => { rules => 1, off => 1 },
 	'five rules' => { rules => 5 },
 	synchronous => { rules => 1, options => '-c cache_aside.synchronous=on' });
+my %batch;    # side -> keys in a batch, on average, in the last run
 my (%used, %latency);    # load, side -> what each run used; percentiles of its latencies
 
 title('Single-row UPDATE: with rules against without');
@@ -51,6 +60,8 @@ sub latencies
 	return { map { $_ => percentile($_, @ms) } 50, 99 };
 }
 
+sub batches { return $sql->value('SELECT batches FROM cache_aside.status'); }
+
 # One run; what is claimed of it.
 sub run
 {
@@ -60,8 +71,11 @@ sub run
 	my $log = $redis->dir . '/latency';
 	deliver('off') if $side->{off};
 	my $watch = Consumed::watch($pg, $redis, $seconds);
+	my $before = batches();
 	my ($tps, $count) = pgbench("$load->{options} -T $seconds -f $script" . ($load->{log} ? " -l --log-prefix=$log" : ''));
 	my $used = $watch->();
+	my $sent = batches() - $before;
+	$batch{$name} = int($count / $sent) || 1 if $sent;
 	my $left = $side->{options} ? count_numbered($keys[0]) : 0;
 	my $rows = $side->{rules} ? rows_of_run() : 0;
 	deliver('primary') if $side->{off};
@@ -90,12 +104,15 @@ sub measured
 	my $rules = $sides{$name}{rules};
 	my @templates = map { "$prefixes[$_]\{aid}" } 0 .. $rules - 1;
 	$sql->query("SELECT cache_aside.attach('pgbench_accounts', '$_')") foreach @templates;
+	$sql->query("CREATE TRIGGER floor AFTER INSERT OR UPDATE OR DELETE ON pgbench_accounts FOR EACH ROW EXECUTE FUNCTION $sides{$name}{trigger}()")
+	  if $sides{$name}{trigger};
 	delivered($sql);
 	my $tps = proved("$load->{name}, $name",
 		baseline => !$rules,
 		keys => $keys[ $rules ? $rules - 1 : 0 ],
 		prepare => sub { prepare($rules) },
 		run => sub { run($load, $name) });
+	$sql->query('DROP TRIGGER floor ON pgbench_accounts') if $sides{$name}{trigger};
 	$sql->query("SELECT cache_aside.detach('pgbench_accounts')") if $rules;
 	return $tps;
 }
@@ -191,4 +208,49 @@ if ($only{rate})
 	my ($without, $with) = map { show_latency('70 %', $_) } 'untracked', 'asynchronous';
 	verdict('p50 asynchronous / untracked', $with->{50} / $without->{50}, '<=', 1.03);
 	verdict('p99 asynchronous / untracked', $with->{99} / $without->{99}, '<=', 1.10);
+}
+
+# ---- floors
+
+# CPU seconds of Redis for 100 000 keys, unlinked by so many in a call, a millisecond apart.
+sub unlinked
+{
+	my ($batch) = @_;
+	my $keys = $keys[0];
+	my $client = $redis->client;
+	my @numbers = shuffle(1 .. $keys->{n});
+	$#numbers = scaled(3000, 100) * $batch - 1 if @numbers > scaled(3000, 100) * $batch;
+	return proved("UNLINK",
+		keys => $keys,
+		prepare => sub { cache_numbered($keys) },
+		run => sub {
+			my @left = @numbers;
+			my $before = cpu_seconds($redis->pid);
+			while (@left)
+			{
+				$client->command('UNLINK', map { sprintf $keys->{format}, $keys->{prefix}, $_ } splice @left, 0, $batch);
+				sleep 0.001;
+			}
+			return (1e5 * (cpu_seconds($redis->pid) - $before) / @numbers, commits => 0, gone => scalar @numbers);
+		});
+}
+
+sub cpu_seconds
+{
+	my ($pid) = @_;
+	open my $fh, '<', "/proc/$pid/schedstat" or die "schedstat: $!";
+	return (split ' ', <$fh>)[0] / 1e9;
+}
+
+if ($only{floors} && !Callgrind::why_not())
+{
+	my $dir = File::Temp::tempdir(TMPDIR => 1, CLEANUP => 1);
+	Callgrind::install($sql, $dir, counts => 0);
+	compare({ name => 'floors', options => '-c 8 -j 2' },
+		'untracked', 'an empty C trigger', 'the bare record', 'delivery = off', 'asynchronous', 'synchronous');
+	foreach my $side ('asynchronous', 'synchronous')
+	{
+		note_line("UNLINK alone, $batch{$side} keys, as $side: s of Redis",
+			join '  ', map { sprintf '%.2f', unlinked($batch{$side}) } 1 .. scaled(3, 1));
+	}
 }

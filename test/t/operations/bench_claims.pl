@@ -37,6 +37,8 @@ my %runs = (
 	'herd' => [ 'with lease', (map { "with lease, $_ fill refused" } 'every second', 'every'), 'without lease' ]);
 
 @runs{qw(get herd)} = ([], []) if system('cc --version >/dev/null 2>&1');
+push @{ $runs{commit} }, (map { "floors, $_" } 'delivery = off', 'asynchronous', 'synchronous'), ('UNLINK') x 2;
+$runs{commit} = [ grep { !/^(floors|UNLINK)/ } @{ $runs{commit} } ] if system('command -v valgrind >/dev/null 2>&1') || system('cc --version >/dev/null 2>&1');
 $runs{cost} = [] if system('command -v valgrind >/dev/null 2>&1') || system('cc --version >/dev/null 2>&1');
 
 is(join(' ', map { basename($_, '.pl') } glob "$tree/bench/*.pl"), join(' ', sort keys %runs), 'every benchmark is here');
