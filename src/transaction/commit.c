@@ -174,6 +174,7 @@ after_locks(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void 
 {
 	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level)
 		return;
+	ca_replacing_sent(); /* before anything that waits */
 	if (due && is_commit)
 	{
 		due = false;

@@ -31,12 +31,10 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 
-uint64 ca_computed_turn = 1;
-
 static List *patterns; /* of rules, in TopTransactionContext */
+static uint64 turn;    /* in which they were noted; another: there are none */
 static uint64 begun;   /* DDL, when the first was noted */
 static bool quiet;     /* ... and had ended */
-static bool looked;    /* for the second time */
 
 static bool
 is_noted(const char *pattern)
@@ -49,46 +47,13 @@ is_noted(const char *pattern)
 	return false;
 }
 
-static void
-note_early(const char *pattern)
-{
-	MemoryContext previous;
-
-	if (is_noted(pattern))
-		return;
-	if (patterns == NIL)
-	{
-		begun = ca_key_ddl_count(&quiet);
-		AcceptInvalidationMessages();
-	}
-	previous = MemoryContextSwitchTo(TopTransactionContext);
-	patterns = lappend(patterns, pstrdup(pattern));
-	MemoryContextSwitchTo(previous);
-}
-
-/* What is noted stays so for as long as the turn. */
-void
-ca_computed_note_first(const char *pattern, uint64 *noted)
-{
-	if (looked)
-		ca_entries_add_rule_pattern(pattern);
-	else
-		note_early(pattern);
-	if (!looked || GetCurrentTransactionNestLevel() == 1)
-		*noted = ca_computed_turn;
-}
-
-/* Right behind pending.c's callback, which logged the keys: nobody runs in between. */
+/* When the transaction's keys are logged. */
 static void
 look_again(void)
 {
 	bool now_quiet;
 	ListCell *cell;
 
-	looked = true;
-	ca_computed_turn++;
-	if (patterns == NIL)
-		return;
 	ca_pending_show_itself();
 	if (CA_DEBUG_SKIP("computed-look"))
 		return;
@@ -99,28 +64,39 @@ look_again(void)
 }
 
 static void
-at_transaction_event(XactEvent event, void *arg)
+begin(void)
 {
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-			look_again();
-			break;
-		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			patterns = NIL; /* their memory goes with the transaction */
-			looked = false;
-			ca_computed_turn++;
-			break;
-		default:
-			break;
-	}
+	patterns = NIL; /* those of the last transaction went with its memory */
+	begun = ca_key_ddl_count(&quiet);
+	AcceptInvalidationMessages();
+	turn = ca_pending_turn;
+	ca_pending_when_logged = look_again;
 }
 
-void
-ca_computed_init(void)
+static void
+note_early(const char *pattern)
 {
-	RegisterXactCallback(at_transaction_event, NULL);
+	MemoryContext previous;
+
+	if (turn != ca_pending_turn)
+		begin();
+	if (is_noted(pattern))
+		return;
+	previous = MemoryContextSwitchTo(TopTransactionContext);
+	patterns = lappend(patterns, pstrdup(pattern));
+	MemoryContextSwitchTo(previous);
+}
+
+/* What is noted stays so for as long as the turn. */
+void
+ca_computed_note_first(const char *pattern, uint64 *noted)
+{
+	bool late = ca_pending_is_logged();
+
+	if (late)
+		ca_entries_add_rule_pattern(pattern);
+	else
+		note_early(pattern);
+	if (!late || GetCurrentTransactionNestLevel() == 1)
+		*noted = ca_pending_turn;
 }

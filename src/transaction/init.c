@@ -23,8 +23,6 @@ void
 ca_transaction_init(void)
 {
 	define_settings();
-	ca_computed_init(); /* first: what is registered last runs first */
 	ca_pending_init();
-	ca_replacing_init();
 	ca_commit_init();
 }

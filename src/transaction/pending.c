@@ -60,6 +60,9 @@ static struct
 	bool preparing; /* it ends with PREPARE TRANSACTION */
 } set;
 
+uint64 ca_pending_turn = 1;
+void (*ca_pending_when_logged)(void); /* of this transaction; NULL: nothing */
+
 static int64
 logical_end(void)
 {
@@ -90,6 +93,8 @@ reset_set(void)
 	set.file = NULL;
 	set.spilled = 0;
 	set.written = set.preparing = false;
+	ca_pending_when_logged = NULL;
+	ca_pending_turn++;
 	ca_log_keys_forget();
 	if (set.buffer.data == NULL)
 		return;
@@ -336,6 +341,15 @@ log_set(void)
 	if (set.buffer.len > 0)
 		log_buffer();
 	set.written = true;
+	ca_pending_turn++;
+	if (ca_pending_when_logged != NULL)
+		ca_pending_when_logged();
+}
+
+bool
+ca_pending_is_logged(void)
+{
+	return set.written;
 }
 
 void

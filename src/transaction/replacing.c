@@ -10,7 +10,7 @@
  *	rolled back		with the abort
  *	prepared		with PREPARE: nobody sees it. A lock goes with it, by which COMMIT PREPARED knows to count again, in the
  *					session that runs it
- *	committed		once its invalidation messages are sent: the last phase of resource release. Whatever ends the process
+ *	committed		once its invalidation messages are sent: the last phase of resource release (commit.c). Whatever ends the process
  *					between commit and there takes the counts, in shared memory, with it
  *
  * A savepoint that is rolled back leaves it what it is: others delete a pattern too many.
@@ -19,8 +19,6 @@
 #include "common/common.h"
 #include "shared/shared.h"
 #include "transaction/transaction.h"
-
-#include "utils/resowner.h"
 
 static bool any;       /* there is such DDL */
 static bool written;   /* the pending set was logged: what comes now is logged at once */
@@ -84,16 +82,9 @@ ca_replacing_ended(void)
 	any = written = preparing = counted = committed = false;
 }
 
-/* Called once for each resource owner and phase. */
-static void
-at_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
-{
-	if (committed && phase == RESOURCE_RELEASE_AFTER_LOCKS && is_top_level)
-		ca_replacing_ended();
-}
-
 void
-ca_replacing_init(void)
+ca_replacing_sent(void)
 {
-	RegisterResourceReleaseCallback(at_release, NULL);
+	if (committed)
+		ca_replacing_ended();
 }

@@ -19,28 +19,31 @@ extern void ca_pending_add(char kind, const char *data, Size len);
 typedef void (*CaPendingHandler)(void *arg, const char *entry);
 extern void ca_pending_each(CaPendingHandler handler, void *arg);
 
-/* Its keys were logged. If there was none an empty message is, so that the worker knows that it is open. */
+/* Moves on when the set is logged, and when the transaction ends; never 0. */
+extern uint64 ca_pending_turn;
+extern bool ca_pending_is_logged(void); /* what comes now is logged at once */
+/* Called in pre-commit when the set was logged: may add more, and raise. Whoever wants it sets it in each transaction. */
+extern void (*ca_pending_when_logged)(void);
+/* There. If nothing was logged an empty message is, so that the worker knows that this transaction is open. */
 extern void ca_pending_show_itself(void);
 
 /* ---- replacing.c: its DDL that replaces what keys are worked out with ---- */
-extern void ca_replacing_init(void); /* registers the resource release callback, once per backend */
-extern void ca_replacing_note(void); /* there is some */
+extern void ca_replacing_note(void);                   /* there is some */
 extern void ca_replacing_before_commit_prepared(void); /* which may be of such a transaction */
 extern char ca_replacing_flag(void);                   /* for its messages */
 extern void ca_replacing_before_log(bool concerns_rules, bool prepares);
 extern void ca_replacing_committed(void); /* neither allocates nor raises */
 extern void ca_replacing_ended(void);     /* ... rolled back or prepared; likewise */
+extern void ca_replacing_sent(void);      /* ... others have the invalidation messages; likewise */
 
 /* ---- computed.c: keys worked out with what DDL may replace ---- */
-extern uint64 ca_computed_turn; /* moves on when what was noted is not valid any more; never 0 */
 extern void ca_computed_note_first(const char *pattern, uint64 *noted);
-extern void ca_computed_init(void); /* registers a transaction callback, once per backend */
 
 /* Before a rule works out keys: `noted` is the rule's own, 0 at first. */
 static inline void
 ca_computed_note(const char *pattern, uint64 *noted)
 {
-	if (*noted != ca_computed_turn)
+	if (*noted != ca_pending_turn)
 		ca_computed_note_first(pattern, noted);
 }
 

@@ -5,7 +5,7 @@
 # Remedies: look_again() in computed.c (open); each `unlocked` and `as_type` of reach.c (row type, that of a column in
 # `open` as well); in pending.c that ca_pending_add() asks `written` first (read only) and ca_pending_show_itself() (no
 # key); ca_open_meet() in open.c (prepared, restarted); meet_invisible() in queue.c (invisible); in replacing.c the lock by which
-# COMMIT PREPARED knows (DDL prepared) and ca_replacing_ended() at an abort and at_release() (precision).
+# COMMIT PREPARED knows (DDL prepared) and ca_replacing_ended() at an abort and ca_replacing_sent() (precision).
 use strict;
 use warnings;
 

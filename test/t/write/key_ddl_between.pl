@@ -3,7 +3,7 @@
 # prepared before the transaction that it concerns, with a worker that ends between the two commits. And from another
 # library's pre-commit callback, the DDL as well as the rows.
 #
-# Remedies: in computed.c `quiet` (under way), AcceptInvalidationMessages() (over), `looked` in ca_computed_note_first() (late
+# Remedies: in computed.c `quiet` (under way), AcceptInvalidationMessages() (over), `late` in ca_computed_note_first() (late
 # rows), and its GetCurrentTransactionNestLevel() (likewise, behind what was rolled back); ca_open_meet() in open.c (behind), and
 # in it note_place() of merge(), by which `first` moves (worker); `written` in ca_replacing_note() in replacing.c (late DDL).
 use strict;
