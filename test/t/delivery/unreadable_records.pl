@@ -63,7 +63,7 @@ my %bad = (
 	(map { ("cut by $_" => log_record({ cut => $_ }, $key)) } 1, 6, $payload, $payload + 1, $payload + 2),
 	(map { ("cut by $_, says so" => log_record({ cut => $_, message_size => $payload - $_ }, $key)) }
 		1, 6, 7, $payload),
-	'flags' => log_record({ flags => 2 }, $key),
+	'flags' => log_record({ flags => 4 }, $key),
 	'a longer entry than the record' => log_record(entry(k => 'victim', 7)),
 	'a much longer entry' => log_record(entry(k => 'victim', 0xffffffff)),
 	'an entry in part, behind a whole one' => log_record($key, "k\1\0"),
