@@ -1,6 +1,6 @@
 # ALTER EXTENSION UPDATE leads from version 1.0 to the same objects as CREATE EXTENSION: functions, views, tables, columns,
 # constraints, triggers, comments, rights, dependencies, and what a dump takes along. What others made of them stays:
-# rules, row versions, rows of the tables, a view over status, and rights that were granted, which a dump has, too.
+# rules, row versions, rows of the tables, a view over status, and rights that were granted or taken away, which a dump has, too.
 #
 # Remedies: sql/upgrade/1.0--1.1/before.sql, parts.sed and after.sql. A line taken out of them fails here, and so does an object of
 # sql/parts that cannot be replaced in its place.
@@ -49,7 +49,11 @@ $node->safe_psql('used', q{
 	CREATE VIEW public.unruled AS SELECT relation, gap FROM cache_aside.gaps;
 	GRANT EXECUTE ON FUNCTION cache_aside.invalidate(text[]), cache_aside.fill(text, text, interval, text), cache_aside.stick(text, interval) TO app;
 	GRANT EXECUTE ON FUNCTION cache_aside.latency_histogram() TO watcher WITH GRANT OPTION;
-	GRANT SELECT ON cache_aside.status, cache_aside.replica TO watcher});
+	GRANT SELECT ON cache_aside.status, cache_aside.replica TO watcher;
+	GRANT EXECUTE ON FUNCTION cache_aside.invalidate_pattern(text) TO PUBLIC;
+	REVOKE SELECT ON cache_aside.rules FROM PUBLIC; REVOKE EXECUTE ON FUNCTION cache_aside.keys(regclass, jsonb) FROM PUBLIC;
+	REVOKE SELECT ON cache_aside.status FROM pg_monitor;
+	REVOKE USAGE ON SCHEMA cache_aside FROM PUBLIC; GRANT USAGE ON SCHEMA cache_aside TO app});
 my $triggers = q{SELECT string_agg(tgrelid::regclass || ' ' || pg_get_triggerdef(oid) || tgenabled::text, E'\n' ORDER BY tgrelid, tgname) FROM pg_trigger
 	WHERE tgname LIKE 'cache_aside%'};
 my $had = $node->safe_psql('used', $triggers);
@@ -75,15 +79,25 @@ my $rights = q{SELECT has_function_privilege('app', 'cache_aside.invalidate(text
 	has_function_privilege('watcher', 'cache_aside.latency_histogram()', 'EXECUTE WITH GRANT OPTION'),
 	has_table_privilege('watcher', 'cache_aside.status', 'SELECT'), has_table_privilege('watcher', 'cache_aside.replica', 'SELECT')};
 is($node->safe_psql('used', $rights), 't|t|t|f|f|t|t|t', 'rights that were granted stay, others do not come');
+# What everybody was given, or was taken from everybody: the script's own REVOKE and GRANT do not undo it.
+my $public = q{SELECT has_function_privilege('public', 'cache_aside.invalidate_pattern(text)', 'EXECUTE'), has_table_privilege('public', 'cache_aside.rules', 'SELECT'),
+	has_function_privilege('public', 'cache_aside.keys(regclass, jsonb)', 'EXECUTE'), has_table_privilege('pg_monitor', 'cache_aside.status', 'SELECT'),
+	has_schema_privilege('public', 'cache_aside', 'USAGE'), has_schema_privilege('app', 'cache_aside', 'USAGE')};
+is($node->safe_psql('used', $public), 't|f|f|f|f|t', 'rights of PUBLIC and of pg_monitor stay as they were made');
 my $dump = $node->basedir . '/dump';
 $node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('used') ], 'pg_dump');
 $node->safe_psql('restored', PostgreSQL::Test::Utils::slurp_file($dump));
 is($node->safe_psql('restored', $rights), 't|t|t|f|f|t|t|t', '... also through a dump');
+is($node->safe_psql('restored', $public), 't|f|f|f|f|t', '... those, too');
 is($node->safe_psql('restored', 'SELECT count(*) FROM cache_aside.rules'), 4, '... with the rules');
 is($node->safe_psql('restored', 'SELECT pattern FROM cache_aside.registered_pattern'), 'other:*', '... and rows');
 $node->safe_psql('used', q{REVOKE ALL ON FUNCTION cache_aside.invalidate(text[]), cache_aside.fill(text, text, interval, text, text),
 		cache_aside.stick(text, interval, boolean) FROM app;
 	REVOKE ALL ON FUNCTION cache_aside.latency_histogram() FROM watcher; REVOKE ALL ON cache_aside.status, cache_aside.replica FROM watcher;
+	REVOKE EXECUTE ON FUNCTION cache_aside.invalidate_pattern(text) FROM PUBLIC;
+	GRANT SELECT ON cache_aside.rules TO PUBLIC; GRANT EXECUTE ON FUNCTION cache_aside.keys(regclass, jsonb) TO PUBLIC;
+	GRANT SELECT ON cache_aside.status TO pg_monitor;
+	GRANT USAGE ON SCHEMA cache_aside TO PUBLIC; REVOKE USAGE ON SCHEMA cache_aside FROM app;
 	DROP VIEW watched, unruled});
 same('used');
 $node->safe_psql('used', 'DROP OWNED BY app, watcher');
