@@ -27,7 +27,8 @@
  * entry per row.
  *
  * Firings are counted in the rule, which stays until its counts are added to those of all (rule_stats.c) at the end of a
- * transaction, or of the session.
+ * transaction, or of the session. Those that only this keeps, for their tables are gone, are added up before when there are
+ * many: a transaction may make a table, write to it and roll it back any number of times.
  *
  * A column that is gone must not fail the user's write: such a rule has `missing` set and gives its
  * pattern.
@@ -76,6 +77,9 @@ static cache_hash *rules;
 static bool any_marked;  /* some rule in the cache is invalid */
 static uint64 forgotten; /* calls of the callback */
 static CaRule *counted;  /* those with counts to add up */
+static int leftovers;    /* of those, about how many nobody else holds */
+
+#define MOST_LEFTOVERS 100
 
 static void
 forget_relation(Datum arg, Oid relid)
@@ -109,31 +113,12 @@ let_go(CaRule *rule)
 	MemoryContextDelete(context);
 }
 
-/* Takes what is marked out of the cache. Nothing in here looks into a catalog. */
-static void
-sweep(void)
-{
-	cache_iterator scan;
-	Entry *entry;
-
-	any_marked = false;
-	cache_start_iterate(rules, &scan);
-	while ((entry = cache_iterate(rules, &scan)) != NULL)
-	{
-		CaRule *rule = entry->rule;
-
-		if (rule->valid)
-			continue;
-		cache_delete_item(rules, entry); /* as the template allows while iterating */
-		let_go(rule);
-	}
-}
-
-/* ---- counting ---- */
-
-/* True when all that were counted are added up. */
+/*
+ * True when all that were counted are added up. A rule that fires has a pin more, or cannot be marked meanwhile; so leftovers
+ * are those whose only pin is that of the list.
+ */
 static bool
-add_up(TimestampTz now, bool may_replace, bool wait)
+add_up(TimestampTz now, bool may_replace, bool wait, bool only_leftovers)
 {
 	CaRule *rest = NULL;
 	CaRule *done = NULL;
@@ -146,13 +131,15 @@ add_up(TimestampTz now, bool may_replace, bool wait)
 		CaRule **list = &rest;
 
 		next = rule->next_counted;
-		if (ca_rule_stats_put(rule->counts_as, &rule->count, now, may_replace))
+		if ((!only_leftovers || rule->pins == 1) &&
+			ca_rule_stats_put(rule->counts_as, &rule->count, now, may_replace))
 			list = &done;
 		rule->next_counted = *list;
 		*list = rule;
 	}
 	ca_rule_stats_unlock();
 	counted = rest;
+	leftovers = 0;
 	for (CaRule *rule = done; rule != NULL; rule = next)
 	{
 		next = rule->next_counted;
@@ -163,11 +150,37 @@ add_up(TimestampTz now, bool may_replace, bool wait)
 	return counted == NULL;
 }
 
+/* Takes what is marked out of the cache. Nothing in here looks into a catalog. */
+static void
+sweep(void)
+{
+	cache_iterator scan;
+	Entry *entry;
+
+	any_marked = false;
+	cache_start_iterate(rules, &scan);
+	while ((entry = cache_iterate(rules, &scan)) != NULL)
+	{
+		CaRule *rule = entry->rule;
+		bool counts = rule->counted;
+
+		if (rule->valid)
+			continue;
+		cache_delete_item(rules, entry); /* as the template allows while iterating */
+		let_go(rule);
+		leftovers += counts;
+	}
+	if (leftovers >= MOST_LEFTOVERS)
+		(void) add_up(GetCurrentTimestamp(), true, false, true);
+}
+
+/* ---- counting ---- */
+
 static void
 add_up_at_exit(int code, Datum arg)
 {
-	if (counted != NULL && !add_up(GetCurrentTimestamp(), false, true))
-		(void) add_up(GetCurrentTimestamp(), true, true);
+	if (counted != NULL && !add_up(GetCurrentTimestamp(), false, true, false))
+		(void) add_up(GetCurrentTimestamp(), true, true, false);
 }
 
 static pg_noinline void
@@ -203,8 +216,8 @@ at_end(XactEvent event, void *arg)
 	if (counted != NULL)
 	{
 		now = GetCurrentTransactionStopTimestamp();
-		if (!add_up(now, false, false))
-			(void) add_up(now, true, false);
+		if (!add_up(now, false, false, false))
+			(void) add_up(now, true, false, false);
 	}
 	if (any_marked)
 		sweep();

@@ -1,7 +1,7 @@
 # What rules did is counted exactly, by many sessions at once and when they end; more rules than there is room for lose
 # nothing, and take no more memory; a restart begins anew. Keys that go by fill neither log nor client.
 #
-# Remedies: add_up() and add_up_at_exit() in rule.c, take() in rule_stats.c (src/rules); MOST_SHOWN in log_keys.c.
+# Remedies: add_up(), add_up_at_exit() and sweep() in rule.c, take() in rule_stats.c (src/rules); MOST_SHOWN in log_keys.c.
 use strict;
 use warnings;
 
@@ -24,6 +24,14 @@ append_to_file($node->basedir . '/update.sql', "\\set id random(1, 1000)\nUPDATE
 $node->command_ok([ 'pgbench', '-n', '-c', '8', '-j', '2', '-t', '250', '-f', $node->basedir . '/update.sql', 'postgres' ], 'pgbench');
 wait_until(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'") == 0 });
 is(sql("$stats GROUP BY 1"), 't|2000|2000|0|0', '2000 commits of 8 sessions are 2000, all told when they have ended');
+
+# ---- tables that are made, written and rolled back again and again in one transaction keep no memory, and count
+my $loop = q{SELECT cache_aside.reset_rule_stats(); BEGIN;
+	DO $$ BEGIN FOR i IN 1 .. 350 LOOP BEGIN CREATE TABLE gone (id int); PERFORM cache_aside.attach('gone', 'gone:{id}'); INSERT INTO gone VALUES (1);
+		RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$;
+	SELECT count(*) < 150 FROM pg_backend_memory_contexts WHERE name = 'cache_aside rule'; COMMIT;
+	SELECT sum(fired), sum(failures) FROM cache_aside.rule_counts()};
+is(sql($loop), "\nt\n350|0", 'rules of tables that were rolled back are not kept until COMMIT; they count');
 
 # ---- more rules than places
 my $many = 2300;
