@@ -34,10 +34,14 @@ show(const char *data, Size len)
 	int size = (int) strlen(str);
 
 	if (size > MOST_BYTES)
-		str = psprintf("%.*s...", pg_mbcliplen(str, size, MOST_BYTES), str);
-	for (char *at = str; *at != '\0'; at++)
-		if ((unsigned char) *at < ' ' || *at == 0x7f || (ascii && (signed char) *at < 0))
+		str = psprintf("%.*s...", pg_encoding_mbcliplen(PG_UTF8, str, size, MOST_BYTES), str);
+	for (unsigned char *at = (unsigned char *) str; *at != '\0'; at++)
+	{
+		if (*at == 0xC2 && at[1] >= 0x80 && at[1] < 0xA0) /* U+0080 to U+009F: control, too */
+			at[0] = at[1] = '?';
+		else if (*at < ' ' || *at == 0x7f || (ascii && *at >= 0x80))
 			*at = '?';
+	}
 	return str;
 }
 

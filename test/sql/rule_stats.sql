@@ -87,7 +87,7 @@ SET client_min_messages = notice;
 SET cache_aside.log_keys = notice;
 CREATE TABLE k (id int, name text);
 SELECT cache_aside.attach('k', 'k:{name}');
-INSERT INTO k VALUES (1, 'a'), (2, 'a'), (3, E'two\nlines'), (4, 'é'), (5, repeat('ä', 300)), (6, NULL);
+INSERT INTO k VALUES (1, 'a'), (2, 'a'), (3, E'two\nlines'), (4, 'é'), (5, repeat('ä', 300)), (6, NULL), (7, E'\u009b31m');
 BEGIN;
 UPDATE k SET name = 'b' WHERE id = 1;
 SAVEPOINT a;
