@@ -52,8 +52,9 @@ SELECT CASE WHEN g.gap OPERATOR(pg_catalog.~) 'whole pattern|every UPDATE counts
   FROM cache_aside.gaps g
 UNION ALL -- for a role, a database, or one in the other
 SELECT CASE WHEN c.name OPERATOR(pg_catalog.=) 'enabled' THEN 'error' ELSE 'warning' END, 'settings',
-       pg_catalog.format('cache_aside.%s is off for%s%s', c.name, ' role ' OPERATOR(pg_catalog.||) r.rolname,
-                         ' database ' OPERATOR(pg_catalog.||) d.datname),
+       pg_catalog.format('cache_aside.%s is off for%s%s%s', c.name, ' role ' OPERATOR(pg_catalog.||) r.rolname,
+                         ' database ' OPERATOR(pg_catalog.||) d.datname,
+                         CASE WHEN r.rolname IS NULL AND d.datname IS NULL THEN ' all roles' END),
        CASE WHEN r.rolname IS NULL AND d.datname IS NULL THEN pg_catalog.format('ALTER ROLE ALL RESET cache_aside.%s;', c.name)
             WHEN r.rolname IS NULL THEN pg_catalog.format('ALTER DATABASE %I RESET cache_aside.%s;', d.datname, c.name)
             WHEN d.datname IS NULL THEN pg_catalog.format('ALTER ROLE %I RESET cache_aside.%s;', r.rolname, c.name)

@@ -34,6 +34,7 @@ mended($node, qr/^cache_aside.log_keys is log/, sub { set('cache_aside.log_keys 
 mended($node, qr/^cache_aside.delivery is off/, sub { set('cache_aside.delivery = off') });
 wait_delivered($node);
 mended($node, qr/^cache_aside.enabled is off for role alice$/, sub { sql('ALTER ROLE alice SET cache_aside.enabled = off') });
+mended($node, qr/^cache_aside.enabled is off for all roles$/, sub { sql('ALTER ROLE ALL SET cache_aside.enabled = off') });
 mended($node, qr/^cache_aside.enabled is off for database other$/, sub { sql('ALTER DATABASE other SET cache_aside.enabled = false') });
 mended($node, qr/^cache_aside.ddl_invalidates is off for role alice database other$/,
 	sub { sql('ALTER ROLE alice IN DATABASE other SET cache_aside.ddl_invalidates = 0') }, severity => 'warning');
