@@ -60,8 +60,9 @@
 typedef struct DroppedTrigger
 {
 	Oid relid;
-	char *pattern; /* NULL: not of a rule */
-	char *rule;    /* its name */
+	uint64 statement; /* that dropped it */
+	char *pattern;    /* NULL: not of a rule */
+	char *rule;       /* its name */
 	bool truncates;
 	char *options; /* of attach; NULL: the trigger tells none */
 	List *lost;    /* CaLostRule */
@@ -77,6 +78,7 @@ static ProcessUtility_hook_type previous_utility;
 static object_access_hook_type previous_access;
 static MemoryContext dropped_context; /* child of TopTransactionContext, or NULL */
 static List *dropped;                 /* DroppedTrigger, in dropped_context */
+static uint64 statements;             /* utility statements that began in this session */
 
 static bool
 is_table(Oid relid)
@@ -126,6 +128,7 @@ note_dropped_trigger(Oid oid)
 	previous = MemoryContextSwitchTo(dropped_memory());
 	trigger = palloc0(sizeof(*trigger));
 	trigger->relid = facts.relid;
+	trigger->statement = statements;
 	trigger->pattern = pattern ? pstrdup(pattern) : NULL;
 	trigger->rule = pstrdup(ca_rule_name_of(facts.nargs, facts.args));
 	trigger->truncates = facts.kind == CA_TRIGGER_TABLE;
@@ -187,24 +190,27 @@ keep_lost(const DroppedTrigger *trigger, List *of_table)
 						 trigger->pattern == NULL ? "" : options_of(trigger, of_table));
 }
 
+/* What went with the table is lost with it. What a statement before took away (detach(), DROP TRIGGER) is not. */
 static void
 add_dropped_table(Oid relid, bool patterns)
 {
-	List *of_table = NIL;
+	List *with_table = NIL;
 	ListCell *cell;
 
 	foreach (cell, dropped)
-		if (((DroppedTrigger *) lfirst(cell))->relid == relid)
-			of_table = lappend(of_table, lfirst(cell));
-	foreach (cell, of_table)
 	{
-		const DroppedTrigger *trigger = lfirst(cell);
+		DroppedTrigger *trigger = lfirst(cell);
 
+		if (trigger->relid != relid)
+			continue;
 		if (patterns && trigger->pattern != NULL)
 			ca_entries_add_rule_pattern(trigger->pattern);
-		keep_lost(trigger, of_table);
+		if (trigger->statement == statements)
+			with_table = lappend(with_table, trigger);
 	}
-	list_free(of_table);
+	foreach (cell, with_table)
+		keep_lost(lfirst(cell), with_table);
+	list_free(with_table);
 }
 
 static void
@@ -406,6 +412,7 @@ run_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	Oid relid = altered_table(node);
 	List *files = NIL;
 
+	statements++;
 	if (commits_prepared)
 		ca_replacing_before_commit_prepared();
 	if (IsA(node, CreateTrigStmt))

@@ -23,14 +23,13 @@
 
 PG_FUNCTION_INFO_V1(cache_aside_attach_like);
 
-/* The statements, and the names of rules whose query nobody approved. Columns that counted and are gone count no more. */
+/* The statements (one makes all triggers of its rule, whichever are left), and the names of rules whose query nobody approved. Columns that counted and are gone count no more. */
 #define RULES                                                                                      \
 	"SELECT cache_aside.rule_statement($1, CASE WHEN r.query IS NULL THEN ARRAY[r.template] "      \
 	"ELSE ARRAY[r.pattern, r.query, r.name] END, r.columns, r.level), "                            \
 	"CASE WHEN r.query IS NOT NULL AND r.enabled OPERATOR(pg_catalog.<>) 'always' "                \
 	"THEN r.name END FROM cache_aside.rules r "                                                    \
-	"WHERE r.relation OPERATOR(pg_catalog.=) $2 AND r.level OPERATOR(pg_catalog.<>) 'table' "      \
-	"AND NOT EXISTS (SELECT FROM cache_aside.rules o "                                             \
+	"WHERE r.relation OPERATOR(pg_catalog.=) $2 AND NOT EXISTS (SELECT FROM cache_aside.rules o "  \
 	"WHERE o.relation OPERATOR(pg_catalog.=) $1 AND o.name OPERATOR(pg_catalog.=) r.name) "        \
 	"ORDER BY r.name"
 
