@@ -13,7 +13,7 @@ being slow. PostgreSQL runs with its defaults except for what `servers` lists.
 
 It does fail when it did not measure what it says. Each side of a measurement is a `proved` run: its
 keys are counted in Redis before and after, the commits delivered are those that were made, and the
-worker was neither in an outage nor in a resync. With BENCH_SPOIL=1 (the tests set it) each such run is
+worker was neither in an outage nor, unless that is what is measured, in a resync. With BENCH_SPOIL=1 (the tests set it) each such run is
 made first with other keys in the cache, or with what `spoiled` stands for, and has to fail.
 
 =cut
@@ -31,7 +31,7 @@ use Time::HiRes qw(time);
 use PgServer;
 use RedisServer;
 
-our @EXPORT = qw(servers title note_line verdict median percentile paired timed scaled commas child
+our @EXPORT = qw(servers restart stop_servers title note_line verdict median percentile paired timed scaled commas child
   wait_children freeze thaw high_water delivered armed
   numbered cache_numbered count_numbered forget_numbered spoiled proved accounts pgbench
   update_script rows_of_run);
@@ -59,6 +59,29 @@ sub servers
 	$sql->query('CREATE EXTENSION cache_aside');
 	delivered($sql);    # the first resync is over
 	return ($redis, $pg, $sql);
+}
+
+# A fast shutdown, and from there the worker's whole start: until it delivers and has nothing left to do. -> (seconds, session)
+sub restart
+{
+	$sql->close;
+	$pg->stop('INT');
+	my $seconds = timed(sub {
+		$pg->start;
+		$sql = $pg->connect;
+		$redis->wait_until(sub { $sql->value('SELECT state FROM cache_aside.status') eq 'delivering' }, 600)
+		  or die 'not delivering';
+		delivered($sql);
+	});
+	return ($seconds, $sql);
+}
+
+sub stop_servers
+{
+	$sql->close;
+	$pg->stop('QUIT');
+	$redis->stop;
+	return;
 }
 
 # The first number for a real run, the second with QUICK=1.
@@ -191,8 +214,8 @@ sub forget_numbered { return _each_key($_[0], $_[0]{prefix}, 'redis.call("UNLINK
 	run => sub { ...; return ($figure, commits => 1, gone => $n); });
 
 What `run` returns behind the figure is what must have happened, each a number or ">= number": commits
-(delivered), reconnects (of the worker), gone or stored (of the keys), and is => [ [ what, found, claimed ], ... ] for all else. commits
-and reconnects are 0 unless it says so. `baseline => 1`: a run with nothing to invalidate, which other keys cannot spoil.
+(delivered), reconnects and resyncs (of the worker), gone or stored (of the keys), and is => [ [ what, found, claimed ], ... ] for
+all else. The first three are 0 unless it says so. `baseline => 1`: a run with nothing to invalidate, which other keys cannot spoil.
 spoiled() is for claims that are not about keys in the cache.
 
 =cut
@@ -230,7 +253,7 @@ sub _proved
 	my %after = _worker();
 	my $left = $keys ? count_numbered($keys) : 0;
 	my @claims = ([ 'commits delivered', $after{commits} - $before{commits}, $claimed{commits} // 0 ],
-		[ 'reconnects', $after{reconnects} - $before{reconnects}, $claimed{reconnects} // 0 ],
+		(map { [ $_, $after{$_} - $before{$_}, $claimed{$_} // 0 ] } 'reconnects', 'resyncs'),
 		@{ $claimed{is} // [] });
 	push @claims, [ 'keys deleted', $there - $left, $claimed{gone} ] if defined $claimed{gone};
 	push @claims, [ 'keys stored', $left - $there, $claimed{stored} ] if defined $claimed{stored};
@@ -250,8 +273,8 @@ sub _proved
 sub _worker
 {
 	my ($row) = $sql->query(q{SELECT concat_ws(' ', state, redis_state, 'pid', pid, 'retries', retries,
-		'resyncs', resyncs, 'skipped', skipped), commits, reconnects FROM cache_aside.status});
-	return (session => $row->[0], commits => $row->[1], reconnects => $row->[2]);
+		'skipped', skipped), commits, reconnects, resyncs FROM cache_aside.status});
+	return (session => $row->[0], commits => $row->[1], reconnects => $row->[2], resyncs => $row->[3]);
 }
 
 =head2 pgbench

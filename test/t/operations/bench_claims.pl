@@ -19,8 +19,10 @@ plan(skip_all => 'pgbench or redis-benchmark is not installed')
 
 my $tree = dirname(__FILE__) . '/../../..';
 local @ENV{qw(QUICK BENCH_SPOIL)} = (1, 1);
+delete local @ENV{qw(ONLY SIZES ROUNDS)};    # which choose among its parts
 local $ENV{PGDATA_TEMPLATE} = PostgreSQL::Test::Utils::tempdir() . '/data';
 my %runs = (
+	'growth' => [ qw(rules tables partitions databases sessions keys open entries patterns log audit) ],
 	'commit' => [ (map { "8 clients, $_" } 'asynchronous', 'delivery = off', 'five rules', 'synchronous'), '32 clients, synchronous', '1 client, asynchronous', '1 client, synchronous', '70 %, asynchronous' ],
 	'commit_to_gone' => [ 'quiet', '80 %' ],
 	'drain' => [ 'drain', map { "UNLINK, $_ connections" } 1, 4, 50 ],
