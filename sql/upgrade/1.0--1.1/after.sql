@@ -35,16 +35,6 @@ UPDATE pg_catalog.pg_init_privs AS i
    AND i.objsubid OPERATOR(pg_catalog.=) 0
    AND EXISTS (SELECT FROM cache_aside.upgrade_grant u
                 WHERE o.name OPERATOR(pg_catalog.=) u.name AND o.classid OPERATOR(pg_catalog.=) u.classid);
-DELETE FROM pg_catalog.pg_shdepend AS s -- of PostgreSQL 17 and newer: roles that pg_init_privs names
- WHERE s.deptype OPERATOR(pg_catalog.=) 'i'
-   AND s.dbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
-                                       WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
-   AND EXISTS (SELECT FROM cache_aside.upgrade_grant u
-                WHERE u.classid OPERATOR(pg_catalog.=) s.classid AND u.grantee OPERATOR(pg_catalog.=) s.refobjid)
-   AND NOT EXISTS (SELECT FROM pg_catalog.pg_init_privs i
-                    CROSS JOIN LATERAL pg_catalog.aclexplode(i.initprivs) a
-                    WHERE i.classoid OPERATOR(pg_catalog.=) s.classid AND i.objoid OPERATOR(pg_catalog.=) s.objid
-                      AND a.grantee OPERATOR(pg_catalog.=) s.refobjid);
 
 -- What was taken away stays away, and is no choice of the extension's either.
 CREATE TABLE cache_aside.upgrade_init AS
@@ -67,6 +57,18 @@ DELETE FROM pg_catalog.pg_init_privs AS i
                 WHERE u.classid OPERATOR(pg_catalog.=) i.classoid AND u.objid OPERATOR(pg_catalog.=) i.objoid);
 INSERT INTO pg_catalog.pg_init_privs (objoid, classoid, objsubid, privtype, initprivs)
 SELECT u.objoid, u.classoid, u.objsubid, u.privtype, u.initprivs FROM cache_aside.upgrade_init u;
+
+-- Of PostgreSQL 17 and newer: roles that pg_init_privs named. After the last GRANT and REVOKE, each of which enters them.
+DELETE FROM pg_catalog.pg_shdepend AS s
+ WHERE s.deptype OPERATOR(pg_catalog.=) 'i'
+   AND s.dbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+                                       WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+   AND EXISTS (SELECT FROM cache_aside.upgrade_grant u
+                WHERE u.classid OPERATOR(pg_catalog.=) s.classid AND u.grantee OPERATOR(pg_catalog.=) s.refobjid)
+   AND NOT EXISTS (SELECT FROM pg_catalog.pg_init_privs i
+                    CROSS JOIN LATERAL pg_catalog.aclexplode(i.initprivs) a
+                    WHERE i.classoid OPERATOR(pg_catalog.=) s.classid AND i.objoid OPERATOR(pg_catalog.=) s.objid
+                      AND a.grantee OPERATOR(pg_catalog.=) s.refobjid);
 
 DROP TABLE cache_aside.upgrade_grant, cache_aside.upgrade_revoke, cache_aside.upgrade_init;
 DROP VIEW cache_aside.upgrade_object;
