@@ -16,7 +16,6 @@
 #include "log/log.h"
 #include "resync/resync.h"
 #include "delivery/delivery.h"
-#include "reads/reads.h"
 #include "routing/routing.h"
 #include "worker/worker.h"
 
@@ -40,7 +39,6 @@ _PG_init(void)
 	ca_log_init();
 	ca_resync_init();
 	ca_delivery_init();
-	ca_reads_init();
 	ca_routing_init();
 	ca_worker_init();
 	MarkGUCPrefixReserved("cache_aside");

@@ -148,6 +148,36 @@ GRANT EXECUTE ON FUNCTION cache_aside.worker_status(), cache_aside.worker_endpoi
 	cache_aside.latency_histogram() TO pg_monitor;
 GRANT SELECT ON cache_aside.status, cache_aside.endpoints, cache_aside.sentinels TO pg_monitor;
 
+CREATE FUNCTION cache_aside.long_work(
+	OUT pid integer, OUT datid oid, OUT relid oid, OUT command text, OUT phase text,
+	OUT done bigint, OUT total bigint, OUT unit text, OUT started timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 5
+AS 'MODULE_PATHNAME', 'cache_aside_long_work';
+
+COMMENT ON FUNCTION cache_aside.long_work() IS
+'The rows of the view progress';
+
+CREATE VIEW cache_aside.progress AS
+SELECT p.pid, p.datid, d.datname, p.relid, p.command, p.phase, p.done, p.total, p.unit, p.started
+  FROM cache_aside.long_work() p
+  LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) p.datid;
+
+COMMENT ON VIEW cache_aside.progress IS
+'Long work that goes on now: warm(), audit(), attach() on many partitions, a scan of Redis by the worker';
+COMMENT ON COLUMN cache_aside.progress.relid IS
+'The table, where there is one; an oid of that database';
+COMMENT ON COLUMN cache_aside.progress.command IS
+'warm, audit, attach; of the worker: resync, or patterns (TRUNCATE, invalidate_pattern, DDL)';
+COMMENT ON COLUMN cache_aside.progress.total IS
+'Estimated; null: not known. Of warm and audit as much as the table was said to hold when it was analysed last';
+COMMENT ON COLUMN cache_aside.progress.unit IS
+'Of done and total: rows, triggers, keys';
+
+REVOKE ALL ON FUNCTION cache_aside.long_work() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cache_aside.long_work() TO pg_monitor;
+GRANT SELECT ON cache_aside.progress TO pg_monitor;
+
 CREATE FUNCTION cache_aside.reset_stats() RETURNS void
 LANGUAGE c VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'cache_aside_reset_stats';

@@ -28,6 +28,7 @@
 #include "redis/redis.h"
 #include "reads/audit.h"
 #include "reads/reads.h"
+#include "shared/long_work.h"
 
 #include "access/table.h"
 #include "access/tupdesc.h"
@@ -62,6 +63,8 @@ typedef struct Audit
 	List *suspects; /* of CaProbe */
 	Datum row;      /* that keys are made for */
 	char *expected;
+	struct CaLongWork *work;
+	uint64 rows;
 } Audit;
 
 PG_FUNCTION_INFO_V1(cache_aside_audit);
@@ -121,6 +124,7 @@ add_row(Audit *audit, HeapTuple tuple, TupleDesc desc)
 	ExecForceStoreHeapTuple(&whole, audit->slot, false);
 	ca_key_build(audit->template, audit->slot, add_probe, audit);
 	MemoryContextSwitchTo(old);
+	audit->rows++;
 }
 
 /* The row as it is now, by the template's columns, with a new snapshot. */
@@ -212,6 +216,7 @@ judge_batch(Audit *audit)
 	audit->batch = NIL;
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(audit->batch_cxt);
+	ca_long_work_show(audit->work, audit->rows);
 	CHECK_FOR_INTERRUPTS();
 }
 
@@ -266,6 +271,7 @@ judge_suspects(Audit *audit)
 {
 	ListCell *cell;
 
+	ca_long_work_phase(audit->work, "looking again");
 	for (int round = 0; audit->suspects != NIL && round < AUDIT_ROUNDS; round++)
 		if (!judge_again(audit, round))
 			break;
@@ -386,6 +392,10 @@ cache_aside_audit(PG_FUNCTION_ARGS)
 	SPI_connect();
 	prepare_queries(audit, relation, table,
 					PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)));
+	audit->work =
+		ca_long_work_begin(CA_LONG_WORK_AUDIT, RelationGetRelid(relation),
+						   (uint64) (Max(RelationGetForm(relation)->reltuples, 0) * sample));
+	ca_long_work_phase(audit->work, "comparing");
 	audit->redis = ca_backend_connection_hold();
 	if (audit->redis == NULL)
 		ca_audit_entries_no_answer();
@@ -399,6 +409,7 @@ cache_aside_audit(PG_FUNCTION_ARGS)
 		ca_backend_connection_release(audit->redis);
 	}
 	PG_END_TRY();
+	ca_long_work_end(audit->work);
 	SPI_finish();
 	ExecDropSingleTupleTableSlot(audit->slot);
 	table_close(relation, NoLock);

@@ -10,13 +10,6 @@
 
 #include "utils/timestamp.h"
 
-/* ---- init.c: settings and start ---- */
-extern void ca_reads_init(void);
-
-/* ---- warm_progress.c: runs of warm() ---- */
-extern void ca_warm_progress_shmem_request(void);
-extern void ca_warm_progress_shmem_init(void);
-
 #define CA_MAX_VALUE (60 * 1024 * 1024) /* bytes; what one reply may bring back, with its framing */
 #define CA_MAX_COPIES 1000              /* of a sharded key, as in templates */
 

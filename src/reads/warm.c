@@ -20,7 +20,7 @@
 #include "redis/redis.h"
 #include "shared/shared.h"
 #include "reads/reads.h"
-#include "reads/warm_progress.h"
+#include "shared/long_work.h"
 
 #include "access/table.h"
 #include "executor/spi.h"
@@ -50,7 +50,9 @@ typedef struct Warm
 	CaTemplate *template; /* NULL: the query gives the key */
 	TupleTableSlot *row;  /* with a template */
 	const char *value;    /* of the row that keys are made for */
-	struct CaWarmSlot *slot;
+	struct CaLongWork *work;
+	Oid relid; /* whose rows, with a template */
+	uint64 total;
 	TimestampTz noticed;
 	uint64 rows;
 	uint64 stored;
@@ -76,13 +78,15 @@ end_run(int code, Datum arg)
 
 	ca_backend_connection_release(warm->redis);
 	warm->redis = NULL;
-	ca_warm_progress_release(warm->slot);
+	ca_long_work_end(warm->work);
+	warm->work = NULL;
 }
 
 static void
 show_progress(Warm *warm)
 {
-	ca_warm_progress_show(warm->slot, warm->rows, warm->stored, warm->refused);
+	ca_long_work_show(warm->work, warm->rows);
+	ca_long_work_show_fills(warm->work, warm->stored, warm->refused);
 	if (!TimestampDifferenceExceeds(warm->noticed, GetCurrentTimestamp(), WARM_NOTICE_MS))
 		return;
 	warm->noticed = GetCurrentTimestamp();
@@ -358,7 +362,8 @@ run(Warm *warm, const char *query, const Interval *ttl)
 		warm->redis = ca_backend_connection_hold();
 		if (warm->redis == NULL)
 			no_answer();
-		warm->slot = ca_warm_progress_take();
+		warm->work = ca_long_work_begin(CA_LONG_WORK_WARM, warm->relid, warm->total);
+		ca_long_work_phase(warm->work, "filling");
 		SPI_connect();
 		read_cursor(warm, open_cursor(query));
 		SPI_finish();
@@ -392,6 +397,8 @@ cache_aside_warm_table(PG_FUNCTION_ARGS)
 									   RelationGetDescr(relation), name, NULL);
 	warm->row =
 		MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(relation)), &TTSOpsHeapTuple);
+	warm->relid = RelationGetRelid(relation);
+	warm->total = (uint64) Max(RelationGetForm(relation)->reltuples, 0);
 	stored = run(
 		warm, psprintf("SELECT t, pg_catalog.row_to_json(t)::pg_catalog.text FROM %s AS t", name),
 		PG_GETARG_INTERVAL_P(2));

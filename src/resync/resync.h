@@ -52,8 +52,9 @@ typedef struct CaScan
 	Size page_matched; /* these are the first in page_keys */
 	int page_reached;  /* how far the next of them was compared; 0: not at all */
 	TimestampTz next_step;
-	uint64 looked_at; /* keys, in this pass */
-	uint64 deleted;   /* keys, in this session */
+	TimestampTz since; /* this pass */
+	uint64 looked_at;  /* keys, in this pass */
+	uint64 deleted;    /* keys, in this session */
 	char failure[256];
 } CaScan;
 

@@ -28,6 +28,8 @@
 #include "shared/status.h"
 #include "resync/resync.h"
 
+#include <math.h>
+
 #include "lib/ilist.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -90,6 +92,32 @@ ca_scan_forget(void)
 	ended = begun;
 }
 
+/*
+ * A cursor of SCAN counts upwards in reversed bits: reversed again, it is the share of the buckets that were looked at, whatever
+ * their number is.
+ */
+static double
+share_of(const char *cursor)
+{
+	uint64 bits = strtoull(cursor, NULL, 10);
+	uint64 reversed = 0;
+
+	for (int i = 0; i < 64; i++, bits >>= 1)
+		reversed = reversed << 1 | (bits & 1);
+	return ldexp((double) reversed, -64);
+}
+
+static void
+show(const CaScan *scan)
+{
+	double share = share_of(scan->cursor);
+
+	ca_status_put_scan(
+		&(CaStatusScan){.since = scan->running ? scan->since : 0,
+						.seen = scan->looked_at,
+						.total = share > 0 ? (uint64) Min(scan->looked_at / share, 1e15) : 0});
+}
+
 void
 ca_scan_reset(CaScan *scan)
 {
@@ -98,6 +126,7 @@ ca_scan_reset(CaScan *scan)
 	scan->page_count = scan->page_looked = scan->page_matched = 0;
 	scan->page_reached = 0;
 	scan->failure[0] = '\0';
+	show(scan);
 }
 
 /* Looks among the patterns asked for last; one that is missed costs a little time, no more. */
@@ -228,7 +257,8 @@ begin_pass(CaScan *scan)
 	scan->last_page = false;
 	strlcpy(scan->cursor, "0", sizeof(scan->cursor));
 	scan->looked_at = 0;
-	ca_status_put_scan(0);
+	scan->since = GetCurrentTimestamp();
+	show(scan);
 }
 
 static bool
@@ -255,6 +285,7 @@ finish_page(CaScan *scan)
 	free_served();
 	scan->running = false;
 	ended = begun;
+	show(scan);
 }
 
 static void
@@ -365,7 +396,7 @@ handle_page(void *arg, const CaReply *reply)
 	strlcpy(scan->cursor, ca_redis_reply_text(next, &len), sizeof(scan->cursor));
 	scan->last_page = strcmp(scan->cursor, "0") == 0;
 	scan->looked_at += ca_redis_reply_count(keys);
-	ca_status_put_scan(scan->looked_at);
+	show(scan);
 	keep_page(scan, keys);
 	look_at_page(scan, scan->redis);
 }

@@ -24,9 +24,11 @@
 #include "transaction/transaction.h"
 #include "rules/rule.h"
 #include "rules/rules.h"
+#include "shared/long_work.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_language.h"
@@ -167,9 +169,23 @@ changed_condition(const NewRule *rule)
 #define OLD_TABLE "OLD TABLE AS cache_aside_old "
 #define NEW_TABLE "NEW TABLE AS cache_aside_new "
 
+/* Triggers to be made, and to be enabled. Partitions have those of rows and of TRUNCATE, too. */
+static uint64
+steps(const NewRule *rule)
+{
+	Oid relid = RelationGetRelid(rule->relation);
+	int tables = rule->relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE
+					 ? list_length(find_all_inheritors(relid, NoLock, NULL))
+					 : 1;
+	int of_rows = rule->columns == NULL ? 1 : 2;
+
+	return 2 * (uint64) (rule->statement ? 3 + tables : (of_rows + 1) * tables);
+}
+
 static void
 create_triggers(const NewRule *rule)
 {
+	struct CaLongWork *work;
 	StringInfoData sql;
 	int result;
 
@@ -192,9 +208,12 @@ create_triggers(const NewRule *rule)
 	}
 	if (CA_FOREIGN_TRUNCATE_TRIGGERS || rule->relation->rd_rel->relkind != RELKIND_FOREIGN_TABLE)
 		create_trigger(&sql, rule, "truncate", "TRUNCATE", TABLE_BODY);
+	work = ca_long_work_begin(CA_LONG_WORK_ATTACH, RelationGetRelid(rule->relation), steps(rule));
+	ca_long_work_phase(work, "making triggers");
 	relation_close(rule->relation, NoLock); /* ALTER TABLE wants it unused */
 	if ((result = SPI_execute(sql.data, false, 0)) < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
+	ca_long_work_end(work);
 }
 
 /* ---- attach ---- */

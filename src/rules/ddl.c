@@ -36,6 +36,7 @@
 #include "transaction/transaction.h"
 #include "rows/row_version.h"
 #include "rules/rules.h"
+#include "shared/long_work.h"
 
 #include "access/htup_details.h"
 #include "access/relation.h"
@@ -225,6 +226,8 @@ at_object_access(ObjectAccessType access, Oid class, Oid object, int part, void 
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER) && class == TriggerRelationId &&
 		ca_switches_ddl())
 		ca_begins_note_trigger(access, object);
+	if (access != OAT_DROP && class == TriggerRelationId)
+		ca_long_work_step(CA_LONG_WORK_ATTACH);
 	if (access == OAT_POST_ALTER && class == RelationRelationId && part == 0)
 	{
 		ca_approval_after_alter(object);

@@ -3,6 +3,7 @@
  */
 #include "cache_aside.h"
 #include "common/common.h"
+#include "shared/long_work.h"
 #include "shared/master.h"
 #include "shared/shared.h"
 #include "shared/sync.h"
@@ -59,4 +60,5 @@ ca_shared_init(void)
 	ca_preload_shmem(ca_allowance_shmem_request, ca_allowance_shmem_init);
 	ca_preload_shmem(ca_sync_shmem_request, ca_sync_shmem_init);
 	ca_preload_shmem(ca_master_shmem_request, ca_master_shmem_init);
+	ca_preload_shmem(ca_long_work_shmem_request, ca_long_work_shmem_init);
 }

@@ -304,9 +304,9 @@ ca_status_put_redelete(uint64 waiting)
 }
 
 void
-ca_status_put_scan(uint64 scanned)
+ca_status_put_scan(const CaStatusScan *scan)
 {
-	now_shown.scanned = scanned;
+	now_shown.scan = *scan;
 }
 
 void

@@ -69,6 +69,14 @@ typedef struct CaStatusSkip
 	TimestampTz at;
 } CaStatusSkip;
 
+/* The scan for a resync, or for patterns; see scan.c. */
+typedef struct CaStatusScan
+{
+	TimestampTz since; /* 0: none is under way */
+	uint64 seen;       /* keys that Redis gave, of the last one if none is */
+	uint64 total;      /* likewise, when it has been through all; estimated, 0: not known */
+} CaStatusScan;
+
 /* What is wrong now; see trouble.c. */
 typedef struct CaStatusTrouble
 {
@@ -85,7 +93,7 @@ typedef struct CaStatus
 	XLogRecPtr slot_restart; /* invalid: no slot */
 	bool settled;            /* what the log held when the session began is delivered */
 	uint64 counts[CA_COUNTS];
-	uint64 scanned;           /* keys, by the resync or pattern scan under way */
+	CaStatusScan scan;
 	uint64 redelete_waiting;  /* keys that are to be deleted again */
 	uint64 stray_keys_before; /* of CaShared, at the last reset */
 	CaStatusSkip skip;
@@ -149,7 +157,7 @@ extern void ca_status_put_settled(bool settled);                /* lost_sticks.c
 extern void ca_status_put_installed(bool installed);            /* census.c */
 extern bool ca_status_take_keys(void); /* keys were committed although nobody has the extension? */
 extern void ca_status_put_redelete(uint64 waiting);                /* redelete.c */
-extern void ca_status_put_scan(uint64 scanned);                    /* scan.c */
+extern void ca_status_put_scan(const CaStatusScan *scan);          /* scan.c */
 extern void ca_status_put_skip(const CaStatusSkip *skip);          /* breaker.c */
 extern void ca_status_put_slot(XLogRecPtr restart);                /* slot.c */
 extern void ca_status_put_trouble(const CaStatusTrouble *trouble); /* trouble.c */

@@ -104,7 +104,7 @@ put_counters(Row *row, const CaStatus *s)
 	put_count(row, s->counts[CA_COUNT_SKIPPED]);
 	put_count(row, s->counts[CA_COUNT_RECONNECTS]);
 	put_count(row, s->counts[CA_COUNT_RESYNCS]);
-	put_count(row, s->scanned);
+	put_count(row, s->scan.seen);
 	put_count(row, s->counts[CA_COUNT_REDELETED]);
 	put_count(row, s->redelete_waiting);
 	put_count(row, s->counts[CA_COUNT_REDELETE_DROPPED]);

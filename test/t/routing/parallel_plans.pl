@@ -47,7 +47,7 @@ my %call = (
 	worker_status => 'worker_status()', latency_histogram => 'latency_histogram()',
 	reset_stats => 'reset_stats()', ping => 'ping()', read_token => 'read_token()', get => q{get('k')},
 	fill => q{fill('k', 'v')}, release => q{release('k', 'none')}, fetch => q{fetch('k', 'SELECT $1', '1 s', 'x')},
-	warm_progress_slots => 'warm_progress_slots()', shard => q{shard('k', 3)},
+	warm_progress_slots => 'warm_progress_slots()', long_work => 'long_work()', shard => q{shard('k', 3)},
 	get_item => q{get_item('item', '{"id": 1}')}, query_items => q{query_items('item', '{"id": 1}')},
 	query_page => q{query_page('item', '{"id": 1}')}, classify => q{classify('SELECT 1')},
 	is_read_only => q{is_read_only('SELECT 1')}, commit_lsn => 'commit_lsn()',
