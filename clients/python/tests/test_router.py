@@ -126,6 +126,16 @@ class Routing:
             self.router.read("SELECT 1 / 0")
         self.assertEqual(self.router.health()["fallbacks"], 0)
 
+    def test_a_pool_whose_server_ended_one_connection_has_ended_all(self) -> None:
+        router = self.flavor.router(self.flavor.pool("application_name=pooled"))
+        with router.transaction(), router.transaction(), router.transaction():
+            pass
+        self.assertEqual(value("SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity WHERE application_name = 'pooled'"), 3)
+        with self.assertRaises(psycopg.OperationalError), router.transaction():
+            pass
+        with router.transaction() as connection:  # Remedy: _keep() in pool.py
+            connection.execute("SELECT 1")
+
     def test_a_pool_is_bounded(self) -> None:
         pool = self.flavor.pool(size=1, timeout=0.05)
         router = self.flavor.router(pool)
