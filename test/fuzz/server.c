@@ -110,7 +110,7 @@ ca_status_count(CaCount what, uint64 by)
 }
 
 void
-ca_status_put_scan(uint64 scanned)
+ca_status_put_scan(const CaStatusScan *scan)
 {
 }
 
