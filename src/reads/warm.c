@@ -27,7 +27,6 @@
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -70,12 +69,13 @@ typedef struct Warm
 PG_FUNCTION_INFO_V1(cache_aside_warm_query);
 PG_FUNCTION_INFO_V1(cache_aside_warm_table);
 
-/* Also called on errors and at exit. */
+/*
+ * Also on errors; a session that is terminated has no need of it. (Not PG_ENSURE_ERROR_CLEANUP: what the query runs may have
+ * its own callback at exit, say for a first temporary table, and then that fails.)
+ */
 static void
-end_run(int code, Datum arg)
+end_run(Warm *warm)
 {
-	Warm *warm = (Warm *) DatumGetPointer(arg);
-
 	ca_backend_connection_release(warm->redis);
 	warm->redis = NULL;
 	ca_long_work_end(warm->work);
@@ -357,7 +357,7 @@ run(Warm *warm, const char *query, const Interval *ttl)
 	warm->cxt =
 		AllocSetContextCreate(CurrentMemoryContext, "cache_aside warm", ALLOCSET_DEFAULT_SIZES);
 	warm->noticed = GetCurrentTimestamp();
-	PG_ENSURE_ERROR_CLEANUP(end_run, PointerGetDatum(warm));
+	PG_TRY();
 	{
 		warm->redis = ca_backend_connection_hold();
 		if (warm->redis == NULL)
@@ -368,8 +368,11 @@ run(Warm *warm, const char *query, const Interval *ttl)
 		read_cursor(warm, open_cursor(query));
 		SPI_finish();
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(end_run, PointerGetDatum(warm));
-	end_run(0, PointerGetDatum(warm));
+	PG_FINALLY();
+	{
+		end_run(warm);
+	}
+	PG_END_TRY();
 	report_end(warm);
 	return (int64) warm->stored;
 }

@@ -231,7 +231,8 @@ create_cache(void)
 		NULL);
 	CacheRegisterRelcacheCallback(forget_relation, (Datum) 0);
 	RegisterXactCallback(at_end, NULL);
-	before_shmem_exit(add_up_at_exit, (Datum) 0);
+	/* not before_shmem_exit: whoever is within PG_ENSURE_ERROR_CLEANUP wants to take his own off that list again */
+	on_shmem_exit(add_up_at_exit, (Datum) 0);
 }
 
 static void

@@ -119,6 +119,10 @@ $node->safe_psql('postgres', q{CREATE FUNCTION writes(n int) RETURNS text LANGUA
 	CREATE FUNCTION reads(n int) RETURNS text LANGUAGE sql VOLATILE RETURN (SELECT v FROM t WHERE id = n)});
 like(all_of(q{SELECT cache_aside.warm('SELECT ''w:'' || id, writes(id) || reads(id) FROM t ORDER BY id')}),
 	qr/ERROR:  55000: warm\(\) stores nothing that a transaction which has written reads.*DETAIL.*HINT/s, 'warm() refuses what it may have written');
+$node->safe_psql('postgres', q{CREATE FUNCTION makes(n int) RETURNS text LANGUAGE plpgsql AS
+	$$BEGIN IF n = 1 THEN CREATE TEMP TABLE made (i int) ON COMMIT DROP; END IF; RETURN n; END$$});
+like(all_of(q{SELECT cache_aside.warm('SELECT ''w:'' || id, makes(id) FROM t WHERE id = 1')}),
+	qr/ERROR:  55000: warm\(\) stores nothing/, '... whatever the query has done at exit: a first temporary table');
 my @stored = map { $redis->get($_) } $redis->keys('w:*');
 is(scalar(grep { /uncommitted/ } @stored), 0, '... and has stored none of it');
 # ---- one cause, one warning; two causes, two
