@@ -42,7 +42,6 @@
  *	reserved         backends log keys whose names are reserved
  *	short-rest       not a remedy: a step that raised rests for as long as it ever does
  *	patience         not a remedy: log that cannot be read is given up at once
- *	idle             not a remedy: no processor is ever idle
  *	clock            not a remedy: the wall clock, as samples for tokens see it, was set back by an hour
  *
  * No lock, no allocation (but for an error); a signal to oneself is delivered before kill() returns.

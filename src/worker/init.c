@@ -14,10 +14,9 @@ void
 ca_worker_init(void)
 {
 	ca_settings_number(
-		"cache_aside.batch_delay", "Longest pause between two batches while commits come fast.",
+		"cache_aside.batch_delay", "Pause between two batches while commits come fast.",
 		"From 0 to 100 ms. The longer, the less CPU a commit costs, and the later its "
-		"keys are deleted. "
-		"While processors are idle the pause is shorter. 0: none.",
+		"keys are deleted. 0: none.",
 		&guc_batch_delay, 1, PGC_SIGHUP, GUC_UNIT_MS, check_batch_delay);
 	if (!ca_preload_done())
 		return;
