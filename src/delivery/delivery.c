@@ -23,14 +23,6 @@
 
 #define PIPELINE 16
 
-static uint64 delivered; /* commits, by this process */
-
-uint64
-ca_delivery_commits(void)
-{
-	return delivered;
-}
-
 /* `position` is what Redis holds now, `stored` its exact text (empty: Redis holds none). */
 void
 ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position, const char *stored)
@@ -64,7 +56,6 @@ note_delivered(CaSink *sink, CaBatch *batch)
 		if (!ca_arming_untold(sink) && commit->others == 0)
 			ca_sync_delivered(commit->start, commit->end);
 		ca_status_put_latency(commit->time);
-		delivered += 1 + commit->others;
 		ca_status_count(CA_COUNT_COMMITS, 1 + commit->others);
 	}
 	for (int i = 0; i < batch->nkeys; i++)

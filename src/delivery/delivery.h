@@ -157,6 +157,7 @@ extern CaGuardProblem ca_guard_problem(const CaReply *reply);
 /* ---- queue.c: commits read and not completely sent; which of them are visible ---- */
 extern void ca_queue_reset(void);
 extern void ca_queue_add(void *unused, CaCommit *commit); /* a CaCommitHandler */
+extern uint64 ca_queue_commits(void);                     /* added by this process, ever */
 extern bool ca_queue_full(void);                          /* the tap should not read on */
 extern bool ca_queue_waits(void);                         /* something is not visible yet */
 extern bool ca_queue_async(void); /* an asynchronous commit was seen, ever */
@@ -242,7 +243,6 @@ extern bool ca_delivery_full(CaSink *sink); /* no batch can be sent before an an
 extern void ca_delivery_heartbeat(CaSink *sink, const CaTap *tap, bool now);
 /* Tells how far everything is delivered. False: nobody is to be told of what is delivered. */
 extern bool ca_delivery_tells(CaSink *sink);
-extern uint64 ca_delivery_commits(void); /* delivered by this process */
 
 /* ---- admission.c: when fills are admitted ---- */
 extern void ca_admission_start(CaSink *sink);

@@ -59,6 +59,7 @@ static Size invisible_bytes;             /* of those queued, as of the last look
 static CaCommit *collectors[COLLECTORS]; /* of those waiting: others are merged into them */
 static int ncollectors;
 static bool async_seen; /* an asynchronous commit carried keys, ever */
+static uint64 added;    /* commits, ever */
 
 void
 ca_queue_reset(void)
@@ -139,9 +140,16 @@ ca_queue_add(void *unused, CaCommit *commit)
 		meet_invisible(commit);
 	dlist_push_tail(&queue, &commit->node);
 	queued++;
+	added++;
 	invisible++;
 	async_seen |= commit->async;
 	queued_bytes += commit->entries.len;
+}
+
+uint64
+ca_queue_commits(void)
+{
+	return added;
 }
 
 bool

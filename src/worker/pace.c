@@ -38,8 +38,9 @@ somebody_waits(void)
 }
 
 /*
- * Do commits come so fast that there should be pauses? Judged by how many were delivered in the
- * last window; half as many are enough to go on.
+ * Do commits come so fast that there should be pauses? Judged by how many were read from the log in the
+ * last window; half as many are enough to go on. Not by how many were delivered: those of a pause longer
+ * than the window are read when it is over, and their answer comes after we have judged.
  */
 bool
 ca_pace_is_due(void)
@@ -54,9 +55,9 @@ ca_pace_is_due(void)
 	{
 		int64 enough = us / (fast ? 2 * FAST_US : FAST_US);
 
-		fast = (int64) (ca_delivery_commits() - commits_before) >= enough;
+		fast = (int64) (ca_queue_commits() - commits_before) >= enough;
 		window_start = now;
-		commits_before = ca_delivery_commits();
+		commits_before = ca_queue_commits();
 	}
 	return fast && guc_batch_delay > 0 && !somebody_waits();
 }

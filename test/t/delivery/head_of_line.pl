@@ -105,7 +105,8 @@ $client->query("CALL ask($flood, 'user:1999:', true)");
 my @by_child = map { write_sql(log_record(entry(p => "user:1999:$_:*"))) } qw(child parent);
 $client->query("BEGIN; SAVEPOINT a; $by_child[0]; RELEASE a; $by_child[1]; COMMIT");
 goes_at_once("behind $flood patterns");
-cmp_ok(status($node, 'patterns') - $before, '<', 34_000, 'the rest of them is left in the log');
+# 32768, and those of the first pass: what one round found, at most the queue's 8192.
+cmp_ok(status($node, 'patterns') - $before, '<', 41_000, 'the rest of them is left in the log');
 cmp_ok(memory() - $peak, '<', 32, sprintf 'memory: %+.1f MB', memory() - $peak);
 $redis->command('DEL', map { "other:$_" } 1 .. 20_000);
 $commits = status($node, 'commits');
