@@ -110,13 +110,13 @@ sub check_index
 
 # ---- names of the source
 
-my @source = files('\.(?:c|h|lua|sql|py|pl|pm|sh|ts)', qw(src sql test scripts bench examples));
+my @source = files('\.(?:c|h|lua|sql|py|rb|pl|pm|sh|ts)', qw(src sql test scripts bench examples));
 my %known_file = map { $_ => 1, s{.*/}{}r => 1 } @source, files('', qw(src test scripts bench docs .ci));
 my ($text, %word, %called) = join "\n", map { slurp($_) } @source, 'Makefile';
 $word{$_} = 1 foreach $text =~ /\b(\w{3,})\b/g;
 $called{$_} = 1 foreach $text =~ /\b(\w+) ?\(/g;
 
-my $suffixes = 'c|h|pl|pm|py|lua|sh|sql|conf|spec|ts';
+my $suffixes = 'c|h|pl|pm|py|rb|lua|sh|sql|conf|spec|ts';
 
 sub check_paths
 {

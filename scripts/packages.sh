@@ -293,6 +293,9 @@ want_more_tests()
 	for module in redis psycopg pip django psycopg2 sqlalchemy; do
 		"$root/usr/bin/python3" -c "import $module" 2>/dev/null || want "python3-$module"
 	done
+	for module in active_record:activerecord pg:pg redis:redis; do # examples/rails
+		"$root/usr/bin/ruby" -e "require '${module%:*}'" 2>/dev/null || want "ruby-${module#*:}"
+	done
 	type -P clang >/dev/null || want clang
 	[ -x "$root/usr/sbin/pgbouncer" ] || type -P pgbouncer >/dev/null || want pgbouncer
 	local program

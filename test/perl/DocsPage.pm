@@ -26,7 +26,7 @@ use strict;
 use warnings;
 
 my %runs = map { $_ => 1 } qw(sql sh redis conf);
-my %shown = map { $_ => 1 } qw(text js ts py json yaml ini c promql toml docker);
+my %shown = map { $_ => 1 } qw(text js ts py ruby json yaml ini c promql toml docker);
 
 sub new
 {
