@@ -109,9 +109,9 @@ deb:
 ## make dist      the release archives in dist/, of the last commit, the same bytes each time
 dist:
 	@$(here)/scripts/dist.sh
-## make upgrade   a real pg_upgrade from 15 to 17, in a Debian 13 made for it (root)
+## make upgrade   a real pg_upgrade from 15 to 17, in a Debian 13 made for it (root); FROM=17: to 18, in sid
 upgrade:
-	@CA_GOAL=$@ $(here)/scripts/packages.sh && $(here)/test/pg_upgrade.sh
+	@CA_GOAL=$@ $(here)/scripts/packages.sh && FROM='$(FROM)' $(here)/test/pg_upgrade.sh
 ## make rolling-upgrade  primary and standby from the first release to this one, with one Redis (takes the history of git)
 rolling-upgrade:
 	@CA_GOAL=test PG_CONFIG='$(PG_CONFIG)' $(here)/test/upgrade/rolling.sh

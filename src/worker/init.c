@@ -5,6 +5,7 @@
 #include "common/common.h"
 #include "worker/worker.h"
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 CA_RANGE(batch_delay, 0, 100, " ms",
@@ -18,7 +19,8 @@ ca_worker_init(void)
 		"From 0 to 100 ms. The longer, the less CPU a commit costs, and the later its "
 		"keys are deleted. 0: none.",
 		&guc_batch_delay, 1, PGC_SIGHUP, GUC_UNIT_MS, check_batch_delay);
-	if (!ca_preload_done())
+	/* A server of pg_upgrade has half of the rules, and its log is about to be reset: it says nothing to Redis. */
+	if (!ca_preload_done() || IsBinaryUpgrade)
 		return;
 	ca_worker_register();
 }
