@@ -28,7 +28,6 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_language.h"
@@ -175,7 +174,7 @@ steps(const NewRule *rule)
 {
 	Oid relid = RelationGetRelid(rule->relation);
 	int tables = rule->relation->rd_rel->relkind == RELKIND_PARTITIONED_TABLE
-					 ? list_length(find_all_inheritors(relid, NoLock, NULL))
+					 ? list_length(ca_relatives_tree(relid, NoLock))
 					 : 1;
 	int of_rows = rule->columns == NULL ? 1 : 2;
 

@@ -37,7 +37,6 @@
 
 #include "access/relation.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "storage/bufmgr.h"
@@ -66,15 +65,17 @@ is_new(Oid relid)
 	return new;
 }
 
+/* False also of a relation that is not there. */
 bool
 ca_begins_is_new(Oid relid)
 {
+	List *tree = ca_relatives_tree(relid, NoLock);
 	ListCell *cell;
 
-	foreach (cell, find_all_inheritors(relid, NoLock, NULL))
+	foreach (cell, tree)
 		if (!is_new(lfirst_oid(cell)))
 			return false;
-	return true;
+	return tree != NIL;
 }
 
 /* Writes that a trigger fires for, by pg_trigger.tgenabled: those of clients, and replicated ones. */

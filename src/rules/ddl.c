@@ -48,7 +48,6 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_trigger.h"
 #include "nodes/parsenodes.h"
@@ -298,7 +297,7 @@ note_files(Oid relid)
 	List *files = NIL;
 	ListCell *cell;
 
-	foreach (cell, find_all_inheritors(relid, NoLock, NULL))
+	foreach (cell, ca_relatives_tree(relid, NoLock))
 	{
 		TableFile *file = palloc(sizeof(*file));
 

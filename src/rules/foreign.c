@@ -21,7 +21,6 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/lsyscache.h"
@@ -99,8 +98,7 @@ note_truncated(TruncateStmt *statement)
 
 		if (!OidIsValid(relid))
 			continue;
-		foreach (below,
-				 name->inh ? find_all_inheritors(relid, NoLock, NULL) : list_make1_oid(relid))
+		foreach (below, name->inh ? ca_relatives_tree(relid, NoLock) : list_make1_oid(relid))
 			if (get_rel_relkind(lfirst_oid(below)) == RELKIND_FOREIGN_TABLE)
 				ca_reach_add(RelationRelationId, lfirst_oid(below));
 	}

@@ -127,7 +127,7 @@ before_attach(AlterTableStmt *statement)
 	if (triggers == NIL || ca_partition_trigger_list(child) == NIL)
 		return;
 	LockRelationOid(parent, ShareUpdateExclusiveLock);
-	foreach (cell, find_all_inheritors(child, AccessExclusiveLock, NULL))
+	foreach (cell, ca_relatives_tree(child, AccessExclusiveLock))
 	{
 		ListCell *each;
 
@@ -167,7 +167,7 @@ before_trigger(CreateTrigStmt *statement)
 	/* OR REPLACE, or an error: below are its clones */
 	if (ca_partition_trigger_has_name(ca_partition_trigger_list(relid), statement->trigname))
 		return;
-	foreach (cell, find_all_inheritors(relid, ShareRowExclusiveLock, NULL))
+	foreach (cell, ca_relatives_tree(relid, ShareRowExclusiveLock))
 		if (lfirst_oid(cell) != relid)
 			ca_partition_trigger_free_name(lfirst_oid(cell), statement->trigname);
 }

@@ -126,6 +126,8 @@ extern void ca_view_rule_note_dropped(Oid relid);
 extern void ca_view_rule_note_renamed(Oid relid, const char *before, const char *now);
 
 /* ---- relatives.c: tables below a table ---- */
+extern List *ca_relatives_tree(Oid relid,
+							   LOCKMODE lock); /* itself and all below; NIL: there is none */
 extern Oid
 ca_relatives_foreign_below(Oid relid); /* the table itself or one below it, or InvalidOid */
 

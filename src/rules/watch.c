@@ -33,7 +33,6 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/comment.h"
 #include "miscadmin.h"
@@ -162,7 +161,7 @@ clear_tree(Oid relid, const char *column, bool goes)
 {
 	ListCell *cell;
 
-	foreach (cell, find_all_inheritors(relid, AccessExclusiveLock, NULL))
+	foreach (cell, ca_relatives_tree(relid, AccessExclusiveLock))
 	{
 		AttrNumber attnum = get_attnum(lfirst_oid(cell), column);
 
