@@ -15,6 +15,7 @@ NodePackage - a Node.js package in a directory of its own, with what its lock fi
 
   my $reason = NodePackage->unavailable;                           # no node, no npm, too old; undef: all is there
   my ($package, $why_not) = NodePackage->install('test/clients');
+  ... = NodePackage->install('examples/orm', 'prisma');            # a package in a tree whose files it uses
 
 npm writes beside the sources, so they are copied. HOME is that directory from then on: npm's cache ends with the test.
 
@@ -40,20 +41,21 @@ sub unavailable
 
 sub install
 {
-	my ($class, $source) = @_;
+	my ($class, $source, $inside) = @_;
 	my $reason = $class->unavailable;
 	return (undef, $reason) if defined $reason;
-	my $self = bless { dir => File::Temp::tempdir('ca-npm-XXXXXX', TMPDIR => 1, CLEANUP => 1) }, $class;
-	system("cd $source && tar cf - --exclude=node_modules . | tar xf - -C $self->{dir}") == 0 or die "cannot copy $source";
-	$ENV{HOME} = $self->{dir};
+	my $copy = File::Temp::tempdir('ca-npm-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+	system("cd $source && tar cf - --exclude=node_modules --exclude=build . | tar xf - -C $copy") == 0 or die "cannot copy $source";
+	$ENV{HOME} = $copy;
+	my $self = bless { dir => defined $inside ? "$copy/$inside" : $copy }, $class;
 	my $command = 'npm ci --no-progress --no-audit --no-fund --fetch-retries 1 --fetch-timeout 30000 >npm.log 2>&1';
 	return $self->run($command) ? $self : (undef, 'the packages cannot be had (npm ci failed)');
 }
 
 sub or_skip_all
 {
-	my ($class, $source) = @_;
-	my ($self, $reason) = $class->install($source);
+	my ($class, @source) = @_;
+	my ($self, $reason) = $class->install(@source);
 	plan skip_all => $reason unless $self;
 	return $self;
 }
