@@ -298,6 +298,11 @@ want_more_tests()
 	done
 	type -P clang >/dev/null || want clang
 	[ -x "$root/usr/sbin/pgbouncer" ] || type -P pgbouncer >/dev/null || want pgbouncer
+	local of=${major:-$(major_of_packages "$pg_config")} lib tool # test/t/recipes
+	lib=$("$pg_config" --pkglibdir 2>/dev/null || true)
+	for tool in wal2json pg_repack:repack pg_partman_bgw:partman pglogical; do
+		[ -z "$of" ] || [ -f "$lib/${tool%:*}.so" ] || want "postgresql-$of-${tool#*:}"
+	done
 	local program
 	for program in prometheus prometheus-postgres-exporter prometheus-sql-exporter; do # examples/monitoring
 		[ -x "$root/usr/bin/$program" ] || type -P "$program" >/dev/null || want "$program"

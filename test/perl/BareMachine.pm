@@ -210,6 +210,7 @@ esac
 EOS
 		'redis-tools' => ['redis-cli' => ''], clang => [clang => ''],
 		(map { ("python3-$_" => [ python3 => '' ]) } qw(minimal redis psycopg pip django psycopg2 sqlalchemy)),
+		(map { ("ruby-$_" => [ ruby => '' ]) } qw(activerecord pg redis)),
 		(map { $_ => [$_ => ''] } qw(prometheus prometheus-postgres-exporter prometheus-sql-exporter)),
 		pgbouncer => [pgbouncer => ''], memcached => [memcached => ''], 'gnuplot-nox' => [gnuplot => ''], 'clang-format' => ['clang-format' => '']);
 	foreach my $package (keys %programs)
@@ -266,7 +267,11 @@ sub _postgresql
 	}
 	$self->add_server("$server/usr/lib/postgresql/$major/bin", $major, "extension_destdir\t");
 	$self->add_headers("$headers/usr/include/postgresql/$major/server", $major);
-	$self->_file("archive/postgresql-$major-$_/usr/lib/postgresql/$major/lib/$_.so", '') foreach 'pgmemcache', 'wal2json';
+	foreach my $library (qw(pgmemcache wal2json pglogical pg_repack pg_partman_bgw))
+	{
+		my $package = $library =~ s/^pg_([a-z]+).*/$1/r;
+		$self->_file("archive/postgresql-$major-$package/usr/lib/postgresql/$major/lib/$library.so", '');
+	}
 	return;
 }
 

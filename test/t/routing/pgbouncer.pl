@@ -71,4 +71,20 @@ $one->query('BEGIN');
 $one->query('INSERT INTO t VALUES (4)');
 is(token($one->query('ROLLBACK')), undef, 'rolled back: none');
 
+# docs/beside-other-tools.md: what belongs to a session is whose turn it is
+my $mine = token($one->query('INSERT INTO t VALUES (5)'));
+my $theirs = token($two->query('INSERT INTO t VALUES (6)'));
+is($one->value('SELECT cache_aside.commit_lsn()'), $theirs, "commit_lsn(), asked later, may be another client's");
+isnt($mine, $theirs, '... so the token is the one that came with the COMMIT');
+$one->query('SET cache_aside.synchronous = on');
+is($two->value('SHOW cache_aside.synchronous'), 'on', "SET changes whoever comes next");
+$one->query('RESET cache_aside.synchronous');
+$one->query('BEGIN; SET LOCAL cache_aside.synchronous = on; COMMIT');
+is($two->value('SHOW cache_aside.synchronous'), 'off', 'SET LOCAL does not');
+is($one->value("SELECT role FROM cache_aside.route('$mine')"), 'primary', 'route() answers');
+is($one->value("CALL cache_aside.wait_for('$mine')"), 'not in recovery', '... and wait_for()');
+$one->query(qq{ALTER ROLE "$user" SET cache_aside.synchronous = on});
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()");
+ok(wait_until(sub { eval { ($two = PgWire->new(undef, host => '127.0.0.1', port => $port))->value('SHOW cache_aside.synchronous') } eq 'on' }),
+	'ALTER ROLE ... SET is for all of its connections');
 done_testing();
