@@ -40,7 +40,7 @@
 /* The function library in Redis; delivery/library/common.lua says the same. */
 #define CA_LIBRARY_PROTOCOL_NUMBER 1
 #define CA_LIBRARY_PROTOCOL CppAsString2(CA_LIBRARY_PROTOCOL_NUMBER)
-#define CA_LIBRARY_REVISION 5
+#define CA_LIBRARY_REVISION 6
 #define CA_LIBRARY_CALL(verb) "cache_aside_" verb "_" CA_LIBRARY_PROTOCOL
 
 typedef struct CaSlice

@@ -85,7 +85,7 @@ COMMENT ON COLUMN cache_aside.status.retained_wal IS
 CREATE FUNCTION cache_aside.worker_endpoints(
 	OUT endpoint text, OUT redis_state text, OUT redis_since timestamptz, OUT redis_version text,
 	OUT redis_mode text, OUT in_flight integer, OUT acknowledged_lsn pg_lsn,
-	OUT last_error text, OUT last_error_at timestamptz)
+	OUT last_error text, OUT last_error_at timestamptz, OUT events text)
 RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'cache_aside_worker_endpoints';
@@ -106,6 +106,8 @@ COMMENT ON COLUMN cache_aside.endpoints.acknowledged_lsn IS
 'The confirmed LSN as this Redis holds it; on a standby, as the primary wrote it; null: not known';
 COMMENT ON COLUMN cache_aside.endpoints.last_error IS
 'What ended the last session with it; it stays when all is well again';
+COMMENT ON COLUMN cache_aside.endpoints.events IS
+'Are others told there which keys are deleted: off, publish or stream, as cache_aside.events has it; refused: Redis does not let it happen, see trouble in status';
 
 CREATE FUNCTION cache_aside.sentinel_answers(
 	OUT sentinel text, OUT names text, OUT agrees boolean, OUT problem text,

@@ -62,8 +62,8 @@ ca_apply_has_functions(CaSink *sink)
 typedef struct Args
 {
 	int n;
-	const char *v[CA_BATCH_KEYS + 3 * CA_BATCH_STICKS + 8];
-	size_t len[CA_BATCH_KEYS + 3 * CA_BATCH_STICKS + 8];
+	const char *v[CA_BATCH_KEYS + 3 * CA_BATCH_STICKS + 12];
+	size_t len[CA_BATCH_KEYS + 3 * CA_BATCH_STICKS + 12];
 } Args;
 
 static void
@@ -80,15 +80,31 @@ add_text(Args *args, const char *word)
 }
 
 static void
+add_sticks(Args *args, const CaBatch *batch)
+{
+	static char numbers[CA_BATCH_STICKS][2][32];
+
+	for (int i = 0; i < batch->nsticks; i++)
+	{
+		const CaStick *stick = &batch->sticks[i];
+
+		snprintf(numbers[i][0], sizeof(numbers[i][0]), "%X/%X", LSN_FORMAT_ARGS(stick->lsn));
+		snprintf(numbers[i][1], sizeof(numbers[i][1]), "%u", stick->ttl);
+		add(args, batch->bytes.data + stick->offset, stick->len);
+		add_text(args, numbers[i][0]);
+		add_text(args, numbers[i][1]);
+	}
+}
+
+static void
 send_plain(CaSink *sink, CaRedis *redis, const CaBatch *batch, const char *expected,
 		   const char *position, CaReplyHandler handler)
 {
 	static Args args; /* too big for a stack frame worth liking */
-	static char numbers[CA_BATCH_STICKS][2][32];
 	char numkeys[12];
 
 	args.n = 0;
-	snprintf(numkeys, sizeof(numkeys), "%d", 2 + batch->nkeys);
+	snprintf(numkeys, sizeof(numkeys), "%d", 2 + batch->nkeys + (batch->event ? 1 : 0));
 	/* Where SCRIPT LOAD is forbidden there is none; EVAL need not be. */
 	add_text(&args, sink->dialect.plain_sha[0] ? "EVALSHA" : "EVAL");
 	add_text(&args,
@@ -98,17 +114,15 @@ send_plain(CaSink *sink, CaRedis *redis, const CaBatch *batch, const char *expec
 	add_text(&args, ca_guard_key());
 	for (int i = 0; i < batch->nkeys; i++)
 		add(&args, batch->bytes.data + batch->keys[i].offset, batch->keys[i].len);
+	if (batch->event)
+		add_text(&args, ca_guard_events_key());
 	add_text(&args, expected);
 	add_text(&args, position);
-	for (int i = 0; i < batch->nsticks; i++)
+	add_sticks(&args, batch);
+	if (batch->event)
 	{
-		const CaStick *stick = &batch->sticks[i];
-
-		snprintf(numbers[i][0], sizeof(numbers[i][0]), "%X/%X", LSN_FORMAT_ARGS(stick->lsn));
-		snprintf(numbers[i][1], sizeof(numbers[i][1]), "%u", stick->ttl);
-		add(&args, batch->bytes.data + stick->offset, stick->len);
-		add_text(&args, numbers[i][0]);
-		add_text(&args, numbers[i][1]);
+		add_text(&args, batch->event->how);
+		add(&args, batch->event->text.data, batch->event->text.len);
 	}
 	ca_redis_send(redis, args.n, args.v, args.len, handler, (void *) batch);
 }
@@ -130,6 +144,7 @@ ca_apply_send(CaSink *sink, CaRedis *redis, CaBatch *batch, const char *expected
 	call.nkeys = batch->nkeys;
 	call.sticks = batch->sticks;
 	call.nsticks = batch->nsticks;
+	call.event = batch->event;
 	call.lsn = guc_guard ? Max(batch->lsn, 1) : InvalidXLogRecPtr;
 	ca_guard_apply(sink, redis, &call, expected, position, handler, batch);
 }
@@ -140,10 +155,11 @@ ca_apply_read(CaSink *sink, const CaReply *reply, CaApplied *applied)
 {
 	if (!sink->dialect.plain)
 		return ca_guard_read_apply(reply, applied);
-	if (ca_redis_reply_type(reply) != CA_REPLY_ARRAY || ca_redis_reply_count(reply) != 2)
+	if (ca_redis_reply_type(reply) != CA_REPLY_ARRAY || ca_redis_reply_count(reply) < 2)
 		return false;
 	applied->deleted = ca_redis_reply_integer(ca_redis_reply_element(reply, 0));
 	applied->failed_sticks = ca_redis_reply_integer(ca_redis_reply_element(reply, 1));
 	applied->guarded = false;
+	ca_guard_read_unheard(reply, 2, applied);
 	return true;
 }

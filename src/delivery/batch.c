@@ -20,6 +20,8 @@
 #include "delivery/delivery.h"
 #include "delivery/redelete.h"
 
+#include <limits.h>
+
 #include "lib/ilist.h"
 #include "utils/memutils.h"
 
@@ -56,6 +58,11 @@ ca_batch_free(CaBatch *batch)
 	while (!dlist_is_empty(&batch->done))
 		ca_committed_free(dlist_container(CaCommit, node, dlist_pop_head_node(&batch->done)));
 	pfree(batch->bytes.data);
+	if (batch->event)
+	{
+		pfree(batch->event->text.data);
+		pfree(batch->event);
+	}
 	pfree(batch);
 }
 
@@ -89,6 +96,10 @@ ca_batch_make(CaSink *sink)
 	initStringInfo(&batch->bytes);
 	batch->nkeys = batch->nsticks = 0;
 	batch->lsn = InvalidXLogRecPtr;
+	batch->event = NULL;
+	batch->probe = false;
+	batch->notes = 0;
+	batch->most = INT_MAX;
 	add_forgotten(sink, batch);
 	MemoryContextSwitchTo(old);
 	return batch;
@@ -97,7 +108,8 @@ ca_batch_make(CaSink *sink)
 static bool
 batch_full(const CaBatch *batch)
 {
-	return batch->nkeys >= CA_BATCH_KEYS || batch->nsticks >= CA_BATCH_STICKS;
+	return batch->nkeys >= CA_BATCH_KEYS || batch->nsticks >= CA_BATCH_STICKS ||
+		   batch->bytes.len >= batch->most;
 }
 
 /* Points the cursor of an in-memory commit at its entries, once. */

@@ -59,7 +59,8 @@ void
 ca_catch_up_progress(CaRun *run, TransactionId oldest_running)
 {
 	uint64 open = ca_sinks_barrier(run);
-	bool resynced = run->resync_ticket && ca_resync_done() >= run->resync_ticket;
+	bool resynced =
+		run->resync_ticket && ca_resync_done() >= run->resync_ticket && ca_sinks_told(run);
 	bool again = false;
 	bool passed = run->caught_up &&
 				  ca_open_at_start_passed(open, ca_tap_read_end(run->tap), oldest_running, &again);

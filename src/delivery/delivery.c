@@ -29,6 +29,7 @@ ca_delivery_start(CaSink *sink, CaRedis *redis, const CaPosition *position, cons
 {
 	ca_ledger_start(sink, redis, position, stored);
 	ca_admission_start(sink);
+	ca_events_begin(sink, &position->events);
 	ca_sync_connecting();
 	ca_replicas_begin(sink);
 }
@@ -86,11 +87,13 @@ handle_answer(void *arg, const CaReply *reply)
 	CaApplied applied;
 
 	ca_ledger_leave(sink, batch);
+	ca_events_judge(sink, reply);
 	if (ca_ledger_take_answer(sink, reply) && !ca_apply_read(sink, reply, &applied))
 		ca_ledger_fail(sink, "unexpected answer to a batch");
 	if (ca_ledger_error(sink) == NULL)
 	{
 		ca_lost_sticks_skipped(sink, applied.failed_sticks);
+		ca_events_answered(sink, batch, &applied);
 		note_delivered(sink, batch);
 		if (!applied.guarded)
 			ca_admission_lost(sink);
@@ -108,6 +111,7 @@ send_batch(CaSink *sink, const CaTap *tap, CaBatch *batch)
 	batch->wait = ca_replicas_number(sink);
 	batch->sink = sink;
 	ca_ledger_enter(sink, tap, batch);
+	ca_events_compose(sink, tap, batch);
 	ca_position_format(&batch->position, position);
 	CA_DEBUG_POINT("batch-begins");
 	ca_apply_send(sink, ca_ledger_redis(sink), batch, ca_ledger_expected(sink), position,
@@ -122,6 +126,19 @@ ca_delivery_full(CaSink *sink)
 	return ca_ledger_in_flight(sink) >= PIPELINE;
 }
 
+/* Of events, once: an empty batch. */
+static void
+send_probe(CaSink *sink, const CaTap *tap)
+{
+	CaBatch *batch;
+
+	if (ca_delivery_full(sink) || ca_ledger_error(sink) || !ca_events_probe(sink))
+		return;
+	batch = ca_batch_make(sink);
+	batch->probe = true;
+	send_batch(sink, tap, batch);
+}
+
 /*
  * Sends what is visible, as long as the pipeline has room. True: there is more to do at once. What has no
  * room waits for an answer, which is an event.
@@ -129,18 +146,26 @@ ca_delivery_full(CaSink *sink)
 bool
 ca_delivery_send(CaSink *sink, const CaTap *tap)
 {
-	ca_ledger_collect(sink);
+	if (ca_events_step(sink))
+	{
+		send_probe(sink, tap);
+		return false;
+	}
 	while (!ca_delivery_full(sink) && ca_ledger_error(sink) == NULL)
 	{
 		CaBatch *batch = ca_batch_make(sink);
 
+		ca_events_take(sink, batch);
+		if (!ca_events_unsent(sink)) /* who waits for a scan is done when others know of it */
+			ca_ledger_collect(sink);
 		if (!ca_batch_fill(batch, ca_ledger_acked(sink)->async))
 		{
 			ca_breaker_gap();
 			ca_ledger_fail(sink, "the log of a large transaction is gone");
 		}
-		if (ca_ledger_error(sink) || (batch->nkeys == 0 && batch->nsticks == 0 &&
-									  dlist_is_empty(&batch->done) && !ca_ledger_completes(sink)))
+		if (ca_ledger_error(sink) ||
+			(batch->nkeys == 0 && batch->nsticks == 0 && dlist_is_empty(&batch->done) &&
+			 batch->notes == 0 && !ca_ledger_completes(sink)))
 		{
 			ca_batch_free(batch);
 			break;

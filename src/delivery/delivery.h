@@ -34,6 +34,16 @@ typedef enum CaResyncPolicy
 extern int guc_delivery;            /* CaDeliveryMode */
 extern int guc_resync_on_promotion; /* CaResyncPolicy */
 extern bool guc_guard;              /* keep the guard that admits guarded fills */
+
+typedef enum CaEventsMode
+{
+	CA_EVENTS_OFF,
+	CA_EVENTS_PUBLISH,
+	CA_EVENTS_STREAM
+} CaEventsMode;
+
+extern int guc_events;               /* CaEventsMode: how others are told of deletions */
+extern int guc_events_stream_length; /* entries */
 extern void ca_delivery_init(void);
 
 /* ---- function_library.c: what runs inside Redis ---- */
@@ -53,6 +63,13 @@ typedef struct CaStick
 	XLogRecPtr lsn;
 } CaStick;
 
+/* What others are told of a batch; see events.c. */
+typedef struct CaEvent
+{
+	char how[16]; /* as the library wants it */
+	StringInfoData text;
+} CaEvent;
+
 typedef struct CaGuardBatch
 {
 	const char *bytes; /* where keys and sticks point into */
@@ -61,7 +78,8 @@ typedef struct CaGuardBatch
 	const CaStick *sticks;
 	int nsticks;
 	XLogRecPtr lsn; /* highest commit among the keys; invalid: guard = off, the guard is deleted */
-	bool coarse;    /* a backlog: cheaper for Redis, refuses more fills of readers behind it */
+	const CaEvent *event; /* NULL: none */
+	bool coarse; /* a backlog: cheaper for Redis, refuses more fills of readers behind it */
 } CaGuardBatch;
 
 /* Of this system among those that write the same keys. */
@@ -112,6 +130,7 @@ typedef struct CaApplied
 {
 	int64 deleted;
 	int64 failed_sticks; /* keys of a wrong type */
+	char unheard[128];   /* why its event was not told, if it was only tried; empty: it was */
 	bool guarded;        /* false: the guard is gone; arm again, with E */
 } CaApplied;
 
@@ -127,6 +146,7 @@ typedef enum CaGuardProblem
 } CaGuardProblem;
 
 extern const char *ca_guard_key(void); /* cache_aside:guard:<system identifier> */
+extern const char *ca_guard_events_key(void);
 /* Each queues one command; `expected` is the position's text that Redis must hold, "" for none. */
 /* With a new nonce. */
 extern void ca_guard_claim(CaSink *sink, CaRedis *redis, const CaClaimCall *what,
@@ -149,6 +169,8 @@ extern void ca_guard_apply(CaSink *sink, CaRedis *redis, const CaGuardBatch *bat
 /* false: not the answer of such a call (see ca_guard_problem) */
 extern bool ca_guard_read_claim(const CaReply *reply, CaClaim *claim);
 extern bool ca_guard_read_apply(const CaReply *reply, CaApplied *applied);
+/* Of either dialect: the element, if it is there */
+extern void ca_guard_read_unheard(const CaReply *reply, Size i, CaApplied *applied);
 extern bool ca_guard_read_arming(const CaReply *reply, CaArming *answer);
 /* `ours`: it was our claim; `others`: claims that are alive in the library. */
 extern bool ca_guard_read_disarm(const CaReply *reply, bool *ours, int64 *others);
@@ -184,6 +206,10 @@ typedef struct CaBatch
 	StringInfoData bytes; /* keys and stick names, one behind the other */
 	bool async;           /* asynchronous commits carried keys before it */
 	uint64 wait;          /* number of the WAIT behind it, see replicas.c */
+	CaEvent *event;       /* NULL: none */
+	bool probe;           /* its event is only tried */
+	Size notes;           /* bytes of the sink's notes that are in its event */
+	int most;             /* bytes of keys, at which it is full */
 	int nkeys;
 	int nsticks;
 	CaSlice keys[CA_BATCH_KEYS];
@@ -243,6 +269,24 @@ extern bool ca_delivery_full(CaSink *sink); /* no batch can be sent before an an
 extern void ca_delivery_heartbeat(CaSink *sink, const CaTap *tap, bool now);
 /* Tells how far everything is delivered. False: nobody is to be told of what is delivered. */
 extern bool ca_delivery_tells(CaSink *sink);
+
+/* ---- events.c: others are told of deletions ---- */
+/* A session, from a position that has this mark */
+extern void ca_events_begin(CaSink *sink, const CaEventMark *mark);
+extern const CaEventMark *ca_events_mark(CaSink *sink); /* as the next position has it */
+extern bool ca_events_step(CaSink *sink);               /* true: send nothing but a probe */
+extern bool ca_events_probe(CaSink *sink); /* is one to be sent? Then it is taken for sent. */
+/* Redis deleted it, but not by a batch: `kind` as in the log, CA_ENTRY_RESYNC for everything. */
+extern void ca_events_note(CaSink *sink, char kind, const char *data, Size len);
+extern void ca_events_note_pattern(void *sink, const char *pattern, Size len);
+extern bool ca_events_unsent(CaSink *sink);               /* something of it is in no batch yet */
+extern bool ca_events_full(CaSink *sink);                 /* note no more, if it can wait */
+extern void ca_events_take(CaSink *sink, CaBatch *batch); /* as much of it as fits */
+extern void ca_events_compose(CaSink *sink, const CaTap *tap, CaBatch *batch);
+extern void ca_events_answered(CaSink *sink, const CaBatch *batch, const CaApplied *applied);
+extern void ca_events_judge(CaSink *sink, const CaReply *reply); /* is it an error about events? */
+extern void ca_events_session_ended(CaSink *sink);
+extern long ca_events_timeout(CaSink *sink);
 
 /* ---- admission.c: when fills are admitted ---- */
 extern void ca_admission_start(CaSink *sink);

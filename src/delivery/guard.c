@@ -79,6 +79,15 @@ ca_guard_key(void)
 	return key;
 }
 
+const char *
+ca_guard_events_key(void)
+{
+	static char key[64];
+
+	snprintf(key, sizeof(key), "cache_aside:events:" UINT64_FORMAT, GetSystemIdentifier());
+	return key;
+}
+
 static const char *
 position_key(void)
 {
@@ -259,15 +268,36 @@ ca_guard_apply(CaSink *sink, CaRedis *redis, const CaGuardBatch *batch, const ch
 	if (!XLogRecPtrIsInvalid(batch->lsn))
 		snprintf(lsn, sizeof(lsn), "%s%X/%X", batch->coarse ? "+" : "",
 				 LSN_FORMAT_ARGS(batch->lsn));
-	begin_call(CA_LIBRARY_CALL("apply"), 2 + batch->nkeys);
+	if (batch->event)
+		begin_call(CA_LIBRARY_CALL("apply_event"), 3 + batch->nkeys);
+	else
+		begin_call(CA_LIBRARY_CALL("apply"), 2 + batch->nkeys);
 	for (int i = 0; i < batch->nkeys; i++)
 		add(batch->bytes + batch->keys[i].offset, batch->keys[i].len);
+	if (batch->event)
+		add_text(ca_guard_events_key());
 	add(sink->guard.nonce, CA_NONCE_LEN);
 	add_text(expected);
 	add_text(position);
 	add_text(lsn);
 	add_sticks(batch->bytes, batch->sticks, batch->nsticks);
+	if (batch->event)
+	{
+		add_text(batch->event->how);
+		add(batch->event->text.data, batch->event->text.len);
+	}
 	ca_redis_send(redis, nwords, words, lens, handler, arg);
+}
+
+void
+ca_guard_read_unheard(const CaReply *reply, Size i, CaApplied *applied)
+{
+	Size len;
+
+	applied->unheard[0] = '\0';
+	if (ca_redis_reply_count(reply) > i && is_kind(reply, i, CA_REPLY_STRING))
+		strlcpy(applied->unheard, ca_redis_reply_text(ca_redis_reply_element(reply, i), &len),
+				sizeof(applied->unheard));
 }
 
 bool
@@ -282,6 +312,7 @@ ca_guard_read_apply(const CaReply *reply, CaApplied *applied)
 	applied->deleted = ca_redis_reply_integer(ca_redis_reply_element(reply, 0));
 	applied->failed_sticks = ca_redis_reply_integer(ca_redis_reply_element(reply, 1));
 	applied->guarded = ca_redis_reply_integer(ca_redis_reply_element(reply, 2)) != 0;
+	ca_guard_read_unheard(reply, 3, applied);
 	return true;
 }
 

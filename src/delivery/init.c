@@ -9,6 +9,15 @@
 int guc_delivery;
 bool guc_guard;
 int guc_resync_on_promotion;
+int guc_events;
+int guc_events_stream_length;
+
+static const struct config_enum_entry events_modes[] = {
+	{"off", CA_EVENTS_OFF, false},
+	{"publish", CA_EVENTS_PUBLISH, false},
+	{"stream", CA_EVENTS_STREAM, false},
+	{NULL, 0, false},
+};
 
 static const struct config_enum_entry delivery_modes[] = {
 	{"primary", CA_DELIVER_PRIMARY, false},
@@ -24,8 +33,24 @@ static const struct config_enum_entry resync_policies[] = {
 	{NULL, 0, false},
 };
 
+CA_RANGE(events_stream_length, 1, 100000000, "",
+		 "Whoever is further behind than that has to forget all it knows.")
 CA_RANGE(redelete_delay, 0, 3600 * 1000, " ms",
 		 "Use 0 for never; for longer than an hour keys would pile up in memory.")
+
+static void
+define_events(void)
+{
+	DefineCustomEnumVariable(
+		"cache_aside.events", "Are others told which keys are deleted, and how?",
+		"publish: on the channel cache_aside:events:<system identifier> of Redis. stream: in the "
+		"stream of that name. By the same atomic call that deletes them.",
+		&guc_events, CA_EVENTS_OFF, events_modes, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	ca_settings_number("cache_aside.events_stream_length",
+					   "Number of events that the stream keeps, about.",
+					   "From 1 to 100 million. An event has up to 512 keys, and 64 kB of them.",
+					   &guc_events_stream_length, 10000, PGC_SIGHUP, 0, check_events_stream_length);
+}
 
 static void
 define_settings(void)
@@ -61,4 +86,5 @@ void
 ca_delivery_init(void)
 {
 	define_settings();
+	define_events();
 }

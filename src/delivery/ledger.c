@@ -101,7 +101,7 @@ bool
 ca_ledger_idle(CaSink *sink)
 {
 	return ca_queue_oldest() == NULL && sink->ledger.in_flight == 0 &&
-		   dlist_is_empty(&sink->ledger.finished);
+		   dlist_is_empty(&sink->ledger.finished) && !ca_events_unsent(sink);
 }
 
 /* Have keys been acknowledged in this session? */
@@ -243,6 +243,7 @@ ca_ledger_next(CaSink *sink, const CaTap *tap, CaPosition *position)
 	if (!XLogRecPtrIsInvalid(queued))
 		position->restart = Min(position->restart, queued);
 	position->async |= ca_queue_async();
+	position->events = *ca_events_mark(sink);
 	ca_tap_mark(tap, position);
 	position->sequence = sink->ledger.sent.sequence + 1;
 }
@@ -255,16 +256,19 @@ bool
 ca_ledger_due(CaSink *sink, const CaTap *tap, bool now)
 {
 	CaPosition next;
+	bool marked;
 
 	if (sink->ledger.in_flight > 0 || sink->ledger.failure[0])
 		return false;
 	ca_ledger_next(sink, tap, &next);
+	marked = sink->ledger.marked || next.events.series != sink->ledger.sent.events.series ||
+			 next.events.how != sink->ledger.sent.events.how;
 	if (next.confirmed == sink->ledger.sent.confirmed &&
-		next.restart == sink->ledger.sent.restart && !sink->ledger.marked &&
+		next.restart == sink->ledger.sent.restart && !marked &&
 		(ca_apply_has_functions(sink) ||
 		 !TimestampDifferenceExceeds(sink->ledger.last_sent, GetCurrentTimestamp(), LIVES_MS)))
 		return false;
-	return (now && next.confirmed != sink->ledger.sent.confirmed) || sink->ledger.marked ||
+	return (now && next.confirmed != sink->ledger.sent.confirmed) || marked ||
 		   next.confirmed - sink->ledger.sent.confirmed >= HEARTBEAT_BYTES ||
 		   TimestampDifferenceExceeds(sink->ledger.last_sent, GetCurrentTimestamp(), HEARTBEAT_MS);
 }

@@ -283,6 +283,7 @@ handle_answer(void *arg, const CaReply *reply)
 		Entry *entry = dlist_container(Entry, node, dlist_pop_head_node(&sink->redelete.flight));
 
 		ca_status_count(CA_COUNT_REDELETED, 1);
+		ca_events_note(sink, entry->kind, entry->text, entry->len);
 		advance(entry);
 	}
 }

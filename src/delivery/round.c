@@ -90,10 +90,13 @@ serve(CaRun *run, CaSink *sink)
 {
 	bool more = ca_delivery_send(sink, run->tap);
 
-	ca_redelete_step(sink, ca_session_redis(sink));
-	if (ca_scan_begins(&sink->scan))
-		ca_admission_raise_floor(sink, run->tap, false);
-	ca_scan_step(&sink->scan, ca_session_redis(sink));
+	if (!ca_events_full(sink))
+	{
+		ca_redelete_step(sink, ca_session_redis(sink));
+		if (ca_scan_begins(&sink->scan))
+			ca_admission_raise_floor(sink, run->tap, false);
+		ca_scan_step(&sink->scan, ca_session_redis(sink));
+	}
 	arm_if_due(run, sink);
 	ca_admission_renew(sink, ca_tap_read_end(run->tap));
 	return more;
@@ -161,6 +164,9 @@ ca_round_deliver(CaRun *run)
 	ca_catch_up_resync(run, oldest_running);
 	if (run->caught_up)
 		ca_resync_step();
+	if (ca_resync_ended())
+		CA_EACH_SINK (sink, run)
+			ca_events_note(sink, CA_ENTRY_RESYNC, NULL, 0);
 	CA_EACH_SINK (sink, run)
 		more |= serve(run, sink);
 	ca_catch_up_progress(run, oldest_running);

@@ -48,8 +48,9 @@ extern void ca_catch_up_resync(CaRun *run, TransactionId oldest_running); /* if 
 extern void ca_catch_up_progress(CaRun *run, TransactionId oldest_running);
 
 /* ---- sinks.c: all together ---- */
-extern bool ca_sinks_idle(CaRun *run);          /* everything that was read is delivered */
-extern bool ca_sinks_untold(CaRun *run);        /* nobody may be told yet of what is */
+extern bool ca_sinks_idle(CaRun *run);   /* everything that was read is delivered */
+extern bool ca_sinks_told(CaRun *run);   /* of what was deleted by a scan, who wants to know */
+extern bool ca_sinks_untold(CaRun *run); /* nobody may be told yet of what is */
 extern TimestampTz ca_sinks_oldest(CaRun *run); /* commit time of what is not; 0: there is none */
 extern const CaPosition *ca_sinks_position(CaRun *run); /* the lowest that was acknowledged */
 extern uint64 ca_sinks_barrier(CaRun *run);             /* as the next position has it */

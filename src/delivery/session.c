@@ -33,6 +33,7 @@ ca_session_close(CaSink *sink)
 	ca_redis_close(sink->session.redis);
 	sink->session.redis = NULL;
 	ca_ledger_reset(sink);
+	ca_events_session_ended(sink);
 	ca_endpoint_progress(&sink->endpoint, 0, sink->endpoint.acknowledged);
 	ca_scan_reset(&sink->scan);
 	if (sink->session.cxt)
@@ -226,6 +227,8 @@ ca_session_run(CaSink *sink, const CaPosition *position, XLogRecPtr end)
 
 	ca_delivery_start(sink, sink->session.redis, position, claimed->stored);
 	ca_lost_sticks_begin(sink, claimed->stored[0] == '\0', end);
+	sink->scan.served = ca_events_note_pattern;
+	sink->scan.served_arg = sink;
 	sink->session.phase = CA_PHASE_RUNNING;
 	ca_endpoint_state(&sink->endpoint, "connected");
 }
@@ -306,5 +309,9 @@ ca_session_timeout(CaSink *sink)
 	if (!ca_session_running(sink))
 		return timeout;
 	timeout = sooner(timeout, ca_replicas_timeout(sink));
+	if (!ca_delivery_full(sink))
+		timeout = sooner(timeout, ca_events_timeout(sink));
+	if (ca_events_full(sink)) /* they wait for that */
+		return timeout;
 	return sooner(sooner(timeout, ca_scan_timeout(&sink->scan)), ca_redelete_timeout(sink));
 }

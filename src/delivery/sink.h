@@ -128,6 +128,23 @@ typedef struct CaSinkAdmission /* admission.c */
 	char looked_for[CA_POSITION_TEXT];
 } CaSinkAdmission;
 
+typedef struct CaSinkEvents /* events.c */
+{
+	CaEventsMode mode; /* as the settings had it when this stage began */
+	enum
+	{
+		CA_EVENTS_SILENT, /* off, or refused until retry_at */
+		CA_EVENTS_TO_PROBE,
+		CA_EVENTS_PROBING, /* and nothing else is sent until that is answered */
+		CA_EVENTS_TOLD
+	} stage;
+	TimestampTz retry_at; /* 0: not refused */
+	uint32 series;        /* of the probe */
+	CaEventMark mark;     /* of the last event, while others are told of everything */
+	StringInfoData notes; /* entries as in a message, in the order in which they are told */
+	Size taken;           /* bytes of them in batches without an answer */
+} CaSinkEvents;
+
 typedef struct CaSinkSticks /* lost_sticks.c */
 {
 	bool began;           /* a session, in this process */
@@ -212,6 +229,7 @@ struct CaSink
 	CaSinkLedger ledger;
 	CaSinkAdmission admission;
 	CaSinkSticks sticks;
+	CaSinkEvents events;
 	CaScan scan;
 	CaSinkOutage outage;
 	CaSinkRedelete redelete;

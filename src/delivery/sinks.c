@@ -16,6 +16,15 @@ ca_sinks_idle(CaRun *run)
 	return true;
 }
 
+bool
+ca_sinks_told(CaRun *run)
+{
+	CA_EACH_SINK (sink, run)
+		if (ca_events_unsent(sink))
+			return false;
+	return true;
+}
+
 /* May nobody be told yet of what is delivered? */
 bool
 ca_sinks_untold(CaRun *run)

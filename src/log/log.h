@@ -42,6 +42,14 @@ typedef enum CaLandmarkState
 
 extern CaLandmarkState ca_landmark_check(const CaLandmark *landmark);
 
+/* What others were told of the deletions; see delivery/events.c. All zero: not all that is confirmed. */
+typedef struct CaEventMark
+{
+	char how;      /* 'p' published, 's' in the stream */
+	uint32 series; /* chosen when it began */
+	uint64 number; /* of the last event */
+} CaEventMark;
+
 typedef struct CaPosition
 {
 	TimeLineID timeline;
@@ -55,9 +63,10 @@ typedef struct CaPosition
 	XLogRecPtr seen;     /* log was read up to here, by whoever wrote it: no token is beyond */
 	CaLandmark last;     /* the last record read */
 	CaLandmark timed;    /* the last one with a time in it */
+	CaEventMark events;
 } CaPosition;
 
-#define CA_POSITION_TEXT 320 /* bytes enough for any position and its NUL */
+#define CA_POSITION_TEXT 360 /* bytes enough for any position and its NUL */
 
 extern const char *ca_position_key(void); /* cache_aside:position:<system identifier> */
 extern void ca_position_format(const CaPosition *position, char *text);

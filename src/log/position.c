@@ -2,7 +2,7 @@
  * position.c: where delivery stands, as text in Redis.
  *
  * The text is "<timeline> <confirmed> <restart> <sequence> <state> <async> <barrier> <database> <prefixes>
- * <seen> <last> <timed> <format>": the timeline first and in decimal, because a script in Redis compares it
+ * <seen> <last> <timed> <format>", and " events:<how>:<series>:<number>" if others are told: the timeline first and in decimal, because a script in Redis compares it
  * to fence off an old primary; LSNs as PostgreSQL prints them; state "ok", "widened", "unlogged" or
  * "pending"; database and prefixes see keyspace.c; last and timed are records, "<start>:<CRC>". The key
  * carries the system identifier, so that two clusters that share a Redis never read each other's position.
@@ -62,21 +62,44 @@ ca_position_key(void)
 static const char *const states[] = {"ok", "widened", "unlogged",
 									 "pending"}; /* by CaPositionState */
 
+static void
+format_events(const CaEventMark *events, char *out, Size size)
+{
+	if (events->how != '\0')
+		snprintf(out, size, " events:%c:%08x:" UINT64_FORMAT, events->how, events->series,
+				 events->number);
+}
+
+/* Any text: what is no such mark leaves none, and the comparison finds that out. */
+static void
+parse_events(const char *stored, CaEventMark *events)
+{
+	const char *at = strstr(stored, " events:");
+	unsigned long long number;
+
+	if (at == NULL || sscanf(at, " events:%c:%x:%llu", &events->how, &events->series, &number) != 3)
+		memset(events, 0, sizeof(*events));
+	else
+		events->number = number;
+}
+
 void
 ca_position_format(const CaPosition *position, char *out)
 {
 	char keyspace[CA_KEYSPACE_TEXT];
+	char events[64] = "";
 
 	ca_keyspace_format(&position->keyspace, keyspace);
+	format_events(&position->events, events, sizeof(events));
 	snprintf(out, CA_POSITION_TEXT,
 			 "%u %X/%X %X/%X " UINT64_FORMAT " %s %d " UINT64_FORMAT
-			 " %s %X/%X %X/%X:%08x %X/%X:%08x %s",
+			 " %s %X/%X %X/%X:%08x %X/%X:%08x %s%s",
 			 position->timeline, LSN_FORMAT_ARGS(position->confirmed),
 			 LSN_FORMAT_ARGS(position->restart), position->sequence, states[position->state],
 			 position->async ? 1 : 0, position->barrier, keyspace, LSN_FORMAT_ARGS(position->seen),
 			 LSN_FORMAT_ARGS(position->last.start), position->last.crc,
 			 LSN_FORMAT_ARGS(position->timed.start), position->timed.crc,
-			 &CA_MESSAGE_MARK[sizeof(CA_MESSAGE_PREFIX)]);
+			 &CA_MESSAGE_MARK[sizeof(CA_MESSAGE_PREFIX)], events);
 }
 
 static XLogRecPtr
@@ -127,6 +150,7 @@ ca_position_parse(const char *stored, Size len, CaPosition *position)
 	position->seen = lsn(at[2]);
 	position->last.start = lsn(at[3]);
 	position->timed.start = lsn(at[4]);
+	parse_events(copy, &position->events);
 	ca_position_format(position, again);
 	return strcmp(copy, again) == 0 && position->timeline > 0 &&
 		   position->restart <= position->confirmed && position->restart > 0;

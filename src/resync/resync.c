@@ -33,6 +33,8 @@ typedef enum Stage
 static Stage stage = IDLE;
 static bool wanted;
 static CaVisitScope wanted_scope;
+static bool of_all; /* the one under way */
+static bool ended_of_all;
 static uint64 begun;
 static uint64 ended;
 static uint64 scan_ticket;
@@ -70,6 +72,15 @@ ca_resync_done(void)
 }
 
 bool
+ca_resync_ended(void)
+{
+	bool was = ended_of_all;
+
+	ended_of_all = false;
+	return was;
+}
+
+bool
 ca_resync_running(void)
 {
 	return wanted || stage != IDLE;
@@ -81,7 +92,7 @@ ca_resync_interrupted(void)
 	if (stage == SURVEYING)
 		ca_visit_rules_cancel();
 	stage = IDLE;
-	wanted = false;
+	wanted = ended_of_all = false;
 	ended = begun;
 }
 
@@ -147,6 +158,7 @@ begin(void)
 	CA_DEBUG_POINT("resync-begins");
 	begun++;
 	wanted = false;
+	of_all = wanted_scope == CA_VISIT_ALL;
 	scan_ticket = 0;
 	ca_status_count(CA_COUNT_RESYNCS, 1);
 	stage = SURVEYING;
@@ -169,5 +181,6 @@ ca_resync_step(void)
 	{
 		stage = IDLE;
 		ended = begun;
+		ended_of_all |= of_all;
 	}
 }

@@ -56,6 +56,9 @@ typedef struct CaScan
 	uint64 looked_at;  /* keys, in this pass */
 	uint64 deleted;    /* keys, in this session */
 	char failure[256];
+	/* Called for each pattern of a pass that is over; NULL: nobody wants to know. */
+	void (*served)(void *arg, const char *pattern, Size len);
+	void *served_arg;
 } CaScan;
 
 /* Adds a pattern to the next pass over the keyspace; the ticket is done when that pass is. */
@@ -66,7 +69,6 @@ extern void ca_scan_reset(CaScan *scan);
 extern void ca_scan_step(CaScan *scan,
 						 CaRedis *redis); /* sends the next SCAN or UNLINK, if one is due */
 extern bool ca_scan_running(CaScan *scan);
-extern bool ca_scan_deleted(const CaScan *scan);
 extern bool ca_scan_deleted(const CaScan *scan);
 extern bool ca_scan_full(void);           /* no room for what transactions ask for: later */
 extern bool ca_scan_begins(CaScan *scan); /* the next step begins a pass: raise the floor first */
@@ -93,6 +95,7 @@ extern void
 ca_resync_widen(const CaKeyspace *known); /* PREFIXES means those that it does not name */
 extern uint64 ca_resync_done(void);       /* tickets at or below it are done */
 extern bool ca_resync_running(void);
+extern bool ca_resync_ended(void); /* one of everything, since this was asked last */
 extern void ca_resync_step(void);
 extern void ca_resync_interrupted(void); /* the session ended */
 

@@ -278,10 +278,26 @@ answer_ok(CaScan *scan, const CaReply *reply)
 }
 
 static void
+tell_served(const CaScan *scan)
+{
+	dlist_iter iter;
+
+	if (scan->served == NULL)
+		return;
+	dlist_foreach (iter, &served)
+	{
+		const Pattern *p = dlist_container(Pattern, node, iter.cur);
+
+		scan->served(scan->served_arg, p->text, p->len);
+	}
+}
+
+static void
 finish_page(CaScan *scan)
 {
 	if (!scan->last_page)
 		return;
+	tell_served(scan);
 	free_served();
 	scan->running = false;
 	ended = begun;

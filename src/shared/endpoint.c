@@ -111,6 +111,13 @@ ca_endpoint_mode(CaEndpoint *endpoint, const char *mode)
 }
 
 void
+ca_endpoint_events(CaEndpoint *endpoint, const char *events)
+{
+	strlcpy(endpoint->events, events, sizeof(endpoint->events));
+	endpoint->changed = true;
+}
+
+void
 ca_endpoint_progress(CaEndpoint *endpoint, int in_flight, XLogRecPtr acknowledged)
 {
 	if (endpoint->in_flight == in_flight && endpoint->acknowledged == acknowledged)

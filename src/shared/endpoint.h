@@ -18,6 +18,7 @@ typedef struct CaEndpoint
 	TimestampTz since; /* of state */
 	char version[24];
 	char mode[12];           /* functions, or plain: without them */
+	char events[12];         /* off, publish, stream, or refused */
 	int in_flight;           /* batches without an answer */
 	XLogRecPtr acknowledged; /* confirmed LSN as that Redis has it; invalid: not known */
 	char error[256];         /* the last one; stays when all is well again */
@@ -32,6 +33,7 @@ extern void ca_endpoint_name(CaEndpoint *endpoint, const char *name);
 extern void ca_endpoint_state(CaEndpoint *endpoint, const char *state);
 extern void ca_endpoint_version(CaEndpoint *endpoint, const char *version);
 extern void ca_endpoint_mode(CaEndpoint *endpoint, const char *mode);
+extern void ca_endpoint_events(CaEndpoint *endpoint, const char *events);
 extern void ca_endpoint_progress(CaEndpoint *endpoint, int in_flight, XLogRecPtr acknowledged);
 extern void ca_endpoint_error(CaEndpoint *endpoint, const char *error);
 

@@ -225,6 +225,7 @@ cache_aside_worker_endpoints(PG_FUNCTION_ARGS)
 		put_lsn(&row, endpoints[i].acknowledged);
 		put_text(&row, endpoints[i].error);
 		put_time(&row, endpoints[i].error_at);
+		put_text(&row, endpoints[i].events);
 		tuplestore_putvalues(result->setResult, result->setDesc, row.values, row.nulls);
 	}
 	return (Datum) 0;

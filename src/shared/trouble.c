@@ -161,6 +161,7 @@ static const struct
 {
 	const char *begins; /* the endpoint follows, then the error */
 	const char *over;
+	const char *detail; /* NULL: that of the cause */
 } areas[CA_AREAS] = {
 	[CA_AREA_DELIVERY] = {"cannot deliver to Redis", "delivers to Redis"},
 	[CA_AREA_FILLS] = {"has no fills admitted in Redis", "has fills admitted in Redis"},
@@ -170,6 +171,11 @@ static const struct
 						   "hears which Redis is the master"},
 	[CA_AREA_PUBLISHING] = {"cannot publish the replicas in Redis", "publishes the replicas in "
 																	"Redis"},
+	[CA_AREA_EVENTS] = {"cannot tell others of deletions in Redis",
+						"tells others of deletions in Redis",
+						"Keys are deleted all the same. Whoever follows cache_aside.events hears "
+						"nothing until this "
+						"is over, and then that everything may have changed."},
 };
 
 /* Redis's error codes; the first that is a word of the error counts. */
@@ -346,7 +352,8 @@ say(CaTroubleArea area, CaTrouble cause, const char *what, const char *endpoint)
 				  errmsg("cache_aside %s%s: %s",
 						 none ? "has no Redis to deliver to" : areas[area].begins,
 						 none ? "" : at_endpoint(area, endpoint), what),
-				  errdetail("%s", entry->detail), errhint("%s", ca_trouble_hint_for(cause, what))));
+				  errdetail("%s", areas[area].detail ? areas[area].detail : entry->detail),
+				  errhint("%s", ca_trouble_hint_for(cause, what))));
 }
 
 void

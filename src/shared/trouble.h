@@ -51,6 +51,7 @@ typedef enum CaTroubleArea
 	CA_AREA_VISITS,    /* databases are asked */
 	CA_AREA_SENTINELS, /* are heard while delivery goes on */
 	CA_AREA_PUBLISHING,
+	CA_AREA_EVENTS,
 	CA_AREAS
 } CaTroubleArea;
 

@@ -102,6 +102,8 @@ leave_duty(Duty next)
 		ca_trouble_drop(CA_AREA_DELIVERY);
 	if (next != DELIVER)
 		ca_trouble_drop(CA_AREA_FILLS);
+	if (next != DELIVER)
+		ca_trouble_drop(CA_AREA_EVENTS);
 	if (next != FOLLOW)
 		ca_trouble_drop(CA_AREA_FOLLOWING);
 	ca_breaker_duty(next == DELIVER || next == FOLLOW);

@@ -274,6 +274,46 @@ ca_resume_verified(CaResume *resume, bool *log_gone)
 	return true;
 }
 
+bool
+ca_events_full(CaSink *sink)
+{
+	return false;
+}
+
+void
+ca_events_note(CaSink *sink, char kind, const char *data, Size len)
+{
+	FUZZ_CHECK(kind == CA_ENTRY_RESYNC && len == 0);
+}
+
+void
+ca_events_note_pattern(void *sink, const char *pattern, Size len)
+{
+}
+
+void
+ca_events_session_ended(CaSink *sink)
+{
+}
+
+long
+ca_events_timeout(CaSink *sink)
+{
+	return -1;
+}
+
+bool
+ca_events_unsent(CaSink *sink)
+{
+	return false;
+}
+
+bool
+ca_resync_ended(void)
+{
+	return true;
+}
+
 uint64
 ca_resync_done(void)
 {

@@ -11,6 +11,7 @@ FROM (VALUES
 	('publish_interval', '0', '60s', '-1', '61s'),
 	('redelete_delay', '0', '1h', '-1s', '2h'),
 	('batch_delay', '0', '100ms', '-1', '1s'),
+	('events_stream_length', '1', '100000000', '0', '100000001'),
 	('synchronous_timeout', '1ms', '60s', '0', '1d'),
 	('redelivery_window', '0', '1d', '-1', '25h'),
 	('max_wal_retained', '16MB', '1TB', '15MB', '-1')) AS range(name, lowest, highest, below, above),

@@ -1,6 +1,7 @@
--- apply.lua: one batch of the worker, atomically: raise, delete, sticks, position.
+-- apply.lua: one batch of the worker, atomically: raise, delete, sticks, event, position.
 local BUCKETED = 128 -- most keys of a batch that raise buckets, 1 to 3 us each
 local STICK = 'cache_aside:stick:'
+local EVENTS = 'cache_aside:events:'
 
 -- Raises buckets or floor. false: there is no guard that this process knows.
 local function guard_batch(mine, guard, keys, hi, lo, coarse)
@@ -57,7 +58,25 @@ local function write_sticks(args, first)
     return failures
 end
 
-local function apply(keys, args)
+-- Tells others of the batch. -> nil, or why not; the second: this may pass, and nothing vouches for the event
+local function emit(mine, event)
+    local tried, length = match(event.how or '', '^(!?)(%d*)$')
+    if not tried or not event.text or event.name ~= EVENTS .. mine.system then
+        return failed('CA_ARGUMENT', 'an event has a name, a length or none, and a text')
+    end
+    local reply
+    if length == '' then
+        reply = try('PUBLISH', event.name, event.text)
+    else
+        reply = try('XADD', event.name, 'MAXLEN', '~', length, '*', 'event', event.text)
+    end
+    if type(reply) == 'table' and reply.err then
+        return failed('CA_EVENTS', reply.err), tried == '!'
+    end
+    return nil
+end
+
+local function apply(keys, args, event)
     bind()
     local coarse = byte(args[4] or '') == 43 -- '+'
     local hi, lo = parse_lsn(coarse and sub(args[4], 2) or args[4])
@@ -87,7 +106,22 @@ local function apply(keys, args)
     if refusal then -- without the position: all of it comes again
         return refusal
     end
+    local unheard, passes
+    if event then
+        unheard, passes = emit(mine, event)
+        if unheard and not passes then -- likewise
+            return unheard
+        end
+    end
     call('SET', keys[1], args[3])
-    return { deleted, failures, guarded and 1 or 0 }
+    return { deleted, failures, guarded and 1 or 0, unheard and unheard.err or nil }
+end
+
+-- The last of KEYS and the last two of ARGV are about the event.
+local function apply_event(keys, args)
+    local n = #args
+    local event = { name = keys[#keys], how = args[n - 1], text = args[n] }
+    keys[#keys], args[n - 1], args[n] = nil, nil, nil
+    return apply(keys, args, event)
 end
 

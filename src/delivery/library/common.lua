@@ -1,7 +1,7 @@
 -- common.lua: constants that several parts use; errors, LSNs, and which keys are whose.
 
 local PROTOCOL = 1 -- in the names below and in cache_aside.h
-local REVISION = 5
+local REVISION = 6
 local MAX_KEY = 8192 -- as PostgreSQL has it
 local RESERVED = 'cache_aside:'
 local GUARD = 'cache_aside:guard:'

@@ -3,7 +3,7 @@
 cache_aside.lua: the part of cache_aside that runs inside Redis (>= 7) or Valkey.
 
 Applications call get, fill, get_many, fill_many and release, and so do the SQL functions of these names.
-Only the worker of the PostgreSQL server calls claim, epoch, arm, renew, disarm and apply. It loads this
+Only the worker of the PostgreSQL server calls claim, epoch, arm, renew, disarm, apply and apply_event. It loads this
 library when there is none, or an older one. By hand:
     redis-cli -x FUNCTION LOAD REPLACE < cache_aside.lua
 The sources are the files in src/delivery/library; ORDER there says what is where.
@@ -33,6 +33,7 @@ KEYS IN REDIS (<system> is PostgreSQL's system identifier, decimal)
     cache_aside:standby:<system>:<id>   a standby that streams announces itself here: the timeline that it
                                    streams. Expires by itself; <id> is a secret of that server, a new one
                                    after each restart
+    cache_aside:events:<system>    the channel, or the stream, on which batches are told to others
     cache_aside:stick:<name>       the LSN that reads for <name> have to see; expires by itself
 The guard's buckets are not data but in this process's memory: those of another process, or from before
 a restart, would be of no use. There are 65536; a key's is a hash of it, and holds
@@ -109,6 +110,11 @@ FOR THE WORKER
         buckets (for a backlog; and always beyond 128 keys). "": guard = off, the guard is deleted.
         -> {keys deleted, sticks that failed (wrong type), 1 if buckets could be raised, else 0: arm (again)
         once caught up}
+    cache_aside_apply_event_1 3+n position guard key... events  nonce expected new lsn [stick-key lsn ttl_ms]... how text
+        The same, told to others: `text` is published on the channel `events` (how ""), or added to the stream of
+        that name as its field "event", which is cut to about so many entries (how "10000"). When Redis refuses that:
+        CA_EVENTS, and the position is not written, so that all of it comes again. With "!" before it (how "!",
+        "!10000") the batch goes on without, and the answer has the error as its fourth element.
     `expected` is the position's text that must be stored now, "" for none; otherwise CA_POSITION, and
     nothing happened. So the failure of one call of a pipeline stops all that follow it. CA_NONCE: the nonce
     is not the one claimed last in this very process; connect again.

@@ -17,6 +17,7 @@ register('arm', arm, 'allow-oom')
 register('renew', renew, 'allow-oom') -- not 'no-writes': whoever may only read could call it
 register('disarm', disarm, 'allow-oom')
 register('apply', apply, 'allow-oom')
+register('apply_event', apply_event, 'allow-oom')
 register('get', get, 'no-writes')
 register('get_many', get_many, 'no-writes')
 register('release', release, 'no-writes')
