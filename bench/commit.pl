@@ -4,13 +4,15 @@
 # returns: nobody was told to go on without an answer.
 #
 # CPU and switches are those of the middle of a run (bench/Consumed.pm). ONLY=8,32,1,rate,floors: some of it.
-# Floors, of the same run: a trigger in C that does nothing, one that logs the bare record (floor.c), and the same keys
-# unlinked, as many in a call as the worker had.
+# Floors, of the same run: a trigger in C that does nothing, one that logs the bare record (floor.c), the same keys
+# unlinked, as many in a call as the worker had; and for synchronous commits, without worker (floor_wait.c): the session
+# sleeps once after its commit, or sends a command over a connection of its own and waits for the answer.
 use strict;
 use warnings;
 use Bench;
 use Callgrind;
 use Consumed;
+use File::Basename qw(dirname);
 use File::Temp ();
 use List::Util qw(shuffle);
 use Time::HiRes qw(sleep);
@@ -21,16 +23,24 @@ my $rounds = $ENV{ROUNDS} // scaled(5, 1);
 my %only = map { $_ => 1 } split /,/, $ENV{ONLY} // '8,32,1,rate,floors';
 my $script = update_script();
 my @prefixes = map { "account$_:" } '', 2 .. 5;
+# The least that a session which deletes its own key has to do: look at position and guard, delete, write the position.
+my $apply = 'EVAL "redis.call([[GET]],KEYS[1]) redis.call([[GET]],KEYS[2]) redis.call([[SET]],KEYS[1],ARGV[1]) '
+  . 'return redis.call([[UNLINK]],KEYS[3])" 3 floor:position floor:guard account:%s a:position:of:forty:bytes:or:so:1/23456789';
 my %sides = (
 	untracked => { rules => 0 },
-	'an empty C trigger' => { rules => 0, trigger => 'floor_empty' },
-	'the bare record' => { rules => 0, trigger => 'floor_record' },
+	'an empty C trigger' => { rules => 0, trigger => 'floor_empty()' },
+	'the bare record' => { rules => 0, trigger => 'floor_record()' },
+	'and a nap' => { rules => 0, trigger => 'floor_nap()' },
+	'and a PING' => { rules => 0, trigger => asking('PING') },
+	'and the key in a script' => { rules => 0, gone => 1, trigger => asking($apply) },
 	asynchronous => { rules => 1 },
 	'delivery = off' => { rules => 1, off => 1 },
 	'five rules' => { rules => 5 },
 	synchronous => { rules => 1, options => '-c cache_aside.synchronous=on' });
 my %batch;    # side -> keys in a batch, on average, in the last run
 my (%used, %latency);    # load, side -> what each run used; percentiles of its latencies
+
+sub asking { return sprintf "floor_ask('%s', '%s')", $redis->url =~ s{^unix://([^?]*).*}{$1}r, $_[0]; }
 
 title('Single-row UPDATE: with rules against without');
 my $accounts = accounts(scaled(3, 1));
@@ -77,7 +87,7 @@ sub run
 	my $sent = batches() - $before;
 	$batch{$name} = int($count / $sent) || 1 if $sent;
 	my $left = $side->{options} ? count_numbered($keys[0]) : 0;
-	my $rows = $side->{rules} ? rows_of_run() : 0;
+	my $rows = $side->{rules} || $side->{gone} ? rows_of_run() : 0;
 	deliver('primary') if $side->{off};
 	if (!Bench::spoiled)
 	{
@@ -104,11 +114,11 @@ sub measured
 	my $rules = $sides{$name}{rules};
 	my @templates = map { "$prefixes[$_]\{aid}" } 0 .. $rules - 1;
 	$sql->query("SELECT cache_aside.attach('pgbench_accounts', '$_')") foreach @templates;
-	$sql->query("CREATE TRIGGER floor AFTER INSERT OR UPDATE OR DELETE ON pgbench_accounts FOR EACH ROW EXECUTE FUNCTION $sides{$name}{trigger}()")
+	$sql->query("CREATE TRIGGER floor AFTER INSERT OR UPDATE OR DELETE ON pgbench_accounts FOR EACH ROW EXECUTE FUNCTION $sides{$name}{trigger}")
 	  if $sides{$name}{trigger};
 	delivered($sql);
 	my $tps = proved("$load->{name}, $name",
-		baseline => !$rules,
+		baseline => !$rules && !$sides{$name}{gone},
 		keys => $keys[ $rules ? $rules - 1 : 0 ],
 		prepare => sub { prepare($rules) },
 		run => sub { run($load, $name) });
@@ -242,15 +252,29 @@ sub cpu_seconds
 	return (split ' ', <$fh>)[0] / 1e9;
 }
 
+sub install_waits
+{
+	my ($dir) = @_;
+	my $here = dirname(__FILE__);
+	chomp(my $include = `$ENV{PG_CONFIG} --includedir-server`);
+	system("cc", "-O2", "-shared", "-fPIC", "-I$include", "-o", "$dir/wait.so", "$here/floor_wait.c") == 0
+	  or die "floor_wait.c does not compile\n";
+	$sql->query("CREATE FUNCTION $_() RETURNS trigger LANGUAGE c AS '$dir/wait'") foreach 'floor_nap', 'floor_ask';
+	return;
+}
+
 if ($only{floors} && !Callgrind::why_not())
 {
 	my $dir = File::Temp::tempdir(TMPDIR => 1, CLEANUP => 1);
 	Callgrind::install($sql, $dir, counts => 0);
+	install_waits($dir);
+	my @waits = ('and a nap', 'and a PING', 'and the key in a script');
 	compare({ name => 'floors', options => '-c 8 -j 2' },
-		'untracked', 'an empty C trigger', 'the bare record', 'delivery = off', 'asynchronous', 'synchronous');
+		'untracked', 'an empty C trigger', 'the bare record', 'delivery = off', 'asynchronous', 'synchronous', @waits);
 	foreach my $side ('asynchronous', 'synchronous')
 	{
 		note_line("UNLINK alone, $batch{$side} keys, as $side: s of Redis",
 			join '  ', map { sprintf '%.2f', unlinked($batch{$side}) } 1 .. scaled(3, 1));
 	}
+	compare({ name => 'floors, 32 clients', options => '-c 32 -j 2' }, 'untracked', 'synchronous', @waits);
 }

@@ -39,7 +39,7 @@ my %runs = (
 	'herd' => [ 'with lease', (map { "with lease, $_ fill refused" } 'every second', 'every'), 'without lease' ]);
 
 @runs{qw(get herd)} = ([], []) if system('cc --version >/dev/null 2>&1');
-push @{ $runs{commit} }, (map { "floors, $_" } 'delivery = off', 'asynchronous', 'synchronous'), ('UNLINK') x 2;
+push @{ $runs{commit} }, (map { "floors, $_" } 'delivery = off', 'asynchronous', 'synchronous', 'and the key in a script'), ('UNLINK') x 2, (map { "floors, 32 clients, $_" } 'synchronous', 'and the key in a script');
 $runs{commit} = [ grep { !/^(floors|UNLINK)/ } @{ $runs{commit} } ] if system('command -v valgrind >/dev/null 2>&1') || system('cc --version >/dev/null 2>&1');
 $runs{cost} = [] if system('command -v valgrind >/dev/null 2>&1') || system('cc --version >/dev/null 2>&1');
 
