@@ -2,6 +2,7 @@
 # dist.sh: release archives of the last commit in DIST (dist/): .tar.gz, and .zip as PGXN takes it. The same commit
 # gives the same bytes on every machine: names, order, times and rights are git's, and gzip writes no time.
 set -euo pipefail
+export TZ=UTC # a zip has local times
 cd "$(dirname "$0")/.."
 
 version=$(sed -n 's/^ "version": "\(.*\)",/\1/p; s/^  "version": "\(.*\)",/\1/p' META.json | head -n 1)
