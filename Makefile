@@ -43,7 +43,7 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*/*.pl
 
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test docs-check test-matrix bare upgrade rolling-upgrade dist deb fuzz soak oracle demo psql bench bench-peers lint reference format format-check
+people = help test docs-check test-matrix bare upgrade rolling-upgrade containers dist deb fuzz soak oracle demo psql bench bench-peers lint reference format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -106,6 +106,9 @@ test-matrix:
 ## make deb       Debian packages of SUITE= in dist/, built, checked and tried in a chroot (root)
 deb:
 	@CA_GOAL=bare $(here)/scripts/packages.sh && $(here)/scripts/debian.sh $(SUITE)
+## make containers  the images of packaging/container and examples/compose, built without pulling any, and run (root)
+containers:
+	@CA_GOAL=$@ $(here)/scripts/packages.sh && $(here)/test/containers/run.sh $(IMAGES)
 ## make dist      the release archives in dist/, of the last commit, the same bytes each time
 dist:
 	@$(here)/scripts/dist.sh

@@ -284,6 +284,14 @@ need_peers()
 	type -P gnuplot >/dev/null || need 'for the plots: gnuplot' gnuplot-nox
 }
 
+need_for_containers()
+{
+	type -P buildah >/dev/null || need 'to build images: buildah' buildah
+	type -P ip >/dev/null || need 'for a network of their own: ip' iproute2
+	need_redis
+	runs redis-cli || need "Redis' client: redis-cli" redis-tools
+}
+
 want() { ! obtainable "$1" || optional+=("$1"); }
 
 want_more_tests()
@@ -318,10 +326,13 @@ find_missing()
 	what=()
 	hopeless=
 	unknown=
-	if [ "$goal" = bare ] || [ "$goal" = upgrade ]; then
-		type -P debootstrap >/dev/null || need debootstrap debootstrap
-		return
-	fi
+	case $goal in
+		bare | upgrade | containers)
+			type -P debootstrap >/dev/null || need debootstrap debootstrap
+			[ "$goal" != containers ] || need_for_containers
+			return
+			;;
+	esac
 	need_postgresql
 	need_compiler
 	need_hiredis
