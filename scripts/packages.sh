@@ -315,6 +315,7 @@ want_more_tests()
 	for program in prometheus prometheus-postgres-exporter prometheus-sql-exporter; do # examples/monitoring
 		[ -x "$root/usr/bin/$program" ] || type -P "$program" >/dev/null || want "$program"
 	done
+	[ -x "$root/usr/bin/chromium" ] || type -P chromium >/dev/null || want chromium # examples/console
 	# versions of it differ: 14 is the measure
 	type -P clang-format >/dev/null || [[ $(candidate clang-format) != 1:14* ]] || want clang-format
 }

@@ -211,7 +211,7 @@ EOS
 		'redis-tools' => ['redis-cli' => ''], clang => [clang => ''],
 		(map { ("python3-$_" => [ python3 => '' ]) } qw(minimal redis psycopg pip django psycopg2 sqlalchemy)),
 		(map { ("ruby-$_" => [ ruby => '' ]) } qw(activerecord pg redis)),
-		(map { $_ => [$_ => ''] } qw(prometheus prometheus-postgres-exporter prometheus-sql-exporter)),
+		(map { $_ => [$_ => ''] } qw(chromium prometheus prometheus-postgres-exporter prometheus-sql-exporter)),
 		pgbouncer => [pgbouncer => ''], memcached => [memcached => ''], 'gnuplot-nox' => [gnuplot => ''], 'clang-format' => ['clang-format' => '']);
 	foreach my $package (keys %programs)
 	{
