@@ -102,6 +102,8 @@ my ($faults, $steps, $left_out) = (0, 0, 0);
 foreach my $path (sort keys %pages)
 {
 	$faults += told($path, $pages{$path}->faults);
+	my $needs = $pages{$path}->leave_out_without;
+	print "$path is left out: it needs $needs\n" if defined $needs;
 	$steps += grep { $_->{kind} !~ /^(?:setup|holds)/ } $pages{$path}->steps;
 	$left_out += $pages{$path}->left_out;
 }

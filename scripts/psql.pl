@@ -25,7 +25,8 @@ sub keep_servers
 	RedisServer->wait_until(sub { $client->value('SELECT state FROM cache_aside.status') eq 'delivering' });
 	my $socket = $redis->url =~ s{^unix://([^?]*).*}{$1}r;
 	print STDERR 'PostgreSQL   psql ', join(' ', $pg->options), " postgres\n", 'its log      ', $pg->logfile,
-	  "\nthe worker   process ", $pg->worker_pid, "\nRedis        redis-cli -s $socket\n";
+	  "\nthe worker   process ", $pg->worker_pid, "\nRedis        redis-cli -s $socket\n",
+	  "elsewhere    export PGHOST=@{[ $pg->dir ]} PGPORT=5432 PGUSER=postgres PGDATABASE=postgres REDIS=$socket\n";
 	print $answers map { "$_\n" } $pg->options;
 	close $answers;
 	sysread $end, my $nothing, 1;

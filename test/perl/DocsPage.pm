@@ -14,6 +14,7 @@ C<read> returns the steps of a page, hashes with kind, text and line, and its fa
   <!-- setup sql: ... -->               what a reader has already; also setup sh
   <!-- holds: ... -->                   a condition in SQL that comes true; holds sh: a command that comes to succeed
   <!-- a server of its own -->          the page changes servers: it shares none
+  <!-- needs: ... -->                   a command without which the page is left out: what is not installed everywhere
 
 Blocks in any other language are for the eye. One without a language is a fault, for nobody knows what it is; so are a
 reason that is missing, and a "not run" that no block follows.
@@ -42,6 +43,17 @@ sub steps { return @{ $_[0]{steps} }; }
 sub faults { return @{ $_[0]{faults} }; }
 sub left_out { return $_[0]{left_out}; }
 sub has_own_server { return $_[0]{own}; }
+
+# The command that fails here; the page's steps are left out then.
+sub leave_out_without
+{
+	my ($self) = @_;
+	my $needs = $self->{needs} // return;
+	return if system("( $needs ) >/dev/null 2>&1") == 0;
+	$self->{left_out} += grep { $_->{kind} !~ /^(?:setup|holds)/ } $self->steps;
+	$self->{steps} = [];
+	return $needs;
+}
 
 sub _fault { my ($self, $line, $text) = @_; push @{ $self->{faults} }, [ $line, $text ]; return; }
 
@@ -84,6 +96,7 @@ sub _comment
 	my ($self, $line, $comment) = @_;
 	my ($kind, $text) = $comment =~ /\A(not run|setup sql|setup sh|holds sh|holds):\s*(.*)\z/s;
 	$self->{own} = 1 if $comment eq 'a server of its own';
+	$self->{needs} = $1 if $comment =~ /\Aneeds:\s*(.*)\z/s;
 	return unless defined $kind;
 	if ($kind ne 'not run') { $self->_step($line, $kind, "$text\n"); return; }
 	$self->_fault($line, '"not run" without a reason') if $text !~ /\w{3}/;

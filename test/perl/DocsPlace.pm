@@ -9,7 +9,8 @@ DocsPlace - a private PostgreSQL and Redis on which the steps of a page run
 
 The server is one that a reader could have: started by pg_ctl, found through PGDATA, PGHOST, PGPORT and PGUSER; `redis-cli`
 leads to a private Redis. What a page starts beside it (a standby, a restored copy) has its socket in the same directory and
-its data below it, and ends with this program. C</etc/postgresql> and C</etc/redis> are directories of ours.
+its data below it, and ends with this program; so does a program whose process id is in a file F<*.pid> of a directory in its
+home. C</etc/postgresql> and C</etc/redis> are directories of ours, and port 8000 is a free one.
 
 C<run(database, step)> returns what was wrong, or nothing.
 
@@ -86,7 +87,7 @@ sub _environment
 	my $dir = $self->{dir};
 	return (
 		PATH => "$dir/bin:$ENV{PATH}", HOME => "$dir/work", PGDATA => "$dir/data", PGHOST => $dir, PGPORT => 5432,
-		PGUSER => 'postgres', PGDATABASE => $database, PGOPTIONS => '', PGCTLTIMEOUT => 60, REDIS_CONF => $self->{redis}->dir . "/redis.conf",
+		PGUSER => 'postgres', PGDATABASE => $database, PGOPTIONS => '', PGCTLTIMEOUT => 60, REDIS => $self->{redis}->socket, REDIS_CONF => $self->{redis}->dir . "/redis.conf",
 		PG_COLOR => 'never');
 }
 
@@ -125,7 +126,8 @@ sub _here
 {
 	my ($self, $text) = @_;
 	my $user = getpwuid $>;
-	return $text =~ s{/etc/(postgresql|redis)/}{$self->{dir}/etc/$1/}gr =~ s/ -o \w+/ -o $user/gr;
+	$self->{port} //= RedisServer::free_port() if $text =~ /\b8000\b/;
+	return $text =~ s{/etc/(postgresql|redis)/}{$self->{dir}/etc/$1/}gr =~ s/ -o \w+/ -o $user/gr =~ s/\b8000\b/$self->{port}/gr;
 }
 
 my %how = (
@@ -207,6 +209,7 @@ sub _comes_true
 sub stop
 {
 	my ($self) = @_;
+	kill 'TERM', grep { /^\d+$/ } map { split /\n/, _content($_) } grep { !/postmaster/ } glob "$self->{dir}/work/*/*.pid";
 	foreach my $pidfile (grep { -e } glob "$self->{dir}/data/postmaster.pid $self->{dir}/work/*/postmaster.pid")
 	{
 		system('pg_ctl', '-s', '-D', $pidfile =~ s{/[^/]*$}{}r, '-m', 'immediate', 'stop');
