@@ -43,7 +43,7 @@ TAP_TESTS = 1
 PROVE_TESTS = test/t/*/*.pl
 
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-people = help test docs-check test-matrix bare upgrade rolling-upgrade containers dist deb fuzz soak oracle demo psql bench bench-peers lint reference format format-check
+people = help test docs-check test-matrix bare upgrade rolling-upgrade containers dist deb fuzz soak oracle demo psql bench bench-peers lint reference screenshots format format-check
 # Before the first compilation: headers, a compiler and hiredis, or what to install.
 can_build = CA_GOAL=build PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/packages.sh -n
 ifneq ($(PGXS),)
@@ -147,6 +147,10 @@ lint:
 reference:
 	@into=$$(mktemp -d) && chmod 777 "$$into" && CA_GOAL=demo PG_CONFIG='$(PG_CONFIG)' REFERENCE="$$into" $(here)/scripts/private.sh scripts/reference.pl && \
 		mkdir -p $(here)/docs/reference && cp "$$into"/*.md $(here)/docs/reference/; status=$$?; rm -rf "$$into"; exit $$status
+## make screenshots  docs/images made anew by headless Chromium, of the console and of Prometheus, in four minutes
+screenshots:
+	@into=$$(mktemp -d) && chmod 777 "$$into" && CA_GOAL=demo PG_CONFIG='$(PG_CONFIG)' PICTURES="$$into" $(here)/scripts/private.sh scripts/screenshots.pl && \
+		mkdir -p $(here)/docs/images && cp "$$into"/*.png $(here)/docs/images/; status=$$?; rm -rf "$$into"; exit $$status
 ## make format    format the C files; make format-check only tells
 format:
 	@$(here)/scripts/format.sh -i
