@@ -127,6 +127,10 @@ soak:
 ## make oracle    random DDL and DML under rules for SECONDS=60 or SEQUENCES=n, from SEED=1; JOBS=n at a time
 oracle:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' ORACLE_SECONDS='$(SECONDS)' $(here)/scripts/private.sh test/oracle/oracle.pl
+## make model     the models of the protocol, whole: MODEL_STATES=500000 of a world, MODEL_SECONDS=60 of each random walk
+model:
+	@MODEL_STATES=$${MODEL_STATES:-500000} MODEL_SECONDS=$${MODEL_SECONDS:-60} sh -c 'status=0; \
+		for model in key_ddl model cluster/model; do python3 -B $(here)/test/model/$$model.py || status=1; done; exit $$status'
 ## make demo      the main job on a real workload, in about a minute
 demo:
 	@CA_GOAL=$@ PG_CONFIG='$(PG_CONFIG)' $(here)/scripts/private.sh scripts/demo.pl

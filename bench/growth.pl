@@ -409,7 +409,7 @@ my %axes = (
 		columns => [ [ committed => 'committed, s' ], [ delivered => 'delivered, s' ], [ worker => 'worker, MB' ], [ backend => 'session, MB' ] ],
 		measure => \&keys_of_transaction },
 	open => { title => 'Transactions that are open', of => 'transactions', sizes => [ 1, 10, 100, 1000, 10_000 ],
-		conf => "max_prepared_transactions = 10100\nmax_locks_per_transaction = 16\n",
+		conf => "max_prepared_transactions = 100100\nmax_locks_per_transaction = 16\n",
 		text => 'Prepared ones, each with a key of its own: how long another commit takes from its COMMIT until its key is gone; the'
 		  . ' most memory the worker had.',
 		columns => [ [ gone => 'commit to gone, ms' ], [ worker => 'worker, MB' ] ], measure => \&open_transactions },

@@ -1,9 +1,10 @@
-"""explore.py: every state a configuration can reach, in the order of their distance, or random walks."""
+"""explore.py: every state a configuration can reach, in the order of their distance, or random walks.
+
+`rules` is the module that has first_state, steps and wrong_state.
+"""
 import random
 import time
 from collections import deque
-
-from rules import first_state, steps, wrong_state
 
 
 class Result:
@@ -19,17 +20,17 @@ def trace_to(reached, state, last):
     return trace[::-1]
 
 
-def explore(config, limit, wanted=''):
+def explore(rules, config, limit, wanted=''):
     """Breadth first, so that a violation comes with a shortest way to it."""
-    first = first_state(config)
+    first = rules.first_state(config)
     reached, queue = {first: None}, deque([first])
     while queue:
         state = queue.popleft()
-        for what, after, wrong in steps(config, state):
+        for what, after, wrong in rules.steps(config, state):
             if wrong is None:
                 if after in reached:
                     continue
-                wrong = wrong_state(config, after)
+                wrong = rules.wrong_state(config, after)
             if wrong and wrong.startswith(wanted):
                 return Result(len(reached), True, wrong, trace_to(reached, state, what))
             if after not in reached:
@@ -40,13 +41,13 @@ def explore(config, limit, wanted=''):
     return Result(len(reached), True)
 
 
-def walk(config, seconds, seed, length=160):
+def walk(rules, config, seconds, seed, length=160):
     """Random walks. Now and then readers sleep for long, so that rare things happen meanwhile."""
     chance, end, taken = random.Random(seed), time.monotonic() + seconds, 0
     while time.monotonic() < end:
-        state, trace, sleepy = first_state(config), [], chance.random() / 2
+        state, trace, sleepy = rules.first_state(config), [], chance.random() / 2
         for _ in range(length):
-            choice = list(steps(config, state))
+            choice = list(rules.steps(config, state))
             if chance.random() < sleepy:
                 choice = [s for s in choice if not s[0].startswith('reader')] or choice
             if not choice:
@@ -54,7 +55,7 @@ def walk(config, seconds, seed, length=160):
             what, state, wrong = chance.choice(choice)
             taken += 1
             trace.append(what)
-            wrong = wrong or wrong_state(config, state)
+            wrong = wrong or rules.wrong_state(config, state)
             if wrong:
                 return Result(taken, True, wrong, trace)
     return Result(taken, True)

@@ -9,32 +9,8 @@
 use strict;
 use warnings;
 
-use File::Basename;
+use Models;
 use Test::More;
-
-my $models = dirname(__FILE__) . '/../../model';
-my ($python) = grep { -x } map { "$_/python3" } split /:/, $ENV{PATH};
-plan skip_all => 'python3 is not installed' unless $python;
-
-# How many worlds held, how many rules left out did harm.
-sub verdicts
-{
-	my ($model) = @_;
-	my (%verdicts, $last);
-	open my $lines, '-|', $python, '-B', "$models/$model" or die "$python: $!";
-	while (my $line = <$lines>)
-	{
-		chomp $line;
-		diag $line if $line =~ /^NOT OK/ || ($line =~ /^ / && ($last // '') =~ /^NOT OK/);
-		$last = $line unless $line =~ /^ /;
-		next unless $line =~ /^(ok|NOT OK) (holds|harm): (.*)/;
-		is($1, 'ok', "$2: $3");
-		$verdicts{$2}++;
-	}
-	close $lines;
-	is($?, 0, "$model is content");
-	return map { $verdicts{$_} // 0 } qw(holds harm);
-}
 
 my ($holds, $harm) = verdicts('key_ddl.py');
 is($holds, 4, 'worlds in which the rules hold');
