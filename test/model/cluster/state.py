@@ -33,7 +33,8 @@ RULES = dict(
     absent_is_unknown=True,    # "not here" is not "deleted"
     empties_importer=True,     # a node that imports from nobody is emptied, and until then the slot is settled nowhere
     importer_asked=True,       # ... until it is found empty, not until it was told to be
-    empties_target=True,       # of a slot that opens, once: what a move that was given up left there
+    empties_target=True,       # of a slot that opens: what a move that was given up left there
+    claim_empties_target=True, # ... once more when that node was claimed anew: what its snapshot brought back
 )
 
 FAULTS = ('open', 'copy', 'abort', 'failover', 'restart', 'save', 'flush', 'evict', 'worker', 'fix', 'deaf', 'unread')

@@ -50,6 +50,8 @@ def forget_node(c, s, h):
     """The node is not what it was: what it holds is unknown, and what was sent to one end of a pair is sent again."""
     w = s.worker
     slots = tuple(Slot('unknown') if w.view[i] == h else slot for i, slot in enumerate(w.slots))
+    if c.rule['claim_empties_target']:
+        slots = tuple(Slot('open') if slot.is_ == 'open' and s.target[i] == h else slot for i, slot in enumerate(slots))
     queue = frozenset(
         Delivery(d.lsn, d.key) if d.stage and c.rule['claim_ends_pair'] and h in (d.to, w.view[c.slot_of[d.key]]) else d
         for d in w.queue)
