@@ -16,6 +16,8 @@
 #include "delivery/run_state.h"
 #include "delivery/sink.h"
 
+#include "access/transam.h"
+
 #define READ_BUDGET (1024 * 1024)
 
 static void
