@@ -12,9 +12,13 @@ const status = () => seen.status?.rows[0];
 
 // ---- state
 
+function lost({ refused, since, error, hint }) {
+  return { kind: "lost", word: refused ? "PostgreSQL refuses" : "PostgreSQL does not answer", since, cause: error, hint };
+}
+
 function stateOf() {
   if (!page.connected) return { kind: "lost", word: "The console does not answer", since: page.since };
-  if (!seen.server.connected) return { kind: "lost", word: "PostgreSQL does not answer", since: seen.server.since, cause: seen.server.error, hint: seen.server.hint };
+  if (!seen.server.connected) return lost(seen.server);
   if (seen.status?.error) return { kind: "bad", word: "The state cannot be read", cause: seen.status.error, hint: seen.status.hint };
   const s = status();
   if (!s) return { kind: "busy", word: "Connecting" };

@@ -4,7 +4,7 @@
  * One connection, one query at a time. A query that the server ends (statement_timeout, a right that is missing, a view of a
  * newer release) is told beside its section, and the others go on. A server that does not answer within ANSWER_MS, or is
  * gone, costs the connection: what was seen last stays, marked as old, and a new connection is tried after one to five
- * seconds, for ever.
+ * seconds, for ever. What the server answers with an error is asked again after fifteen: its log has a line for each.
  *
  * A section is asked again after `every` seconds, or after twenty times what it took: on a catalog with very many rules
  * this console takes no more than a twentieth of a processor for each. While nobody looks, only the samples go on, every
@@ -22,6 +22,7 @@ import { History, quantile, rate } from "./rates.mjs";
 const ANSWER_MS = 6000;
 const CONNECT_MS = 5000;
 const MAX_PAUSE_MS = 5000;
+const REFUSED_MS = 15000; // errors of the server are written to its log
 const SAMPLES = 900;
 const WINDOW = 10; // samples, for quantiles
 const INT8 = 20;
@@ -31,10 +32,10 @@ const counters = ["keys", "commits", "patterns", "batches"];
 const types = { getTypeParser: (oid, format) => (oid === INT8 ? Number : pg.types.getTypeParser(oid, format)) };
 
 // What to do about an error of PostgreSQL, where that can be said.
-function hintFor(error) {
+function hintFor(error, role) {
   switch (error.code) {
     case "42501":
-      return "The role needs pg_monitor: GRANT pg_monitor TO ...";
+      return `GRANT pg_monitor TO ${pg.escapeIdentifier(role ?? "")};`;
     case "3F000":
     case "42P01":
     case "42883":
@@ -44,6 +45,11 @@ function hintFor(error) {
     default:
       return error.hint ?? null;
   }
+}
+
+// An answer of the server has a SQLSTATE; those of class 57P and 08 say that it is going or not there yet.
+function isAnswer(error) {
+  return /^[0-9A-Z]{5}$/.test(error.code ?? "") && !/^(57P|08)/.test(error.code);
 }
 
 export class Watch extends EventEmitter {
@@ -82,7 +88,7 @@ export class Watch extends EventEmitter {
         if (this.stopping.signal.aborted) break;
         this.drop();
         this.tellLost(error);
-        wait = Math.min(MAX_PAUSE_MS, wait + 1000);
+        wait = isAnswer(error) ? REFUSED_MS : Math.min(MAX_PAUSE_MS, wait + 1000);
         await this.sleep(wait);
       }
     }
@@ -99,6 +105,7 @@ export class Watch extends EventEmitter {
     this.tell("server", {
       ...this.latest.server,
       connected: false,
+      refused: isAnswer(error),
       since: connected ? new Date() : since,
       error: error.message || error.code || String(error), // of a refused connection to two addresses, the code alone
       hint: hintFor(error),
@@ -145,18 +152,19 @@ export class Watch extends EventEmitter {
 
   async ask({ name, every, sql }) {
     const began = performance.now();
+    let pauseMs = every * 1000 - 100;
     try {
       const { rows } = await this.client.query(sql);
       this.read = { ...this.read, [name]: { at: performance.now(), rows } };
       this.tell(name, { rows: rows.length > ROWS && name !== "kinds" ? rows.slice(0, ROWS) : rows, more: rows.length > ROWS, error: null });
     } catch (error) {
-      // An answer of the server has a SQLSTATE; those of class 57P and 08 end the session.
-      if (!/^[0-9A-Z]{5}$/.test(error.code ?? "") || /^(57P|08)/.test(error.code)) throw error;
-      this.tell(name, { rows: [], more: false, error: error.message, hint: hintFor(error) });
+      if (!isAnswer(error)) throw error;
+      pauseMs = REFUSED_MS;
+      this.tell(name, { rows: [], more: false, error: error.message, hint: hintFor(error, this.latest.server.role) });
       if (name === "status") this.read = { ...this.read, status: null };
     }
     const took = performance.now() - began;
-    this.due.set(name, began + Math.max(every * 1000 - 100, 20 * took));
+    this.due.set(name, began + Math.max(pauseMs, 20 * took));
   }
 
   sample() {

@@ -2,7 +2,7 @@
  * The page as its reader sees it, in order: each test goes on where the one before left the servers.
  *
  * Remedies: setText() and make() in public/dom.mjs (innerHTML there runs the hostile names); allowedHosts() and
- * isSameOrigin() in src/server.mjs; `session` in src/queries.mjs; run() in src/watch.mjs (connects again); kindOf() in
+ * isSameOrigin() in src/server.mjs; `session` in src/queries.mjs; run() (connects again) and REFUSED_MS in src/watch.mjs; kindOf() in
  * public/format.mjs.
  */
 import assert from "node:assert/strict";
@@ -108,7 +108,7 @@ test("other names, other sites and other methods are refused", async () => {
   for (const path of ["/../package.json", "/%2e%2e/package.json", "/src/watch.mjs", "/console.css/"]) {
     assert.equal(await statusOf(path, { Host: host }), 404, path);
   }
-  const other = await startConsole("--allow-host", "console.example");
+  const other = await startConsole({}, "--allow-host", "console.example");
   const mine = served;
   served = other;
   try {
@@ -132,6 +132,23 @@ test("narrow, dark, and by keyboard", async () => {
   assert.match(await narrow.evaluate(() => document.activeElement.getAttribute("aria-label")), /^Copy the SQL for/);
   assert.deepEqual(more, []);
   await narrow.close();
+});
+
+test("a role without pg_monitor is told the GRANT, and its errors do not fill the server's log", async () => {
+  const poor = await startConsole({ PGUSER: "po or" });
+  const { page: shown } = await openPage(browser, poor.url);
+  await until("the GRANT", async () => (await shown.locator("#hint").innerText()) === 'GRANT pg_monitor TO "po or";');
+  assert.match(await shown.locator("#cause").innerText(), /permission denied for view status/i);
+  const response = await fetch(`${poor.url}events`);
+  let said = "";
+  const times = (name) => said.split(`event: ${name}\n`).length - 1;
+  for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
+    said += chunk;
+    if (times("rules") >= 3) break; // which it may read: four seconds or more
+  }
+  assert.ok(times("status") <= 1, `asked ${times("status")} times`);
+  await shown.close();
+  poor.stop();
 });
 
 test("a server that restarts: the page says so, and goes on", async () => {

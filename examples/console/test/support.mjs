@@ -18,10 +18,10 @@ export async function until(what, condition, seconds = 60) {
 }
 
 // Its URL, and what ends it
-export async function startConsole(...args) {
+export async function startConsole(env = {}, ...args) {
   const path = fileURLToPath(new URL("../console.mjs", import.meta.url));
   const child = spawn(process.execPath, [path, "--port", "0", ...args], {
-    env: { ...process.env, PGUSER: "console" },
+    env: { ...process.env, PGUSER: "console", ...env },
     stdio: ["ignore", "pipe", "inherit"],
   });
   let said = "";
@@ -34,7 +34,7 @@ export async function startConsole(...args) {
 
 // No sandbox of Chromium's own: it would take rights that a user of a test has not. It sees this console only.
 export function startBrowser() {
-  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu"] });
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
 }
 
 // A page, and everything that its console, its scripts and its security policy complain about
