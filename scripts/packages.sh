@@ -298,7 +298,7 @@ want_more_tests()
 {
 	type -P python3 >/dev/null || want python3-minimal # test/model
 	local module # test/clients, clients/python, examples
-	for module in redis psycopg pip django psycopg2 sqlalchemy; do
+	for module in redis psycopg pip django psycopg2 sqlalchemy starlette; do
 		"$root/usr/bin/python3" -c "import $module" 2>/dev/null || want "python3-$module"
 	done
 	for module in active_record:activerecord pg:pg redis:redis; do # examples/rails

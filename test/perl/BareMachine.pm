@@ -209,7 +209,7 @@ case "$*" in
 esac
 EOS
 		'redis-tools' => ['redis-cli' => ''], clang => [clang => ''],
-		(map { ("python3-$_" => [ python3 => '' ]) } qw(minimal redis psycopg pip django psycopg2 sqlalchemy)),
+		(map { ("python3-$_" => [ python3 => '' ]) } qw(minimal redis psycopg pip django psycopg2 sqlalchemy starlette)),
 		(map { ("ruby-$_" => [ ruby => '' ]) } qw(activerecord pg redis)),
 		(map { $_ => [$_ => ''] } qw(chromium prometheus prometheus-postgres-exporter prometheus-sql-exporter)),
 		pgbouncer => [pgbouncer => ''], memcached => [memcached => ''], 'gnuplot-nox' => [gnuplot => ''], 'clang-format' => ['clang-format' => '']);

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import redis
 import redis.asyncio
@@ -33,13 +33,19 @@ async_redis_options: dict[str, Any] = {**_LIMITS, "retry": redis.asyncio.retry.R
 
 _MAX_RETRY = 5.0
 
+#: plain: for Redis before 7, by GET and SET. A value that was read before a write can come back after it, until it expires.
+Mode = Literal["guarded", "plain"]
+
 
 class _Breaker:
     """What both kinds of cache know of Redis. Its own lock; nothing waits while it is held."""
 
-    def __init__(self, client: Any, retry: float, on_error: Callable[[Exception], None] | None) -> None:
+    def __init__(self, client: Any, retry: float, on_error: Callable[[Exception], None] | None, mode: Mode) -> None:
+        if mode not in ("guarded", "plain"):
+            raise ValueError(f"a cache is guarded or plain, not {mode!r}")
         if client.connection_pool.connection_kwargs.get("socket_timeout") is None:
             raise TypeError("this Redis client would wait for ever: make it with redis_options, or async_redis_options")
+        self.plain = mode == "plain"
         self._first = retry
         self._on_error = on_error
         self._lock = threading.Lock()
@@ -119,19 +125,28 @@ class Cache(_Breaker):
     """One Redis, which several repositories and a router can share."""
 
     def __init__(
-        self, client: redis.Redis, *, retry: float = 0.25, on_error: Callable[[Exception], None] | None = None
+        self,
+        client: redis.Redis,
+        *,
+        retry: float = 0.25,
+        on_error: Callable[[Exception], None] | None = None,
+        mode: Mode = "guarded",
     ) -> None:
-        super().__init__(client, retry, on_error)
+        super().__init__(client, retry, on_error, mode)
         self._client = client
         self._prober: threading.Thread | None = None
 
-    def ask(self, commands: Sequence[Command]) -> list[Any] | None:
-        """One answer for each command; None when Redis is not to be asked now."""
+    def is_away(self) -> bool:
+        """Is Redis not to be asked now? Has it looked for, if it is time."""
         if self.is_usable():
-            return self._judge(self._exchange(commands), len(commands))
+            return False
         if self._is_due():
             self._start_probe()
-        return None
+        return True
+
+    def ask(self, commands: Sequence[Command]) -> list[Any] | None:
+        """One answer for each command; None when Redis is not to be asked now."""
+        return None if self.is_away() else self._judge(self._exchange(commands), len(commands))
 
     def _exchange(self, commands: Sequence[Command]) -> Any:
         try:
@@ -161,20 +176,29 @@ class AsyncCache(_Breaker):
     """The same for `redis.asyncio.Redis`, in one event loop."""
 
     def __init__(
-        self, client: redis.asyncio.Redis, *, retry: float = 0.25, on_error: Callable[[Exception], None] | None = None
+        self,
+        client: redis.asyncio.Redis,
+        *,
+        retry: float = 0.25,
+        on_error: Callable[[Exception], None] | None = None,
+        mode: Mode = "guarded",
     ) -> None:
-        super().__init__(client, retry, on_error)
+        super().__init__(client, retry, on_error, mode)
         self._client = client
         self._tasks: set[asyncio.Task[Any]] = set()
         self._prober: asyncio.Task[None] | None = None
 
-    async def ask(self, commands: Sequence[Command]) -> list[Any] | None:
-        """One answer for each command; None when Redis is not to be asked now."""
+    def is_away(self) -> bool:
+        """Is Redis not to be asked now? Has it looked for, if it is time."""
         if self.is_usable():
-            return self._judge(await self._protected(commands), len(commands))
+            return False
         if self._is_due() and (self._prober is None or self._prober.done()):
             self._prober = asyncio.ensure_future(self._probe())
-        return None
+        return True
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any] | None:
+        """One answer for each command; None when Redis is not to be asked now."""
+        return None if self.is_away() else self._judge(await self._protected(commands), len(commands))
 
     async def _protected(self, commands: Sequence[Command]) -> Any:
         """Whoever asked may be cancelled; what was begun is ended all the same. Else each time costs a connection, and with some

@@ -20,6 +20,11 @@ class _Holder:
 _holder: ContextVar[_Holder | None] = ContextVar("cache_aside_pg.token", default=None)
 
 
+def begin_token(token: str | None) -> None:
+    """The same as `use_token`, for a context that ends with the request."""
+    _holder.set(_Holder(later_token(token, None)))
+
+
 @contextmanager
 def use_token(token: str | None = None) -> Iterator[None]:
     """A request begins: with a token of its own, or none yet. What it writes through a router moves the token on."""

@@ -2,6 +2,9 @@
 
 The functions that are called run inside Redis; PostgreSQL's worker loads them. A fill is stored only if no invalidation
 that its reader may have missed was delivered. Their names end in the number of the protocol that is spoken here.
+
+Redis before 7 has no functions: `plain` is GET and SET. Nothing guards a fill then, so there is no token, and no lease; and a
+read that has to see a write believes no entry.
 """
 
 from __future__ import annotations
@@ -40,25 +43,31 @@ class Entry:
     lease: str
 
 
-def look(keys: Sequence[str], lease: float, system: str, after: str | None) -> Steps[list[Found]]:
+def look(
+    keys: Sequence[str], lease: float, system: str, after: str | None, plain: bool = False
+) -> Steps[list[Found]]:
     """One answer for each key. With `after`, an entry that may be older is none; nor is its filler waited for.
 
     The position is read before the entries, on one connection: what it covers is deleted already.
     """
-    looks: list[Command] = [("FCALL", _GET, "1", key, str(round(lease * 1000))) for key in keys]
+    ms = str(round(lease * 1000))
+    looks: list[Command] = [("GET", key) if plain else ("FCALL", _GET, "1", key, ms) for key in keys]
     lsn = parse_lsn(after)
     if lsn is None:
         answers = yield Ask(looks)
-        return [_found(answer) for answer in answers] if answers else [NONE] * len(keys)
+        return [_found(answer, plain) for answer in answers] if answers else [NONE] * len(keys)
     answers = yield Ask([("GET", f"cache_aside:position:{system}"), *looks])
     if not answers:
         return [NONE] * len(keys)
-    found = [_found(answer) for answer in answers[1:]]
-    return found if _covers(answers[0], lsn) else [one if one.kind == "fill" else NONE for one in found]
+    found = [_found(answer, plain) for answer in answers[1:]]
+    return found if not plain and _covers(answers[0], lsn) else [one if one.kind == "fill" else NONE for one in found]
 
 
-def fill(entries: Sequence[Entry], token: str | None) -> Steps[list[bool]]:
+def fill(entries: Sequence[Entry], token: str | None, plain: bool = False) -> Steps[list[bool]]:
     """Which were stored; a lease ends with it. All values are of the transaction that gave the token."""
+    if plain:
+        answers = yield Ask([("SET", one.key, one.value, "PX", str(round(one.ttl * 1000))) for one in entries])
+        return [answer is True or answer == "OK" for answer in answers or [None] * len(entries)]
     if token is None:
         yield from release([(entry.key, entry.lease) for entry in entries])
         return [False] * len(entries)
@@ -82,12 +91,14 @@ def _fill(entry: Entry, token: str) -> Command:
     return (*command, entry.lease) if entry.lease else command
 
 
-def _found(answer: Any) -> Found:
+def _found(answer: Any, plain: bool) -> Found:
     if isinstance(answer, str):
         return Found("hit", answer)
     if isinstance(answer, list) and answer:
         return Found("fill", str(answer[0]))
-    return Found("wait") if answer is None else NONE  # an error, or something else than a string under this key
+    if answer is None:
+        return Found("fill" if plain else "wait")
+    return NONE  # an error, or something else than a string under this key
 
 
 def _covers(position: Any, lsn: int) -> bool:

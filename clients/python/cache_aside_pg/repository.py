@@ -150,7 +150,10 @@ class _Repository(Generic[T]):
         known = yield from self._describe()
         wanted = self._want(known, key)
         after = current_token() if after is _AS_REQUEST else after
-        found = (yield from self._look(known, wanted.key, after)) if wanted.cacheable else NONE
+        if not wanted.cacheable or self._cache.is_away():  # the short way: with Redis dead a read costs little more than its statement
+            [text], _ = yield from self._read(known, [wanted], False, after)
+            return self._decode(known, text)
+        found = yield from self._look(known, wanted.key, after)
         hit, row = self._decode_hit(known, found)
         if hit:
             return row
@@ -161,7 +164,7 @@ class _Repository(Generic[T]):
         """Looks until there is something to do; not longer than a lease lasts."""
         give_up, pause = time.monotonic() + self._lease, 0.002
         while True:
-            [found] = yield from guard.look([key], self._lease, known.table.system, after)
+            [found] = yield from guard.look([key], self._lease, known.table.system, after, self._cache.plain)
             if found.kind != "wait":
                 return found
             if pause == 0.002:
@@ -185,7 +188,8 @@ class _Repository(Generic[T]):
     def _get_batch(
         self, known: _Known, batch: Sequence[_Wanted], after: str | None, rows: dict[tuple[str, ...], T | None]
     ) -> Steps[None]:
-        looks = yield from guard.look([one.key for one in batch], self._lease, known.table.system, after)
+        keys = [one.key for one in batch]
+        looks = yield from guard.look(keys, self._lease, known.table.system, after, self._cache.plain)
         missing, leases = [], []
         for wanted, found in zip(batch, looks):
             hit, row = self._decode_hit(known, found if wanted.cacheable else NONE)
@@ -233,7 +237,7 @@ class _Repository(Generic[T]):
     def _store(self, entries: Sequence[Entry], token: str | None) -> Steps[None]:
         kept = [entry for entry in entries if entry.ttl > 0]
         yield from guard.release([(entry.key, entry.lease) for entry in entries if entry.ttl <= 0])
-        stored = (yield from guard.fill(kept, token)) if kept else []
+        stored = (yield from guard.fill(kept, token, self._cache.plain)) if kept else []
         self._counted("stored", sum(stored))
         self._counted("refused", len(stored) - sum(stored))
 

@@ -63,8 +63,8 @@ def setting(name: str, text: str) -> contextlib.AbstractContextManager[None]:
 class Threads:
     """Makes what is tested: for threads."""
 
-    def cache(self, path: str = SOCKET, **options: Any) -> Any:
-        return ca.Cache(redis.Redis(unix_socket_path=path, **ca.redis_options), **options)
+    def cache(self, path: str = SOCKET, login: Any = {}, **options: Any) -> Any:
+        return ca.Cache(redis.Redis(unix_socket_path=path, **login, **ca.redis_options), **options)
 
     def pool(self, conninfo: str = "", **options: Any) -> Any:
         return ca.Pool(conninfo, **options)
@@ -89,8 +89,8 @@ class Tasks:
 
         return asyncio.run_coroutine_threadsafe(work(), self.loop).result()
 
-    def cache(self, path: str = SOCKET, **options: Any) -> Any:
-        return ca.AsyncCache(redis.asyncio.Redis(unix_socket_path=path, **ca.async_redis_options), **options)
+    def cache(self, path: str = SOCKET, login: Any = {}, **options: Any) -> Any:
+        return ca.AsyncCache(redis.asyncio.Redis(unix_socket_path=path, **login, **ca.async_redis_options), **options)
 
     def pool(self, conninfo: str = "", **options: Any) -> Any:
         return ca.AsyncPool(conninfo, **options)

@@ -60,6 +60,25 @@ class Repository:
         self.assertEqual((after["hits"], after["database_reads"]), (before["hits"] + 1, before["database_reads"]))
         self.assertEqual((after["redis"]["state"], after["template"], after["trouble"]), ("up", "account:{id}", None))
 
+    def test_plain_mode_needs_no_functions(self) -> None:
+        raw.execute_command("ACL", "SETUSER", "old", "reset", "on", ">secret", "~*", "+get", "+set", "+ping", "+client|setname")
+        cache = self.flavor.cache(login={"username": "old", "password": "secret"}, mode="plain")  # Remedy: `plain` in guard.py
+        plain = self.flavor.repository(self.pool, cache, table="accounts")
+        self.assertEqual([plain.get(17)["name"], plain.get(17)["name"], plain.get(301), plain.get(301)], ["name 17"] * 2 + [None] * 2)
+        self.assertEqual(set(plain.get_many([17, 18, 19])), {17, 18, 19})
+        health = plain.health()
+        self.assertEqual((health["hits"], health["stored"], health["database_reads"]), (3, 4, 3))
+        self.assertLessEqual(raw.pttl("account:17"), 300_000)
+        self.assertEqual(health["redis"]["last_error"], None)
+        admin.execute("UPDATE accounts SET name = 'new' WHERE id = 17")
+        delivered()
+        self.assertEqual(plain.get(17)["name"], "new")
+        with use_token("0/1"):
+            plain.get(17)  # believes no entry that nothing guards. Remedy: `not plain` in look()
+        self.assertEqual(plain.health()["database_reads"], 5)
+        with self.assertRaises(ValueError):
+            self.flavor.cache(mode="none")
+
     def test_numbers_come_back_as_they_were_stored(self) -> None:
         last, text = 2**63 - 1, "12345678901234567890.123400"
         admin.execute("INSERT INTO accounts VALUES (%s, 'last', %s, '{\"x\": 0.10}')", (last, text))

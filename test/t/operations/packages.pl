@@ -42,7 +42,7 @@ is_told(machine(packages => [ 'postgresql-server-dev-15', @run ]), 'demo', ['pos
 is_told(machine(packages => [ @pg15, @run ]), 'demo', [], 'all');
 is_told(machine(packages => [ @pg15, @run ]), 'test',
 	[ qw(chromium clang clang-format libipc-run-perl pgbouncer python3-minimal),
-		(map { "python3-$_" } qw(redis psycopg pip django psycopg2 sqlalchemy)),
+		(map { "python3-$_" } qw(redis psycopg pip django psycopg2 sqlalchemy starlette)),
 		(map { "ruby-$_" } qw(activerecord pg redis)), (map { "postgresql-15-$_" } qw(wal2json repack partman pglogical)),
 		qw(prometheus prometheus-postgres-exporter prometheus-sql-exporter) ], 'tests want more');
 
