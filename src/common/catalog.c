@@ -15,6 +15,8 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -107,4 +109,17 @@ ca_catalog_primary_key(Relation rel)
 	while ((member = bms_next_member(shifted, member)) >= 0)
 		key = bms_add_member(key, member + FirstLowInvalidHeapAttributeNumber);
 	return key;
+}
+
+/* Nobody is told to become a superuser. */
+char *
+ca_catalog_owner_hint(Oid owner)
+{
+	char *name = GetUserNameFromId(owner, true);
+
+	if (name == NULL || superuser_arg(owner))
+		return pstrdup("Let the owner do it, or give the table another owner.");
+	return psprintf("Let the owner do it, or a role that is a member of the owner: GRANT %s TO %s;",
+					quote_identifier(name),
+					quote_identifier(GetUserNameFromId(GetUserId(), false)));
 }

@@ -32,4 +32,7 @@ extern List *ca_catalog_parents(Oid relid); /* that it inherits from or is a par
 extern Oid ca_catalog_owner(Oid relid);     /* invalid: there is no such relation */
 extern Bitmapset *ca_catalog_primary_key(Relation rel); /* attribute numbers; NULL: it has none */
 
+/* HINT for the current user, who would have to be the owner; palloc'd. */
+extern char *ca_catalog_owner_hint(Oid owner);
+
 #endif

@@ -39,7 +39,8 @@ cache_aside_adopt(PG_FUNCTION_ARGS)
 	ca_preload_require();
 	if (!superuser())
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("only a superuser may decide which server delivers")));
+						errmsg("only a superuser may decide which server delivers"),
+						errhint("No GRANT changes that: ask a superuser.")));
 	if (guc_delivery == CA_DELIVER_OFF ||
 		(guc_delivery == CA_DELIVER_PRIMARY && RecoveryInProgress()))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

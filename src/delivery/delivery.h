@@ -116,6 +116,7 @@ typedef struct CaArming
 typedef struct CaClaim
 {
 	bool older; /* than ours is this library: load ours and claim again */
+	int64 revision;
 	bool found; /* there is a position; its text, valid as long as the reply: */
 	const char *position;
 	Size position_len;

@@ -150,7 +150,8 @@ ca_guard_read_claim(const CaReply *reply, CaClaim *claim)
 		!is_kind(reply, 6, CA_REPLY_INTEGER) || !is_kind(reply, 7, CA_REPLY_INTEGER) ||
 		!is_kind(reply, 8, CA_REPLY_INTEGER))
 		return false;
-	claim->older = ca_redis_reply_integer(ca_redis_reply_element(reply, 0)) < CA_LIBRARY_REVISION;
+	claim->revision = ca_redis_reply_integer(ca_redis_reply_element(reply, 0));
+	claim->older = claim->revision < CA_LIBRARY_REVISION;
 	claim->found = ca_redis_reply_integer(ca_redis_reply_element(reply, 1)) != 0;
 	claim->position = ca_redis_reply_text(ca_redis_reply_element(reply, 2), &claim->position_len);
 	claim->guard_timeline = (TimeLineID) ca_redis_reply_integer(ca_redis_reply_element(reply, 3));

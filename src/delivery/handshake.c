@@ -182,6 +182,7 @@ handle_claim(void *arg, const CaReply *reply)
 	else if (sink->handshake.problem == CA_GUARD_NO_PROBLEM)
 	{
 		sink->handshake.library_older = claim.older;
+		ca_endpoint_library(&sink->endpoint, claim.revision);
 		if (claim.older)
 			sink->handshake.problem = CA_GUARD_NOT_LOADED;
 		else if (claim.found)

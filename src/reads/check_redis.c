@@ -7,7 +7,7 @@
  * good nor bad), what was found, what follows from it here, how it is repaired.
  *
  * What can fail: everything, and then it is a row, not an error. Who asks waits for connect_timeout until
- * there is a connection, and for command_timeout for all the answers together. Redis is not trusted: answers are
+ * there is a connection, and for command_timeout for all the answers together; check() no longer than SHORT_MS. Redis is not trusted: answers are
  * used by their type, a text up to its first character that is not printable.
  *
  * Memory: the answers live in the caller's context, as the handlers that fill them are called by the wait
@@ -33,6 +33,7 @@
 PG_FUNCTION_INFO_V1(cache_aside_check_redis);
 
 #define PINGS 5
+#define SHORT_MS 2000 /* check() has more to say than what Redis says */
 #define INFOS 4
 
 typedef enum Verdict
@@ -89,7 +90,9 @@ time_left(const Check *check)
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, check->begun);
-	return Max(guc_command_timeout - (long) INSTR_TIME_GET_MILLISEC(now), 1);
+	return Max((check->bad_only ? Min(guc_command_timeout, SHORT_MS) : guc_command_timeout) -
+				   (long) INSTR_TIME_GET_MILLISEC(now),
+			   1);
 }
 
 static bool

@@ -11,6 +11,7 @@
  * everything back.
  */
 #include "cache_aside.h"
+#include "common/catalog.h"
 #include "rows/row_version.h"
 
 #include "access/genam.h"
@@ -118,7 +119,7 @@ check_table(Relation rel)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of table %s", RelationGetRelationName(rel)),
 				 errdetail("The owner is %s.", GetUserNameFromId(rel->rd_rel->relowner, false)),
-				 errhint("Ask the owner.")));
+				 errhint("%s", ca_catalog_owner_hint(rel->rd_rel->relowner))));
 }
 
 static void

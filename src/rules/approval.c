@@ -94,7 +94,7 @@ ca_approval_check_created(Oid trigger)
 					   ? ", and its query runs with the rights of the owner"
 					   : "",
 				   owner ? owner : "?"),
-		 errhint("Let the owner create it, or a role that is a member of the owner.")));
+		 errhint("%s", ca_catalog_owner_hint(ca_catalog_owner(facts.relid)))));
 }
 
 /* ---- a new owner ---- */

@@ -93,7 +93,7 @@ ca_attach_check_owner(Relation relation)
 						errmsg("must be owner of table \"%s\"", RelationGetRelationName(relation)),
 						errdetail("It belongs to \"%s\".",
 								  GetUserNameFromId(relation->rd_rel->relowner, false)),
-						errhint("Let the owner do it, or a role that is a member of the owner.")));
+						errhint("%s", ca_catalog_owner_hint(relation->rd_rel->relowner))));
 }
 
 static bool

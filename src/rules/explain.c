@@ -403,14 +403,33 @@ set_write(Explanation *explanation, FunctionCallInfo fcinfo)
 									  : TRIGGER_TYPE_DELETE;
 }
 
-Datum
-cache_aside_explain_rules(PG_FUNCTION_ARGS)
+/* ---- one in another: the query of a rule may call us ---- */
+
+#define MOST_NESTED 8
+
+static Oid explained[MOST_NESTED]; /* by the calls under way */
+static int nested;
+
+pg_noinline static void
+refuse_endless(Oid relid)
+{
+	bool endless = nested >= MOST_NESTED;
+
+	for (int i = 0; i < nested; i++)
+		endless |= explained[i] == relid;
+	if (endless)
+		ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+						errmsg("explain() of table \"%s\" calls itself", get_rel_name(relid)),
+						errdetail("The query of one of its rules calls it."),
+						errhint("Detach that rule, and attach a query that returns keys alone.")));
+}
+
+static void
+explain_write(FunctionCallInfo fcinfo)
 {
 	Explanation explanation = {.result = (ReturnSetInfo *) fcinfo->resultinfo};
 	CaIdentity caller;
 
-	ca_attach_check_null(PG_ARGISNULL(0), "explain", "relation");
-	ca_attach_check_null(PG_ARGISNULL(1) && PG_ARGISNULL(2), "explain", "new");
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	explanation.relation = relation_open(PG_GETARG_OID(0), AccessShareLock);
 	ca_attach_check_owner(explanation.relation);
@@ -424,5 +443,23 @@ cache_aside_explain_rules(PG_FUNCTION_ARGS)
 	ca_owner_leave(&caller);
 	SPI_finish();
 	relation_close(explanation.relation, NoLock);
+}
+
+Datum
+cache_aside_explain_rules(PG_FUNCTION_ARGS)
+{
+	ca_attach_check_null(PG_ARGISNULL(0), "explain", "relation");
+	ca_attach_check_null(PG_ARGISNULL(1) && PG_ARGISNULL(2), "explain", "new");
+	refuse_endless(PG_GETARG_OID(0));
+	explained[nested++] = PG_GETARG_OID(0);
+	PG_TRY();
+	{
+		explain_write(fcinfo);
+	}
+	PG_FINALLY();
+	{
+		nested--;
+	}
+	PG_END_TRY();
 	return (Datum) 0;
 }

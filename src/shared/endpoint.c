@@ -111,6 +111,13 @@ ca_endpoint_mode(CaEndpoint *endpoint, const char *mode)
 }
 
 void
+ca_endpoint_library(CaEndpoint *endpoint, int64 revision)
+{
+	endpoint->changed |= endpoint->library != revision;
+	endpoint->library = revision;
+}
+
+void
 ca_endpoint_events(CaEndpoint *endpoint, const char *events)
 {
 	strlcpy(endpoint->events, events, sizeof(endpoint->events));

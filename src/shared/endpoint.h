@@ -17,9 +17,10 @@ typedef struct CaEndpoint
 	char state[24];    /* connecting, connected, refuses, unreachable, ... */
 	TimestampTz since; /* of state */
 	char version[24];
-	char mode[12];           /* functions, or plain: without them */
-	char events[12];         /* off, publish, stream, or refused */
-	int in_flight;           /* batches without an answer */
+	char mode[12];   /* functions, or plain: without them */
+	int64 library;   /* revision of the one in Redis, as the last claim was told; 0: none was */
+	char events[12]; /* off, publish, stream, or refused */
+	int in_flight;   /* batches without an answer */
 	XLogRecPtr acknowledged; /* confirmed LSN as that Redis has it; invalid: not known */
 	char error[256];         /* the last one; stays when all is well again */
 	TimestampTz error_at;
@@ -33,6 +34,7 @@ extern void ca_endpoint_name(CaEndpoint *endpoint, const char *name);
 extern void ca_endpoint_state(CaEndpoint *endpoint, const char *state);
 extern void ca_endpoint_version(CaEndpoint *endpoint, const char *version);
 extern void ca_endpoint_mode(CaEndpoint *endpoint, const char *mode);
+extern void ca_endpoint_library(CaEndpoint *endpoint, int64 revision);
 extern void ca_endpoint_events(CaEndpoint *endpoint, const char *events);
 extern void ca_endpoint_progress(CaEndpoint *endpoint, int in_flight, XLogRecPtr acknowledged);
 extern void ca_endpoint_error(CaEndpoint *endpoint, const char *error);

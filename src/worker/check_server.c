@@ -32,7 +32,9 @@
 #include "utils/varlena.h"
 
 #define LATE_MS 5000 /* age of a commit that is not delivered although nothing seems wrong */
+/* One statement each, for whoever pastes it where several are one transaction, in which ALTER SYSTEM is refused. */
 #define RESTART "-- then restart the server"
+#define RELOAD "-- then SELECT pg_catalog.pg_reload_conf();"
 
 PG_FUNCTION_INFO_V1(cache_aside_check_server);
 
@@ -50,7 +52,7 @@ tell(ReturnSetInfo *result, const char *severity, const char *what, const char *
 static char *
 set(const char *name, const char *value)
 {
-	return psprintf("ALTER SYSTEM SET %s TO %s; SELECT pg_catalog.pg_reload_conf();", name, value);
+	return psprintf("ALTER SYSTEM SET %s TO %s; " RELOAD, name, value);
 }
 
 static char *
@@ -110,7 +112,7 @@ mend_trouble(const CaStatus *s)
 	switch (s->trouble.cause)
 	{
 		case CA_TROUBLE_MISCONFIGURED:
-			return psprintf("%s -- where Redis is",
+			return psprintf("%s The value is an example: where is Redis?",
 							set("cache_aside.redis_url", "'redis://host:6379/0'"));
 		case CA_TROUBLE_FENCED:
 		case CA_TROUBLE_REFUSED:
@@ -128,10 +130,15 @@ mend_trouble(const CaStatus *s)
 	}
 }
 
+/* Are keys deleted all the same? */
 static bool
-is_about_fills(CaTrouble cause)
+is_beside(CaTrouble cause)
 {
-	return cause == CA_TROUBLE_SECOND;
+	CaEndpoint endpoint;
+
+	return cause == CA_TROUBLE_SECOND ||
+		   (ca_endpoint_copy(&endpoint, 1) == 1 && strcmp(endpoint.state, "connected") == 0 &&
+			strcmp(endpoint.events, "refused") == 0);
 }
 
 static void
@@ -143,7 +150,7 @@ look_at_trouble(ReturnSetInfo *result, const CaStatus *s)
 						   : ca_trouble_name(cause);
 
 	if (s->pid != 0 && cause != CA_TROUBLE_NONE)
-		tell(result, is_about_fills(cause) ? "warning" : "error", "delivery",
+		tell(result, is_beside(cause) ? "warning" : "error", "delivery",
 			 psprintf("%s since %s: %s", name, timestamptz_to_str(s->trouble.since),
 					  s->trouble.first_error),
 			 mend_trouble(s));
@@ -288,15 +295,21 @@ look_at_credentials(ReturnSetInfo *result)
 static void
 look_at_redis(ReturnSetInfo *result)
 {
-	CaEndpoint endpoint;
+	CaEndpoint endpoint = {0};
 
 	if (ca_endpoint_copy(&endpoint, 1) == 1 && strcmp(endpoint.mode, "plain") == 0 &&
 		strcmp(GetConfigOption("cache_aside.guard", false, false), "on") == 0)
 		tell(result, "warning", "Redis",
 			 psprintf("%s has no functions, or forbids them: guarded fills are refused",
 					  endpoint.name),
-			 psprintf("%s -- unless Redis 7 or Valkey takes its place",
+			 psprintf("%s Unless Redis 7 or Valkey takes its place.",
 					  set("cache_aside.guard", "off")));
+	if (endpoint.library > CA_LIBRARY_REVISION)
+		tell(result, "advice", "Redis",
+			 psprintf("%s has a function library of revision " INT64_FORMAT
+					  ", this server's is %d: a server of a newer release delivers there, too",
+					  endpoint.name, endpoint.library, CA_LIBRARY_REVISION),
+			 "-- install that release here, too; until then its library serves both");
 	if (ca_allowance_used() >= (uint32) guc_max_backend_connections)
 		tell(result, "warning", "Redis",
 			 psprintf("all %d connections of cache_aside.max_backend_connections are in use",

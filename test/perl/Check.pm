@@ -12,7 +12,7 @@ Check - what check() finds, and its remedies, run as they are pasted
   is(findings($node), '', 'all is well');
   mended($node, qr/is disabled/, sub { ... });     # breaks something; the row comes, its remedy is run, the row goes
 
-mended gives two test results: the finding (its severity: severity => 'error'), and that it goes with the remedy alone. edit =>
+mended gives a test result for each statement that it runs, and two more: the finding (its severity: severity => 'error'), and that it goes with the remedy alone. edit =>
 code changes the remedy's text in $_ as a reader would: an example's host. by => code mends what is a comment, since it is outside of
 SQL. A remedy that ends with a restart gets one.
 
@@ -27,6 +27,7 @@ use Exporter 'import';
 use Test::More;
 
 use CacheAside;
+use PostgreSQL::Test::Utils ();
 
 our @EXPORT = qw(findings finding mended);
 
@@ -41,11 +42,21 @@ sub finding
 	return @{ $row // [] };
 }
 
+# As an argument of psql, where several statements are one transaction.
+sub paste
+{
+	my ($node, $sql) = @_;
+	my ($out, $err) = PostgreSQL::Test::Utils::run_command([ 'psql', '-X', '-q', '-d', $node->connstr('postgres'), '-c', $sql ]);
+	is($err =~ s/^(?:NOTICE|DETAIL|HINT):.*\n//mgr, '', '... its remedy can be pasted');
+	return;
+}
+
 sub run_remedy
 {
 	my ($node, $remedy, $by) = @_;
 	return $by->() if $by;
-	$node->safe_psql('postgres', $remedy);
+	paste($node, $remedy);
+	paste($node, $1) if $remedy =~ /-- then (SELECT .*?;)/;
 	$node->restart if $remedy =~ /-- then restart the server/;
 	return;
 }

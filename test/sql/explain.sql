@@ -113,6 +113,12 @@ ALTER TABLE items RENAME TO items_old;
 ALTER TABLE items_new RENAME TO items;
 SELECT * FROM cache_aside.explain('items', '{"id": 1}');
 
+---- a query that asks what it would be asked for; see refuse_endless() in explain.c
+CREATE TABLE endless (id int);
+SELECT cache_aside.attach_query('endless', $$SELECT e.key FROM changed, cache_aside.explain('x26.endless', '{"id": 1}') e$$, 'endless:*');
+SELECT * FROM cache_aside.explain('endless', '{"id": 1}');
+SELECT key FROM cache_aside.explain('odd', '{"id": 1}') WHERE rule = 'divided:*'; -- it works again
+
 ---- who may, and what is no row
 SELECT attempt($$SELECT cache_aside.explain(NULL, '{}')$$);
 SELECT attempt($$SELECT cache_aside.explain('x26.odd', NULL)$$);

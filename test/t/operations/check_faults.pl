@@ -1,11 +1,13 @@
 # check(), what goes wrong around Redis, with the slot, and with the worker: each finding, and that it goes with its remedy.
 #
-# Remedies: src/worker/check_server.c, src/reads/findings.c.
+# Remedies: src/worker/check_server.c, src/reads/findings.c; SHORT_MS in check_redis.c (how long it waits).
 use strict;
 use warnings;
 
 use CacheAside;
 use Check;
+use FakeRedis;
+use HandWorker;
 use PgWire;
 use RedisServer;
 use Test::More;
@@ -48,6 +50,23 @@ $redis->command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
 wait_until(sub { status($node, 'redis_mode') eq 'functions' });
 mended($node, qr/^a commit of .* is not delivered yet, although nothing seems wrong/, sub { $redis->freeze; sql('UPDATE t SET n = n + 1') },
 	severity => 'warning', by => sub { $redis->thaw });
+
+wait_delivered($node);
+mended($node, qr/has a function library of revision 99, this server's is/,
+	sub { $redis->command('FUNCTION', 'LOAD', 'REPLACE', HandWorker::library(revision => 99)) }, severity => 'advice',
+	by => sub { $redis->command('FUNCTION', 'LOAD', 'REPLACE', HandWorker::library()) });
+
+# Redis answers, and then no more: check() has waited long enough after two seconds, whatever command_timeout says.
+wait_delivered($node);
+my $fake = FakeRedis->new(upstream => $redis)->start;
+reload_conf($node, 'cache_aside.redis_url' => $fake->url);
+wait_delivered($node);
+$fake->on(qr/^INFO memory/i, 'freeze', 1);
+my $start = time;
+like(findings($node), qr/warning\|Redis\|connection/, 'a Redis that stops answering is a row');
+cmp_ok(time - $start, '<', 20, '... and soon');
+$fake->clear;
+reload_conf($node, 'cache_aside.redis_url' => $url);
 
 # ---- the log that is kept
 wait_delivered($node);
