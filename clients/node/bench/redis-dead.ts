@@ -57,9 +57,10 @@ async function main(): Promise<void> {
   await pool.query("ANALYZE bench_users");
   const redis = new Redis({ ...ioredisOptions, path: "/nonexistent/redis.sock" });
   const users = new CachedRepository(pool, redis, { table: "bench_users", prepare: PREPARE });
-  const query = (name: string, text: string) => (id: number) =>
-    pool.query({ ...(PREPARE ? { name } : {}), text, values: [String(id)] });
-  const same = query("same", 'SELECT pg_catalog.row_to_json(t.*)::text AS row FROM bench_users t WHERE t."id" = $1');
+  const query = (name: string, text: string, types?: pg.CustomTypesConfig) => (id: number) =>
+    pool.query({ ...(PREPARE ? { name } : {}), ...(types ? { types } : {}), text, values: [String(id)] });
+  const text = 'SELECT pg_catalog.row_to_json(t.*) AS row FROM bench_users t WHERE t."id" = $1';
+  const same = query("same", text, { getTypeParser: () => String });
   const kinds: Record<string, (id: number) => Promise<unknown>> = {
     direct: query("direct", "SELECT * FROM bench_users WHERE id = $1"),
     same: async (id) => JSON.parse((await same(id)).rows[0].row),

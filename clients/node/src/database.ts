@@ -9,6 +9,8 @@ export interface Statement {
   readonly name?: string;
   readonly text: string;
   readonly values: unknown[];
+  /** What becomes of columns. */
+  readonly types?: { getTypeParser(): (value: string) => string };
 }
 
 /** @internal */

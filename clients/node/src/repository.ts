@@ -22,10 +22,11 @@ import { allKeys, keyText, MAX_KEY, oneKey } from "./keys";
 import type { LinkHealth } from "./link";
 import { parseLsn } from "./lsn";
 import { Memory } from "./memory";
+import type { Read } from "./reader";
+import { RowReader } from "./reader";
 import type { RedisInput } from "./redis";
 import type { Router } from "./router";
-import type { Reads } from "./statements";
-import { readsOf, selectVersion, updateOne } from "./statements";
+import { selectVersion, updateOne } from "./statements";
 import type { Table } from "./table";
 import { describeTable } from "./table";
 
@@ -98,17 +99,10 @@ export interface RepositoryHealth {
   readonly undecodable: number;
 }
 
-type Known = Table & { readonly reads: Reads };
-
 interface Wanted {
   readonly texts: ReadonlyMap<string, string>;
   readonly key: string; // with prefix
   readonly cacheable: boolean;
-}
-
-interface Read {
-  readonly rows: readonly (string | null)[];
-  readonly token: string | null;
 }
 
 const MISSING = "null"; // as JSON: there is no such row
@@ -118,10 +112,11 @@ const MAX_LEASE_MS = 60_000;
 /** Rows of one table, one by one, through the cache. T is what a row looks like. */
 export class CachedRepository<T extends object> {
   private readonly database: Database;
+  private readonly reader: RowReader;
   private readonly cache: Cache;
   private readonly memory: Memory;
-  private table: Known | undefined;
-  private lookingUp: Promise<Known> | undefined;
+  private table: Table | undefined;
+  private lookingUp: Promise<Table> | undefined;
   private decode: ((text: string) => Record<string, unknown>) | undefined;
   private checkedAt = 0;
   private trouble: string | null = null;
@@ -129,7 +124,6 @@ export class CachedRepository<T extends object> {
     hits: 0,
     misses: 0,
     waits: 0,
-    databaseReads: 0,
     stored: 0,
     refused: 0,
     stale: 0,
@@ -143,6 +137,7 @@ export class CachedRepository<T extends object> {
     private readonly options: RepositoryOptions,
   ) {
     this.database = databaseOf(database);
+    this.reader = new RowReader(this.database, options.prepare ?? false);
     this.cache = redis instanceof Cache ? redis : new Cache(redis, options);
     this.memory = new Memory(options.staleWhileRefusedMs ?? 0);
   }
@@ -169,7 +164,10 @@ export class CachedRepository<T extends object> {
       if (found.kind === "fill") this.cache.release([{ key: wanted.key, lease: found.lease }]);
       return this.decodeRow(remembered);
     }
-    const [text] = await this.readAndFill(table, [wanted], [found], after);
+    const [text] =
+      found.kind === "fill"
+        ? await this.readAndFill(table, [wanted], [found], after)
+        : (await this.read(table, [wanted], false, after)).rows;
     return this.decodeRow(text ?? MISSING);
   }
 
@@ -250,13 +248,14 @@ export class CachedRepository<T extends object> {
       redis: this.cache.health(),
       template: this.table?.template.text ?? null,
       trouble: this.trouble,
+      databaseReads: this.reader.count,
       ...this.count,
     };
   }
 
   // ---- the table and its rule
 
-  private describe(): Promise<Known> {
+  private describe(): Promise<Table> {
     const table = this.described();
     if (table) return Promise.resolve(table);
     this.lookingUp ??= this.lookUp().finally(() => {
@@ -266,28 +265,28 @@ export class CachedRepository<T extends object> {
   }
 
   /** A description that is there is used while it is looked up again. */
-  private described(): Known | undefined {
+  private described(): Table | undefined {
     if (this.table && Date.now() - this.checkedAt >= (this.options.recheckMs ?? 60_000)) {
       void this.lookUp().catch(() => {}); // of a rule: see trouble; of the database: the next read has it, too
     }
     return this.table;
   }
 
-  private async lookUp(): Promise<Known> {
+  private async lookUp(): Promise<Table> {
     this.checkedAt = Date.now();
     try {
       const described = await describeTable(this.database, this.options.table, this.options);
       this.decode = rowDecoder(described.columns, this.options.bigint ?? "bigint", this.options.decode ?? {});
-      this.table = { ...described, reads: readsOf(described, this.options.prepare ?? false) };
+      this.table = described;
       this.trouble = null;
-      return this.table;
+      return described;
     } catch (error) {
       if (this.table && error instanceof RuleError) this.trouble = error.message; // reads go on, past the cache
       throw error;
     }
   }
 
-  private want(table: Known, key: Key): Wanted {
+  private want(table: Table, key: Key): Wanted {
     const [only, ...more] = table.keyColumns;
     if (typeof key !== "object" && (!only || more.length > 0)) {
       throw new TypeError(`a key of ${table.relation} is an object with ${table.template.columns.join(", ")}`);
@@ -305,7 +304,7 @@ export class CachedRepository<T extends object> {
   // ---- the cache
 
   /** Looks until there is something to do; not longer than a lease lasts. */
-  private async look(table: Known, { key }: Wanted, after: string | null): Promise<Lookup> {
+  private async look(table: Table, { key }: Wanted, after: string | null): Promise<Lookup> {
     const leaseMs = Math.min(this.options.leaseMs ?? 2000, MAX_LEASE_MS);
     const giveUp = Date.now() + leaseMs;
     for (let pause = 2; ; pause = Math.min(pause * 2, 50)) {
@@ -318,7 +317,7 @@ export class CachedRepository<T extends object> {
   }
 
   /** An entry that may be older than `after` is none; nor is it waited for. */
-  private async lookOnce(table: Known, key: string, leaseMs: number, after: string | null): Promise<Lookup> {
+  private async lookOnce(table: Table, key: string, leaseMs: number, after: string | null): Promise<Lookup> {
     const lsn = after === null ? null : parseLsn(after);
     if (lsn === null) return (await this.cache.look([key], leaseMs))[0] ?? NONE;
     const { found, current } = await this.cache.lookAfter(key, leaseMs, table.system, lsn);
@@ -326,7 +325,7 @@ export class CachedRepository<T extends object> {
   }
 
   private async getBatch(
-    table: Known,
+    table: Table,
     batch: readonly Wanted[],
     after: string | null,
     rows: Map<string, T | null>,
@@ -356,7 +355,7 @@ export class CachedRepository<T extends object> {
 
   /** Reads rows, stores those that nobody else is about to store, and returns their texts. */
   private async readAndFill(
-    table: Known,
+    table: Table,
     wanted: readonly Wanted[],
     found: readonly Lookup[],
     after: string | null,
@@ -396,24 +395,9 @@ export class CachedRepository<T extends object> {
 
   // ---- the database
 
-  /** @param stores is anything of it to be stored, so that a token is needed? */
-  private async read(table: Known, wanted: readonly Wanted[], stores: boolean, after: string | null): Promise<Read> {
-    this.count.databaseReads++;
-    const [only, ...more] = wanted;
-    if (only && more.length === 0) {
-      const statement = { ...(stores ? table.reads.one : table.reads.only), values: [...only.texts.values()] };
-      const { rows } = await this.database.read<{ row: string | null; token?: string | null }>(statement, after);
-      return { rows: [rows[0]?.row ?? null], token: rows[0]?.token ?? null };
-    }
-    const arrays = table.keyColumns.map(({ name }) => wanted.map(({ texts }) => texts.get(name)));
-    const statement = { ...table.reads.many, values: arrays };
-    const { rows } = await this.database.read<{ n: number; row: string | null; token: string | null }>(
-      statement,
-      after,
-    );
-    const texts: (string | null)[] = wanted.map(() => null);
-    for (const { n, row } of rows) texts[n - 1] = row;
-    return { rows: texts, token: rows[0]?.token ?? null };
+  private read(table: Table, wanted: readonly Wanted[], stores: boolean, after: string | null): Promise<Read> {
+    const keys = wanted.map(({ texts }) => [...texts.values()]);
+    return this.reader.read(table, keys, stores, after);
   }
 
   private run<R extends QueryResultRow>(
@@ -426,14 +410,14 @@ export class CachedRepository<T extends object> {
   }
 
   /** node-postgres makes an array of PostgreSQL of a JavaScript array, also for a column of JSON. */
-  private parameter(table: Known, name: string, value: unknown): unknown {
+  private parameter(table: Table, name: string, value: unknown): unknown {
     const column = table.columns.find((candidate) => candidate.name === name);
     const isJson = column?.type === "json" || column?.type === "jsonb";
     const plain = value === null || column?.isArray || Object.hasOwn(this.options.decode ?? {}, name);
     return isJson && !plain ? JSON.stringify(value) : value;
   }
 
-  private checkChanges(table: Known, set: readonly [string, unknown][], version: string | null): void {
+  private checkChanges(table: Table, set: readonly [string, unknown][], version: string | null): void {
     for (const [name] of set) {
       if (!table.columns.some((column) => column.name === name))
         throw new TypeError(`${table.relation} has no column "${name}"`);
@@ -443,7 +427,7 @@ export class CachedRepository<T extends object> {
   }
 
   private async refuseVersion(
-    table: Known,
+    table: Table,
     key: Key,
     texts: ReadonlyMap<string, string>,
     version: string,

@@ -20,26 +20,31 @@ export interface ReadStatement {
 }
 
 /** @internal */
-export function readsOf(table: Table, prepare: boolean): Reads {
+export function readsOf(table: Table, prepare: boolean, cast: boolean): Reads {
+  const row = rowJson(table) + (cast ? "::text" : "");
   const statement = (text: string) =>
     prepare ? { name: `cache_aside_${createHash("sha1").update(text).digest("hex")}`, text } : { text };
-  return { only: statement(selectOnly(table)), one: statement(selectOne(table)), many: statement(selectMany(table)) };
+  return {
+    only: statement(selectOnly(table, row)),
+    one: statement(selectOne(table, row)),
+    many: statement(selectMany(table, row)),
+  };
 }
 
 function quoteName(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** Row t as JSON text. All of it is planned and printed in less time than a list of its columns. */
-function rowText(table: Table): string {
-  if (table.whole) return "pg_catalog.row_to_json(t.*)::text"; // t alone might be a column
+/** Row t as JSON. All of it is planned and printed in less time than a list of its columns. */
+function rowJson(table: Table): string {
+  if (table.whole) return "pg_catalog.row_to_json(t.*)"; // t alone might be a column
   const list = table.columns.map((column) => `t.${quoteName(column.name)}`).join(", ");
-  return `(SELECT pg_catalog.row_to_json(r)::text FROM (SELECT ${list}) r)`;
+  return `(SELECT pg_catalog.row_to_json(r) FROM (SELECT ${list}) r)`;
 }
 
 /** The same where t may be missing. */
-function rowTextOrNull(table: Table): string {
-  return table.whole ? rowText(table) : `CASE WHEN t.tableoid IS NOT NULL THEN ${rowText(table)} END`;
+function rowOrNull(table: Table, row: string): string {
+  return table.whole ? row : `CASE WHEN t.tableoid IS NOT NULL THEN ${row} END`;
 }
 
 /** Restricts t to one row. */
@@ -48,22 +53,22 @@ function byKey(table: Table): string {
 }
 
 /** The row, if there is one; for a reader that stores nothing. */
-function selectOnly(table: Table): string {
-  return `SELECT ${rowText(table)} AS row FROM ${table.relation} t WHERE ${byKey(table)}`;
+function selectOnly(table: Table, row: string): string {
+  return `SELECT ${row} AS row FROM ${table.relation} t WHERE ${byKey(table)}`;
 }
 
 /** The row or NULL, and the token of the snapshot in which that was so. */
-function selectOne(table: Table): string {
-  return `SELECT ${rowTextOrNull(table)} AS row, cache_aside.read_token() AS token
+function selectOne(table: Table, row: string): string {
+  return `SELECT ${rowOrNull(table, row)} AS row, cache_aside.read_token() AS token
             FROM (SELECT) o LEFT JOIN ${table.relation} t ON ${byKey(table)}`;
 }
 
 /** One row for each key: n, counted from 1, and the row or NULL. */
-function selectMany(table: Table): string {
+function selectMany(table: Table, row: string): string {
   const arrays = table.keyColumns.map(({ sql }, i) => `$${i + 1}::${sql}[]`).join(", ");
   const names = table.keyColumns.map((_, i) => `k${i}`).join(", ");
   const join = table.keyColumns.map(({ name }, i) => `t.${quoteName(name)} = k.k${i}`).join(" AND ");
-  return `SELECT k.n::int AS n, ${rowTextOrNull(table)} AS row, s.token
+  return `SELECT k.n::int AS n, ${rowOrNull(table, row)} AS row, s.token
             FROM (SELECT cache_aside.read_token() AS token) s,
                  ROWS FROM (pg_catalog.unnest(${arrays})) WITH ORDINALITY AS k (${names}, n)
             LEFT JOIN ${table.relation} t ON ${join}`;
@@ -79,7 +84,7 @@ export function updateOne(table: Table, columns: readonly string[], version: str
     set.push(`${quoteName(version)} = ${counter} + 1`); // a step of its own presents nothing, whatever the table expects
     where += ` AND ${counter} = $${keys + 1 + columns.length}::bigint`;
   }
-  return `UPDATE ${table.relation} t SET ${set.join(", ")} WHERE ${where} RETURNING ${rowText(table)} AS row`;
+  return `UPDATE ${table.relation} t SET ${set.join(", ")} WHERE ${where} RETURNING ${rowJson(table)}::text AS row`;
 }
 
 /** @internal */

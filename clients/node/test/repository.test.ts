@@ -16,7 +16,7 @@ interface Account {
 }
 
 const MAX = 9223372036854775807n;
-const options: RepositoryOptions = { table: "accounts" };
+const options: RepositoryOptions = { table: "accounts", timeoutMs: 5000 }; // on a busy machine Redis is late, not away
 let pool: pg.Pool;
 let redis: Redis;
 const raw = (key: string) => redis.get(key);
@@ -75,6 +75,21 @@ for (const [kind, connect] of clients) {
       }
       assert.match((await raw(`account:${MAX}`)) ?? "", /"balance":12345678901234567890.123400\b/);
       assert.equal((await make({ bigint: "string" }).get(MAX))?.id, String(MAX));
+    });
+
+    // Remedy: checked() in reader.ts.
+    test("a client that parses JSON whatever it is told is given text", async () => {
+      const parsing = Object.assign(Object.create(pool) as typeof pool, {
+        query: ({ types: _, ...statement }: pg.QueryConfig) => pool.query(statement),
+      });
+      for (const keys of [[MAX], [MAX, 1n]]) {
+        const repository = new CachedRepository<Account>(parsing, { isReady: () => false, send: () => [] }, options);
+        for (const reads of [2, 3]) {
+          const rows = await repository.getMany(keys);
+          assert.equal(rows.get(MAX)?.balance, "12345678901234567890.123400");
+          assert.equal(repository.health().databaseReads, reads, "read again, once");
+        }
+      }
     });
 
     test("an update is seen by the next read, and the cache is the rule's business", async () => {
@@ -167,17 +182,14 @@ for (const [kind, connect] of clients) {
     });
 
     test("a read that fails gives its lease back", async () => {
-      const broken = make();
+      const broken = make({ leaseMs: 60_000 });
       await broken.ready();
-      await assert.rejects(broken.get("99999999999999999999"), { code: "22003" });
-      const [lease] = (await redis.call(
-        "FCALL",
-        "cache_aside_get_1",
-        "1",
-        "account:99999999999999999999",
-        "9",
-      )) as string[];
-      assert.equal(typeof lease, "string"); // Remedy: release in readAndFill()
+      const key = "99999999999999999999";
+      await assert.rejects(broken.get(key), { code: "22003" });
+      await until(
+        "it is free",
+        async () => (await redis.call("FCALL", "cache_aside_get_1", "1", `account:${key}`, "9")) !== null,
+      ); // Remedy: release in readAndFill()
     });
 
     test("a reader that sleeps between read and fill stores nothing old", async () => {
