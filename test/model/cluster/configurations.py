@@ -132,6 +132,8 @@ WITHOUT = {
             'slot 0: IMPORTING on B', 'MIGRATE key 0 to B')), importer_asked=False),
     'the target of a slot that opens is left as it is': without(
         'at rest', lambda: one(open=2, abort=1), empties_target=False),
+    'what a slot left at its target before it was opened again is left there': without(
+        'at rest', lambda: one(open=2, abort=1), closed_empties_target=False),
     'what the target of an open slot brings back is left there': without(
         'at rest', lambda: one(open=1, save=1, restart=1), claim_empties_target=False),
     'h1 (not promised) redis-cli fix brings back what a restart brought back': without(

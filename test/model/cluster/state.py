@@ -34,6 +34,7 @@ RULES = dict(
     empties_importer=True,     # a node that imports from nobody is emptied, and until then the slot is settled nowhere
     importer_asked=True,       # ... until it is found empty, not until it was told to be
     empties_target=True,       # of a slot that opens: what a move that was given up left there
+    closed_empties_target=True, # ... once more when the owner answered meanwhile that it is closed: that was another opening
     claim_empties_target=True, # ... once more when that node was claimed anew: what its snapshot brought back
 )
 

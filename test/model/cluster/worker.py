@@ -252,6 +252,8 @@ def owner_steps(c, s, d, slot, what):
             replaced(after, d, d._replace(stage=1, to=target, epoch=s.nodes[h].epoch)), slot,
             Slot('open', target_emptied=emptied))
     else:
+        if s.worker.slots[slot].is_ == 'open' and c.rule['closed_empties_target']:
+            after = with_slot(after, slot, Slot('open'))
         yield what + 'at %s' % NAMES[h], acknowledge(after, frozenset({d}))
 
 
