@@ -20,5 +20,5 @@ $node->safe_psql('postgres', q{CREATE TABLE users (id int PRIMARY KEY, name text
 wait_delivered($node);
 local @ENV{qw(PGHOST PGPORT PGDATABASE PGUSER)} = ($node->host, $node->port, 'postgres', scalar getpwuid($>));
 local @ENV{qw(REDIS_SOCKET REDIS_OTHER)} = ($redis->socket, $other->socket);
-$package->passes('node --test test', 13);
+$package->passes('node --test --test-force-exit test', 13);
 done_testing();
