@@ -18,6 +18,13 @@ wrong()
 	exit 1
 }
 
+# The mirror, and no command, was at fault: apt says so.
+unless_mirror()
+{
+	! grep -qE 'Failed to fetch|Could not resolve|Temporary failure resolving|Could not connect|Connection (failed|timed out)' "$log" ||
+		unable 'the mirror does not answer'
+}
+
 # enter_namespaces seconds [argument ...]: returns only inside, with $tree (maybe empty) and $log set. The arguments
 # are those of the script.
 enter_namespaces()
@@ -37,7 +44,7 @@ enter_namespaces()
 		CA_TREE=$(cd "$CHROOTS" && pwd)/${CHROOT_NAME:?}
 	else
 		CA_TREE=$(mktemp -d /tmp/ca-chroot.XXXXXX)
-		trap 'rm -rf --one-file-system "$CA_TREE" "$CA_TREE.log"' EXIT
+		trap 'rm -rf --one-file-system "$CA_TREE" "$CA_TREE".log*' EXIT
 		trap 'exit 1' INT TERM
 	fi
 	export CA_TREE

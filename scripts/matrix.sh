@@ -1,19 +1,23 @@
 #!/bin/bash
 # matrix.sh [release/server ...]: `make test` on every platform that is promised, each a bare Debian in a chroot where
-# the suite installs what it needs. T=, ONLY= and JOBS= are passed on. CHROOTS=dir keeps the trees, for the next run.
+# the suite installs what it needs. T=, ONLY=, REGRESS=, ISOLATION=, TAP= and JOBS= are passed on. CHROOTS=dir keeps the
+# trees, for the next run.
 #
 # Prints a line per platform and what failed there; ends with "N passed, N failed", the sum over all of them. One
-# platform may take MATRIX_SECONDS (3600); one that cannot be made is "skipped", and said.
+# platform may take MATRIX_SECONDS (3600); one that cannot be made, or whose packages cannot be had, is "skipped", and said.
 set -uo pipefail
 source "$(dirname "$0")/chroot.sh"
 
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 
-# The Redis of a platform is there before the suite looks for one; all the rest it installs itself.
-install_server()
+# The Redis of a platform is there before the suite looks for one. What the suite installs itself it installs here, where a
+# mirror that fails is told from a test that does.
+install_all()
 {
 	local server=$1
 	inside apt-get install -y --no-install-recommends make ca-certificates eatmydata procps "$server" "${server%-server}-sentinel" "${server%-server}-tools"
+	copy_checkout root/cache_aside
+	inside env CA_GOAL=test /root/cache_aside/scripts/packages.sh
 }
 
 versions()
@@ -28,10 +32,11 @@ platform() # release/server
 	local release=${1%/*} server=${1#*/} status=0
 	CHROOT_NAME=matrix-$release-$server
 	enter_namespaces "${MATRIX_SECONDS:-3600}" --one "$1"
-	make_chroot "$release" install_server "$server"
+	make_chroot "$release" install_all "$server"
 	rm -rf "$tree/root/cache_aside"
 	copy_checkout root/cache_aside
-	inside env ONLY="${ONLY:-}" T="${T:-}" ${JOBS:+JOBS="$JOBS"} make -C /root/cache_aside test || status=$?
+	inside env ONLY="${ONLY:-}" T="${T:-}" ${REGRESS+REGRESS="$REGRESS"} ${ISOLATION+ISOLATION="$ISOLATION"} ${TAP+TAP="$TAP"} \
+		${JOBS:+JOBS="$JOBS"} make -C /root/cache_aside test || status=$?
 	versions
 	exit $status
 }
