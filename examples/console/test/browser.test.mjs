@@ -134,8 +134,9 @@ test("narrow, dark, and by keyboard", async () => {
   await narrow.close();
 });
 
-test("a role without pg_monitor is told the GRANT, and its errors do not fill the server's log", async () => {
+test("a role without pg_monitor is told the GRANT, and its errors do not fill the server's log", async (t) => {
   const poor = await startConsole({ PGUSER: "po or" });
+  t.after(poor.stop);
   const { page: shown } = await openPage(browser, poor.url);
   await until("the GRANT", async () => (await shown.locator("#hint").innerText()) === 'GRANT pg_monitor TO "po or";');
   assert.match(await shown.locator("#cause").innerText(), /permission denied for view status/i);
@@ -148,7 +149,6 @@ test("a role without pg_monitor is told the GRANT, and its errors do not fill th
   }
   assert.ok(times("status") <= 1, `asked ${times("status")} times`);
   await shown.close();
-  poor.stop();
 });
 
 test("a server that restarts: the page says so, and goes on", async () => {

@@ -80,4 +80,7 @@ my %wrong = (
 is($status, 1, 'faults are told of by the exit status');
 like($out, qr{^docs/$_\.md:$wrong{$_}[1]}m, "a fault: $_") foreach sort keys %wrong;
 unlike($out, qr{^docs/right}m, 'what runs is no fault') or diag($out);
+($status, $out) = check(tree_of(needs => "<!-- needs: no-such-program -->\n```sh\nfalse\n```\n"));
+is($status, 0, 'a page that needs what is not here is left out');
+like($out, qr{^docs/needs\.md is left out: it needs no-such-program\n0 blocks of 0 pages run, 1 left out}, '... and it is told');
 done_testing();
