@@ -3,7 +3,7 @@
 # stops no deletion, and is told; a subscriber that does not read is thrown out by Redis.
 #
 # Remedies: the mark in the position (position.c; without it each session begins a series, or none does); the line about
-# ca_events_unsent() in ca_delivery_send() (patterns that are not told before the server dies are lost); ca_sinks_told();
+# ca_events_unsent() in ca_delivery_send() (patterns that are not told before the server dies are lost);
 # ca_events_judge() (a refusal stops deliveries for ever); be_refused() in ca_events_answered() (nobody says so);
 # "how" of the mark compared in ca_events_begin() (no "all" for the stream).
 use strict;
@@ -134,7 +134,10 @@ SKIP:
 	skip 'Redis 6.0 knows no channels', 1 if (RedisServer::version())[0] < 7;
 	$redis->command('ACL', 'SETUSER', 'worker', 'reset', 'on', '>secret', '~*', '+@all');
 	reload_conf($node, 'cache_aside.events' => 'publish', 'cache_aside.redis_url' => $redis->url =~ s{//}{//worker:secret@}r);
+	ok(wait_until(sub { $node->safe_psql('postgres', 'SELECT events FROM cache_aside.endpoints') eq 'refused' }), 'tried, and refused');
+	my $reconnects = status($node, 'reconnects');
 	$refused->('no right', 'NOPERM');
+	is(status($node, 'reconnects'), $reconnects, '... and no session ended for it');
 	my $channel = EventReader->channel($redis, $node);
 	$redis->command('ACL', 'SETUSER', 'worker', "&$name");
 	ok($channel->next->{all}, '... and as soon as it is given, all');

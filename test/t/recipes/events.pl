@@ -1,8 +1,7 @@
 # examples/events: a CDN, a memcached and a cache inside a process follow the same commits, and make up for what they missed.
 #
-# Remedies, in examples/events: the XACK behind the purge (a purge that fails is lost); Judge's comparison of numbers (a stream
-# that was cut is not seen); forget_all() at each SUBSCRIBE (what came while the connection was down stays); `heard` in
-# LocalCache.get() (what was read before an event is kept behind it).
+# Remedies, in examples/events: the XACK behind the purge (a purge that fails is lost); forget_all() at each SUBSCRIBE (what came
+# while the connection was down stays); `heard` in LocalCache.get() (what was read before an event is kept behind it).
 use strict;
 use warnings;
 
