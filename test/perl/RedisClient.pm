@@ -153,8 +153,13 @@ sub _fill
 sub _line
 {
 	my ($self, $deadline) = @_;
-	my $end;
-	$self->_fill($deadline) while ($end = index($self->{buffer}, "\r\n")) < 0;
+	my ($end, $at) = (0, 0);
+	while (($end = index $self->{buffer}, "\r\n", $at) < 0)
+	{
+		$at = length($self->{buffer}) > 0 ? length($self->{buffer}) - 1 : 0;
+		die "Redis: a line longer than 1 MB\n" if $at > 1_000_000;    # a fault's: "+", and no end
+		$self->_fill($deadline);
+	}
 	my $line = substr($self->{buffer}, 0, $end, '');
 	substr($self->{buffer}, 0, 2, '');
 	return $line;

@@ -125,8 +125,6 @@ WITHOUT = {
     'no epoch in the witness': without(
         'settled', lambda: one(open=3, abort=1, worker=1, begin=FILLED + (
             'slot 0: IMPORTING on B', 'MIGRATE key 0 to B', 'slot 0: STABLE')), witness_epoch=False),
-    'a refused refresh settles': without('', lambda: one(open=2, save=1, restart=1), refused_is_emptied=False),
-    'emptied across an arrival': without('', lambda: one(open=3, abort=1), emptying_one_epoch=False),
     'an importer that was told to be empty counts as empty': without(
         '', lambda: one(failover=1, open=2, unread=1, begin=FILLED + (
             'slot 0: IMPORTING on B', 'MIGRATE key 0 to B')), importer_asked=False),

@@ -169,8 +169,7 @@ def refresh_steps(c, s, slot):
             yield 'refreshes slot %d: position %d' % (slot, position), settle(
                 s, h, slot, position, s.worker.epochs[h], floor)
     elif s.target[slot] < 0:
-        yield 'refresh of slot %d is refused' % slot, with_slot(
-            s, slot, Slot('purge' if c.rule['refused_is_emptied'] else 'trusted'))
+        yield 'refresh of slot %d is refused' % slot, with_slot(s, slot, Slot('purge'))
 
 
 def settled(c, s, slot, what, then='settled', deliveries=frozenset()):
@@ -192,7 +191,7 @@ def settling_steps(c, s, slot):
         yield 'slot %d on %s: keys deleted' % (slot, NAMES[h]), with_slot(
             without_keys(s, c, h, slot), slot, Slot('emptied', upto))
     elif is_ == 'emptied':
-        if upto == s.nodes[h].epoch or not c.rule['emptying_one_epoch']:
+        if upto == s.nodes[h].epoch:
             yield settled(c, s, slot, 'emptied, settled', deliveries=queued(c, s, slot))
         else:
             yield settled(c, s, slot, 'settled, but something came meanwhile', 'purge')
