@@ -132,6 +132,7 @@ ca_events_begin(CaSink *sink, const CaEventMark *mark)
 	{
 		sink->events.mode = guc_events;
 		sink->events.stage = CA_EVENTS_TOLD;
+		sink->events.retry_at = 0;
 		sink->events.mark = *mark;
 		ca_trouble_over(CA_AREA_EVENTS);
 	}
@@ -179,6 +180,8 @@ ca_events_timeout(CaSink *sink)
 
 	if (events->stage == CA_EVENTS_SILENT && events->retry_at != 0)
 		return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), events->retry_at);
+	if (events->stage == CA_EVENTS_PROBING) /* notes wait for its answer */
+		return -1;
 	return events->stage == CA_EVENTS_TO_PROBE || ca_events_unsent(sink) ? 0 : -1;
 }
 
@@ -303,6 +306,12 @@ forget_told(CaSinkEvents *events, const CaBatch *batch)
 	events->taken -= batch->notes;
 	if (unanswered(events) == 0)
 		forget_notes(events);
+	else if (events->notes.cursor >= MANY_NOTES) /* or it grows, if more come all the time */
+	{
+		events->notes.len -= events->notes.cursor;
+		memmove(events->notes.data, events->notes.data + events->notes.cursor, events->notes.len);
+		events->notes.cursor = 0;
+	}
 }
 
 /* It was applied. */
@@ -311,7 +320,8 @@ ca_events_answered(CaSink *sink, const CaBatch *batch, const CaApplied *applied)
 {
 	CaSinkEvents *events = &sink->events;
 
-	if (batch->notes > 0)
+	/* Otherwise it was sent under other settings: its notes are forgotten already. */
+	if (batch->notes > 0 && events->stage == CA_EVENTS_TOLD)
 		forget_told(events, batch);
 	if (!batch->probe)
 		return;
@@ -327,14 +337,15 @@ ca_events_answered(CaSink *sink, const CaBatch *batch, const CaApplied *applied)
 	show(sink);
 }
 
-/* Any other error says nothing about events. */
+/* Any other error says nothing about events, nor does one of a batch that was sent before they were switched off. */
 void
 ca_events_judge(CaSink *sink, const CaReply *reply)
 {
 	Size len;
 	const char *error;
 
-	if (reply == NULL || ca_redis_reply_type(reply) != CA_REPLY_ERROR)
+	if (sink->events.mode == CA_EVENTS_OFF || reply == NULL ||
+		ca_redis_reply_type(reply) != CA_REPLY_ERROR)
 		return;
 	error = ca_redis_reply_text(reply, &len);
 	if ((error = strstr(error, REFUSED)) != NULL)
