@@ -12,6 +12,7 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
@@ -111,13 +112,13 @@ ca_catalog_primary_key(Relation rel)
 	return key;
 }
 
-/* Nobody is told to become a superuser. */
+/* Nobody is told to become a superuser; and the owner of a database has no members. */
 char *
 ca_catalog_owner_hint(Oid owner)
 {
 	char *name = GetUserNameFromId(owner, true);
 
-	if (name == NULL || superuser_arg(owner))
+	if (name == NULL || superuser_arg(owner) || owner == ROLE_PG_DATABASE_OWNER)
 		return pstrdup("Let the owner do it, or give the table another owner.");
 	return psprintf("Let the owner do it, or a role that is a member of the owner: GRANT %s TO %s;",
 					quote_identifier(name),

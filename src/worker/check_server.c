@@ -130,15 +130,16 @@ mend_trouble(const CaStatus *s)
 	}
 }
 
-/* Are keys deleted all the same? */
+/* Are keys deleted all the same? What is told is the first trouble that there is, and that of events is the last. */
 static bool
 is_beside(CaTrouble cause)
 {
-	CaEndpoint endpoint;
+	CaTroubleArea area = 0;
 
+	while (area < CA_AREA_EVENTS && ca_trouble_of(area) == CA_TROUBLE_NONE)
+		area++;
 	return cause == CA_TROUBLE_SECOND ||
-		   (ca_endpoint_copy(&endpoint, 1) == 1 && strcmp(endpoint.state, "connected") == 0 &&
-			strcmp(endpoint.events, "refused") == 0);
+		   (area == CA_AREA_EVENTS && ca_trouble_of(area) != CA_TROUBLE_NONE);
 }
 
 static void
