@@ -199,6 +199,8 @@ append_note(StringInfo notes, char kind, const char *data, Size len)
 		initStringInfo(notes);
 		MemoryContextSwitchTo(old);
 	}
+	/* All of it, or an ERROR and nothing: half a note would be in the way for ever. */
+	enlargeStringInfo(notes, CA_ENTRY_HEADER_SIZE + (int) len);
 	appendStringInfoChar(notes, kind);
 	appendBinaryStringInfo(notes, (char *) &size, sizeof(size));
 	if (len > 0)
@@ -268,6 +270,18 @@ write_how(const CaSink *sink, const CaBatch *batch, char *how, Size size)
 		snprintf(how, size, "%s%d", tried, guc_events_stream_length);
 }
 
+/*
+ * What is deleted was committed below. A session reads from before what is confirmed, and what was confirmed without
+ * being told is in the event "all".
+ */
+static XLogRecPtr
+committed_below(const CaTap *tap, const CaBatch *batch)
+{
+	if (batch->notes == 0 && !batch->probe)
+		return batch->lsn;
+	return Max(ca_tap_read_end(tap), batch->position.confirmed);
+}
+
 /* The batch gets its number, and its event, if it has something to tell. */
 void
 ca_events_compose(CaSink *sink, const CaTap *tap, CaBatch *batch)
@@ -294,8 +308,7 @@ ca_events_compose(CaSink *sink, const CaTap *tap, CaBatch *batch)
 	batch->event = palloc(sizeof(CaEvent));
 	initStringInfo(&batch->event->text);
 	write_how(sink, batch, batch->event->how, sizeof(batch->event->how));
-	ca_event_text_write(&batch->event->text, batch, &mark, notes,
-						batch->notes > 0 || batch->probe ? ca_tap_read_end(tap) : batch->lsn);
+	ca_event_text_write(&batch->event->text, batch, &mark, notes, committed_below(tap, batch));
 	MemoryContextSwitchTo(old);
 }
 
