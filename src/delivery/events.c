@@ -290,6 +290,7 @@ ca_events_compose(CaSink *sink, const CaTap *tap, CaBatch *batch)
 	CaEventMark mark = {marks[events->mode], events->series, 1};
 	MemoryContext old;
 	CaMessage notes = {0};
+	CaEvent *event;
 
 	if (!batch->probe &&
 		(events->stage != CA_EVENTS_TOLD || (batch->nkeys == 0 && batch->notes == 0)))
@@ -305,10 +306,11 @@ ca_events_compose(CaSink *sink, const CaTap *tap, CaBatch *batch)
 		notes.next = notes.end - batch->notes;
 	}
 	old = MemoryContextSwitchTo(GetMemoryChunkContext(batch));
-	batch->event = palloc(sizeof(CaEvent));
-	initStringInfo(&batch->event->text);
-	write_how(sink, batch, batch->event->how, sizeof(batch->event->how));
-	ca_event_text_write(&batch->event->text, batch, &mark, notes, committed_below(tap, batch));
+	event = palloc(sizeof(CaEvent));
+	initStringInfo(&event->text);
+	batch->event = event; /* not before: who frees the batch frees its text */
+	write_how(sink, batch, event->how, sizeof(event->how));
+	ca_event_text_write(&event->text, batch, &mark, notes, committed_below(tap, batch));
 	MemoryContextSwitchTo(old);
 }
 

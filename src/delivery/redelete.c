@@ -280,10 +280,12 @@ handle_answer(void *arg, const CaReply *reply)
 	}
 	while (!dlist_is_empty(&sink->redelete.flight))
 	{
-		Entry *entry = dlist_container(Entry, node, dlist_pop_head_node(&sink->redelete.flight));
+		Entry *entry = dlist_head_element(Entry, node, &sink->redelete.flight);
 
-		ca_status_count(CA_COUNT_REDELETED, 1);
+		/* May raise; until then it is in a list. */
 		ca_events_note(sink, entry->kind, entry->text, entry->len);
+		dlist_delete(&entry->node);
+		ca_status_count(CA_COUNT_REDELETED, 1);
 		advance(entry);
 	}
 }
