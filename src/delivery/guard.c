@@ -299,6 +299,9 @@ ca_guard_read_unheard(const CaReply *reply, Size i, CaApplied *applied)
 	if (ca_redis_reply_count(reply) > i && is_kind(reply, i, CA_REPLY_STRING))
 		strlcpy(applied->unheard, ca_redis_reply_text(ca_redis_reply_element(reply, i), &len),
 				sizeof(applied->unheard));
+	/* It is shown like an error, and comes as a text: ca_redis_reply_text leaves that as it is. */
+	for (char *c = applied->unheard; *c; c++)
+		*c = *c >= ' ' && *c <= '~' ? *c : '?';
 }
 
 bool
