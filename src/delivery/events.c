@@ -18,10 +18,11 @@
  * NOTHING IS LOST UNSEEN. The position names the series of events and the number of the last one. It is written by the
  * call that tells, so what it confirms was told, in this series, up to this number. A session goes on with the number
  * that it finds; if it finds none, or one of the other kind (events were off, refused, or told in another way meanwhile;
- * a server of another release delivered; the position is lost), the first event is "all", and begins a series. A reader
- * who sees another series, or a number that is more than one above the last, has missed something, whatever the reason:
- * a stream that was cut, a connection that broke, a Redis that failed over. A number may come again: what Redis, or a
- * lost answer, made us send twice.
+ * a server of another release delivered; the position is lost and so is our memory of it), the first event is "all", and
+ * begins a series. A reader who sees another series, or a number that is more than one above the last, has missed
+ * something: a stream that was cut, a connection that broke. A number may come again: what Redis, or a lost answer, made us
+ * send twice. When Redis itself went back (a fail-over to a replica that lags), numbers come again with other keys: nothing
+ * is missed by who reads on, but who slept through it may see no gap. So a reader begins anew with each connection.
  *
  * A REFUSAL MUST NOT STOP DELIVERIES: a user without the right to the channel, something else under the stream's name.
  *

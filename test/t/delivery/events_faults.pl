@@ -5,6 +5,7 @@
 # Remedies: the mark in the position (position.c; without it each session begins a series, or none does); the line about
 # ca_events_unsent() in ca_delivery_send() (patterns that are not told before the server dies are lost);
 # ca_events_judge() (a refusal stops deliveries for ever); be_refused() in ca_events_answered() (nobody says so);
+# the stage in ca_events_answered() (no scan any more, when events were switched off meanwhile);
 # "how" of the mark compared in ca_events_begin() (no "all" for the stream).
 use strict;
 use warnings;
@@ -74,6 +75,19 @@ foreach my $round (1 .. 2)
 	all_told("killed, $round", user_keys(1 .. 2000));
 }
 is($stream->gaps, 0, 'no gap');
+
+# ---- switched off while patterns are being told
+$fake->on(qr/apply_event_1.*"patterns":\["y/, 'freeze', 1);
+$node->safe_psql('postgres', q{SELECT cache_aside.invalidate_pattern('y*')});
+ok($fake->wait_for(qr/apply_event_1.*"patterns":\["y/, 1), 'a pattern is being told');
+reload_conf($node, 'cache_aside.events' => 'off');
+ok(wait_until(sub { $node->safe_psql('postgres', 'SELECT events FROM cache_aside.endpoints') eq 'off' }), '... and nobody is to be told any more');
+$fake->clear;
+$redis->set('z:1', 'x');
+$node->safe_psql('postgres', q{SELECT cache_aside.invalidate_pattern('z:*')});
+ok(keys_gone($redis, 'z:1'), '... patterns are looked for as before');
+reload_conf($node, 'cache_aside.events' => 'stream');
+$stream->until(sub { $_[0]{all} });
 
 # ---- Redis forgets
 $redis->flushall;
