@@ -147,9 +147,12 @@ export class Told<B extends Book> {
     await other.connect();
     await other.query(`BEGIN; UPDATE book SET title = '${title}' WHERE id = 1`);
     const refused = assert.rejects(save(mine), (error) => (this.orm.isLateConflict ?? this.orm.isConflict)(error));
-    await this.until("it waits for the row", async () => (await this.sql("SELECT FROM pg_locks WHERE NOT granted")).length > 0);
-    await other.query("COMMIT");
-    await other.end();
+    try {
+      await this.until("it waits for the row", async () => (await this.sql("SELECT FROM pg_locks WHERE NOT granted")).length > 0);
+      await other.query("COMMIT");
+    } finally {
+      await other.end(); // or what comes next waits for it
+    }
     await refused;
     await this.isInDatabase(title);
     await this.delivered();
@@ -249,9 +252,17 @@ export class Told<B extends Book> {
     await this.delivered();
   }
 
+  /** In Redis, and on the standby: a read without a token may go there, and see what it has by then. */
   async delivered(): Promise<void> {
-    const [{ done }] = await this.sql("SELECT cache_aside.wait_delivered() AS done");
+    const [{ done, lsn }] = await this.sql("SELECT cache_aside.wait_delivered() AS done, pg_current_wal_flush_lsn() AS lsn");
     assert.equal(done, true);
+    await this.until("the replica has it", () => this.replicaIsAt(lsn));
+  }
+
+  /** Or it is not to replay, or gone. */
+  private async replicaIsAt(lsn: string): Promise<boolean> {
+    const query = `SELECT pg_last_wal_replay_lsn() >= '${lsn}' OR pg_get_wal_replay_pause_state() <> 'not paused' AS is_there`;
+    return this.sql(query, process.env.REPLICA_URL).then(([{ is_there }]) => is_there, () => true);
   }
 
   async isInDatabase(title: string): Promise<void> {

@@ -71,7 +71,7 @@ sub run
 sub passes
 {
 	my ($self, $command, $least) = @_;
-	my $output = `cd $self->{dir} && $command 2>&1`;
+	my $output = `cd $self->{dir} && timeout -k 5 300 $command 2>&1`;
 	is($?, 0, 'its tests pass') or diag $output;
 	my ($passed) = $output =~ /^# pass (\d+)/m;
 	cmp_ok($passed // 0, '>=', $least, 'all of them ran');
