@@ -117,6 +117,15 @@ be_refused(CaSink *sink, const char *error)
 	show(sink);
 }
 
+/* What Redis said, behind the name of our error; NULL: it is another error. */
+static const char *
+reason_in(const char *error)
+{
+	const char *at = strstr(error, REFUSED);
+
+	return at ? at + strlen(REFUSED) : NULL;
+}
+
 const CaEventMark *
 ca_events_mark(CaSink *sink)
 {
@@ -343,7 +352,9 @@ ca_events_answered(CaSink *sink, const CaBatch *batch, const CaApplied *applied)
 		return;
 	if (applied->unheard[0])
 	{
-		be_refused(sink, applied->unheard);
+		const char *reason = reason_in(applied->unheard);
+
+		be_refused(sink, reason ? reason : applied->unheard);
 		return;
 	}
 	events->mark = (CaEventMark){marks[events->mode], events->series, 1};
@@ -363,7 +374,7 @@ ca_events_judge(CaSink *sink, const CaReply *reply)
 	if (sink->events.mode == CA_EVENTS_OFF || reply == NULL ||
 		ca_redis_reply_type(reply) != CA_REPLY_ERROR)
 		return;
-	error = ca_redis_reply_text(reply, &len);
-	if ((error = strstr(error, REFUSED)) != NULL)
-		be_refused(sink, error + strlen(REFUSED));
+	error = reason_in(ca_redis_reply_text(reply, &len));
+	if (error)
+		be_refused(sink, error);
 }

@@ -300,8 +300,8 @@ ca_trouble_judge(const char *error)
 		return judge_sentinels(error);
 	if (has_word(error, "max number of clients"))
 		return CA_TROUBLE_MAXCLIENTS;
-	if (strstr(error,
-			   "executing the script can't")) /* NOPERM of a command in a script, Redis 7.0 */
+	/* NOPERM of a command in a script, where it was caught: Redis 7.0; later ones and Valkey */
+	if (strstr(error, "executing the script can't") || strstr(error, "ACL failure in script"))
 		return CA_TROUBLE_NOPERM;
 	for (int i = 0; i < lengthof(codes); i++)
 		if (has_word(error, codes[i].word) || strcmp(codes[i].word, error) == 0)
