@@ -26,7 +26,7 @@ sub make_rule
 		SET ROLE alice; CREATE TABLE alice.$table (id int);
 		SELECT cache_aside.attach_query('alice.$table', 'SELECT ''x:'' || id FROM changed', 'x:*', 'x');
 		RESET ROLE;
-		UPDATE pg_trigger SET tgenabled = '$enabled', tgargs = convert_to($pattern, 'UTF8') || '\\x00'
+		UPDATE pg_trigger SET tgenabled = '$enabled', tgnargs = 3, tgargs = convert_to($pattern, 'UTF8') || '\\x00'
 			|| convert_to('SELECT ''x:'' || id FROM changed', 'UTF8') || '\\x00' || convert_to('x', 'UTF8') || '\\x00'
 			WHERE tgrelid = 'alice.$table'::regclass});
 	return;
