@@ -55,7 +55,7 @@ is(sql('postgres', q{SELECT cache_aside.detach('users')}), 1, 'it can be detache
 # ---- a query rule
 sql('postgres', q{SELECT cache_aside.attach_query('users', 'SELECT id FROM changed', 'q:*', 'q')});
 spoil('postgres', 'invalidate_statement',
-	unpack('H*', "q:*\0SELECT '\xe2") . '00' . unpack('H*', 'q') . '00');
+	unpack('H*', "q:*\0SELECT '\xe2") . '00' . unpack('H*', 'q') . '0000');    # and an empty type
 like(complaint('postgres', 'INSERT INTO users VALUES (1)'), qr/ERROR:  22021/, 'the query of a query rule');
 like(complaint('postgres', q{SELECT cache_aside.keys('users', '{"id": 1}')}), qr/ERROR:  22021/, 'keys()');
 like(sql('postgres', q{SELECT string_agg(gap, ', ') FROM cache_aside.gaps WHERE relation = 'users'::regclass}),
