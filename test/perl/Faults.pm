@@ -231,11 +231,13 @@ sub debug_build
 	system("cp -Rup $tree/Makefile $tree/*.control $tree/sql $tree/scripts $dir && cd $tree &&"
 		  . " find src '(' -name '*.[ch]' -o -name '*.lua' ')' -exec cp -up --parents {} $dir ';' && cd $dir &&"
 		  . " find src -name '*.[ch]' -exec test ! -e $tree/{} ';' -delete &&"
-		  . " make -s -j2 install PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install"
-		  . " COPT='-O0 -DCA_DEBUG_POINTS' with_llvm=no >$dir/log 2>&1") == 0
+		  . " set -- PG_CONFIG=$ENV{PG_CONFIG} DESTDIR=$dir/install COPT='-O0 -DCA_DEBUG_POINTS' with_llvm=no &&"
+		  # Installed once: install replaces the file, and a server of another test may be about to load it.
+		  . ' { make -s -j2 all "$@" && sum=$(cat *.so *.control sql/*.sql | cksum) &&'
+		  . ' { [ "$sum" = "$(cat installed 2>/dev/null)" ] || make -s install "$@" && echo "$sum" >installed; }; } >log 2>&1') == 0
 	  or die PostgreSQL::Test::Utils::slurp_file("$dir/log");
-	unlink "$dir/conf";
-	PostgreSQL::Test::Utils::append_to_file("$dir/conf", $conf =~ s/\Q$installed\E/$dir\/install/gr);
+	PostgreSQL::Test::Utils::append_to_file("$dir/conf.$$", $conf =~ s/\Q$installed\E/$dir\/install/gr);
+	rename "$dir/conf.$$", "$dir/conf" or die $!;
 	$ENV{CACHE_ASIDE_CONF} = "$dir/conf";
 	return;
 }
