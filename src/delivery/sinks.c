@@ -16,6 +16,7 @@ ca_sinks_idle(CaRun *run)
 	return true;
 }
 
+/* Is every event sent that there is (events.c)? Of who may be told that keys are gone, see below. */
 bool
 ca_sinks_told(CaRun *run)
 {
